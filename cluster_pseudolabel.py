@@ -1,0 +1,223 @@
+"""Stage 2 of 6: remove base classes from the salient regions of novel images, cluster what is left, write pseudo labels.
+
+reads   base model, images and saliency maps of the novel list
+writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png, full_pred/, high_base_pred/,
+        high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}
+
+    python cluster_pseudolabel.py configs/demo/ncdss.yaml
+    python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.assign=oracle    # reference: pseudo_oracle/
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from data.dataset import SegmentationDataset
+from data.io import read_label, write_array, write_label
+from data.layouts import voc_index
+from data.transforms import ValTransform
+from data.views import Views
+from models.backbones import build_backbone
+from models.deeplab import DeepLabV3, build_model
+from models.official import load_weights, read_weights
+from utils import dist
+from utils.checkpoint import write_json, write_list
+from utils.clustering import cluster_prototypes, mask_prototypes, purity
+from utils.config import load_config
+from utils.errors import UserError
+from utils.evaluation import predict
+from utils.run import Run, entry, require_stage, start_run
+
+log = logging.getLogger("ncd")
+MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
+
+
+def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float) -> dict[str, torch.Tensor]:
+    """Where a base class is certain, and the salient rest.
+
+    logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four uint8 [B, H, W] maps of MAPS. A pixel is
+    certain when its softmax maximum exceeds `threshold` strictly; confident background stays available to novel objects.
+    """
+    confidence, prediction = logits.float().softmax(1).max(1)
+    certain = torch.where(confidence > threshold, prediction, 0).to(torch.uint8)
+    is_base = certain > 0
+    return {
+        "full_pred": prediction.to(torch.uint8),
+        "high_base_pred": certain,
+        "high_base_map": is_base.to(torch.uint8) * 255,
+        "novel_map": torch.where(is_base, 0, saliency),
+    }
+
+
+def fuse(high_base_pred: np.ndarray, embeddings: np.ndarray, num_known: int) -> np.ndarray:
+    """Pseudo label uint8 [H, W]: confident base classes first, then clusters j = 1..K as B+j, background elsewhere."""
+    clusters = np.where(embeddings > 0, embeddings.astype(np.int64) + num_known - 1, 0)
+    return np.where(high_base_pred > 0, high_base_pred, clusters).astype(np.uint8)
+
+
+def remove_base_classes(views: Views, model: DeepLabV3, run: Run) -> list[str]:
+    """Write the four maps of every novel image at its own size; ids of the images handled."""
+    cfg = run.cfg.cluster
+    dataset = views.unlabelled(views.lists.novel)
+    loader = views.loader(dataset, cfg.batch_size)
+    for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
+        saliency = batch["saliency"].to(run.device)
+        if cfg.binarize_saliency:
+            saliency = (saliency > 0).to(torch.uint8)
+        maps = {name: m.cpu().numpy() for name, m in base_removal(output.logits, saliency, cfg.threshold).items()}
+        for position, index in enumerate(batch["index"].tolist()):
+            size = batch["size"][position].tolist()
+            for name in MAPS:
+                write_map(run.dir / name, dataset.samples[index].id, maps[name][position], size)
+    dist.barrier()
+    return [sample.id for sample in dataset.samples]
+
+
+def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) -> None:
+    """Nearest-resize a uint8 [H, W] map to (h, w) and write it as <id>.png."""
+    height, width = size
+    write_label(folder / f"{image_id}.png", cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST))
+
+
+def keep_images(ids: list[str], run: Run) -> list[str]:
+    """Sorted ids whose novel region has more than `cluster.min_pixels` pixels at the image's own size."""
+    kept = [i for i in sorted(ids) if np.count_nonzero(read_label(run.dir / "novel_map" / f"{i}.png")) > run.cfg.cluster.min_pixels]
+    if not kept:
+        raise UserError(
+            f"cluster.min_pixels={run.cfg.cluster.min_pixels}: none of {len(ids)} novel images has a larger novel region; "
+            "lower it, or check the saliency maps and the base model"
+        )
+    return kept
+
+
+def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
+    """Prototypes [N, D]: mean feature of each image's novel region, L2-normalised, in the order of `ids`."""
+    cfg = run.cfg
+    size = cfg.cluster.features_size or cfg.data.image_size
+    samples = [replace(s, saliency=run.dir / "novel_map" / f"{s.id}.png") for s in voc_index(views.root, ids, fields=("image",))]
+    dataset = SegmentationDataset(samples, ("image", "saliency"), transform=ValTransform(size), max_side=cfg.data.max_side)
+    backbone = feature_network(cfg, run)
+    rows: dict[int, np.ndarray] = {}
+
+    def prototypes(images: torch.Tensor) -> torch.Tensor:
+        return backbone.cluster_features(backbone.normalize(images)).float()
+
+    for batch, features in predict(prototypes, backbone, views.loader(dataset, cfg.cluster.batch_size), run, "features"):
+        weight = batch["saliency"].to(run.device).float()
+        weight = torch.where(weight > 0.5, weight, 0)  # grey saliency weighs the mean; 0/1 saliency is a plain mean
+        vectors = mask_prototypes(features, weight).cpu().numpy()
+        rows |= dict(zip(batch["index"].tolist(), vectors, strict=True))
+    everywhere = {index: row for part in dist.gather(rows) for index, row in part.items()}
+    return np.stack([everywhere[index] for index in range(len(ids))])
+
+
+def feature_network(cfg, run: Run) -> torch.nn.Module:
+    """The network that describes objects: ImageNet's (published), the base model's, or any checkpoint's backbone."""
+    stride = cfg.cluster.features_stride or cfg.model.output_stride
+    backbone = build_backbone(cfg.model.backbone, stride, "random" if cfg.cluster.features_checkpoint else "imagenet")
+    path = cfg.cluster.features_checkpoint
+    if path is None and cfg.cluster.features == "base":
+        path = base_checkpoint(cfg)
+    if path:
+        prefix = "backbone."
+        state = {k.removeprefix(prefix): v for k, v in read_weights(path).state.items() if k.startswith(prefix)}
+        missing, unexpected = backbone.load_state_dict(state, strict=False)
+        if [k for k in missing if k in dict(backbone.named_parameters())] or unexpected:
+            raise UserError(f"{path}: its backbone is not {cfg.model.backbone}; set model.backbone to what it was trained with")
+    return run.place(backbone)
+
+
+def assign_clusters(prototypes: np.ndarray, classes: np.ndarray | None, run: Run) -> tuple[np.ndarray, np.ndarray | None]:
+    """Cluster 1..K of every object (0: none) and the clustered points; `classes` is the true novel class, for the oracle."""
+    cfg = run.cfg
+    if cfg.cluster.assign == "random":
+        return np.random.default_rng(cfg.seed).integers(1, cfg.cluster.k + 1, len(prototypes)), None
+    if cfg.cluster.assign == "oracle":
+        if classes is None:
+            raise UserError("cluster.assign=oracle needs the masks of the novel images; this data root has none")
+        return classes, None
+    c = cfg.cluster
+    found = cluster_prototypes(prototypes, c.k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
+    return found.ids + 1, found.points
+
+
+def true_classes(views: Views, ids: list[str], run: Run) -> np.ndarray | None:
+    """Novel class 1..n that covers most of each novel region (0: none), or None without masks. For reports and the oracle."""
+    try:
+        samples = voc_index(views.root, ids, fields=("image", "label"))
+    except UserError:
+        return None
+    full = views.split.full_map()
+    classes = []
+    for sample in samples:
+        label = full(read_label(sample.label), where=str(sample.label)).astype(np.int64) - views.num_known + 1
+        region = read_label(run.dir / "novel_map" / f"{sample.id}.png") > 0
+        inside = label[region & (label > 0) & (label <= views.split.num_novel)]
+        classes.append(int(np.bincount(inside).argmax()) if len(inside) else 0)
+    return np.array(classes)
+
+
+def write_pseudo_labels(views: Views, ids: list[str], clusters: np.ndarray, run: Run) -> None:
+    """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction)."""
+    size = run.cfg.data.image_size
+    for image_id, cluster in list(zip(ids, clusters, strict=True))[dist.rank() :: dist.world_size()]:
+        novel_map = read_label(run.dir / "novel_map" / f"{image_id}.png")
+        # through network resolution and back, as the official files went: borders move by up to a pixel
+        region = cv2.resize(novel_map, (size, size), interpolation=cv2.INTER_NEAREST) > 0.5
+        write_map(run.dir / "embeddings", image_id, region.astype(np.uint8) * np.uint8(cluster), list(novel_map.shape))
+        embeddings = read_label(run.dir / "embeddings" / f"{image_id}.png")
+        base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
+        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, embeddings, views.num_known))
+    dist.barrier()
+
+
+def base_checkpoint(cfg) -> Path:
+    """The base model: `base_checkpoint`, else the best of the base stage."""
+    if cfg.base_checkpoint:
+        return cfg.base_checkpoint
+    return require_stage(cfg, "base", "best.pth", "train_base.py")
+
+
+def pseudo_stage(cfg) -> str:
+    """Folder of this stage: pseudo, or pseudo_random / pseudo_oracle for the references."""
+    return "pseudo" if cfg.cluster.assign == "kmeans" else f"pseudo_{cfg.cluster.assign}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    cfg = load_config(argv, __doc__)
+    views = Views.open(cfg)
+    inputs = {"base_checkpoint": base_checkpoint(cfg)}
+    if cfg.cluster.features_checkpoint:
+        inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
+    with start_run(cfg, pseudo_stage(cfg), "cluster", inputs) as run:
+        if run.finished:
+            return
+        model = build_model(cfg.model.model_copy(update={"init": "random"}), views.num_known)
+        load_weights(model, inputs["base_checkpoint"])
+        ids = remove_base_classes(views, run.place(model), run)
+        kept = keep_images(ids, run)
+        classes = true_classes(views, kept, run)
+        prototypes = describe_objects(views, kept, run)
+        clusters, points = assign_clusters(prototypes, classes, run)
+        write_pseudo_labels(views, kept, clusters, run)
+        metrics = {"images": len(ids), "kept": len(kept), "cluster_sizes": np.bincount(clusters, minlength=cfg.cluster.k + 1)[1:].tolist()}
+        if classes is not None:
+            metrics["purity"] = purity(clusters, classes)
+            log.info("share of objects whose cluster's majority class is theirs: %.3f", metrics["purity"])
+        if dist.is_main():
+            for image_id, row in zip(kept, prototypes if points is None else points, strict=True):
+                write_array(run.dir / "prototypes" / f"{image_id}.npy", row.astype(np.float32))
+            write_json(run.dir / "clusters.json", {i: int(c) for i, c in zip(kept, clusters, strict=True)})
+            write_list(run.dir / "novel.txt", kept)
+            novel = set(views.lists.novel)
+            write_list(run.dir / "base.txt", [i for i in views.lists.base if i not in novel])
+        log.info("kept %d of %d novel images; objects per cluster: %s", len(kept), len(ids), metrics["cluster_sizes"])
+        run.finish(metrics)
+
+
+if __name__ == "__main__":
+    entry(main)

@@ -1,0 +1,94 @@
+"""The one data set class: reads the fields a stage asks for, re-indexes labels, applies a joint transform."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.io import read_image, read_label
+from data.label_map import LabelMap
+from data.layouts import Sample
+from utils.errors import UserError
+
+
+class Draw(NamedTuple):
+    """One sample of one pass: the randomness of its augmentation is that of (seed, epoch, cycle, index) alone."""
+
+    index: int
+    epoch: int = 0
+    cycle: int = 0
+
+
+class SegmentationDataset(Dataset):
+    """Samples as uint8 tensors: "image" [3, S, S], each further field [S, S], "strong" [3, S, S] when the transform makes it;
+    and "index", "size" (height and width of the file).
+
+    `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory. Raises UserError for unreadable
+    files, label values that `label_map` (or `pseudo_map`) does not know, and fields of different sizes.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        fields: tuple[str, ...],
+        *,
+        transform: Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]],
+        label_map: LabelMap | None = None,
+        pseudo_map: LabelMap | None = None,
+        seed: int = 0,
+        cache: bool = False,
+        max_side: int | None = None,
+    ):
+        self.samples, self.fields, self.transform = list(samples), fields, transform
+        self.maps = {"label": label_map, "pseudo": pseudo_map}
+        self.seed, self.max_side = seed, max_side
+        self.memory: dict[int, tuple[dict[str, np.ndarray], tuple[int, int]]] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw | int) -> dict:
+        index, epoch, cycle = draw if isinstance(draw, tuple) else (draw, 0, 0)
+        arrays, size = self._read(index)
+        made = self.transform(arrays, np.random.default_rng([self.seed, epoch, cycle, index]))
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(_channels_first(values))) for name, values in made.items()}
+        return {**tensors, "index": index, "size": torch.tensor(size)}
+
+    def _read(self, index: int) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+        if self.memory is not None and index in self.memory:
+            return self.memory[index]
+        sample = self.samples[index]
+        arrays = {field: self._read_field(sample, field) for field in self.fields}
+        size = arrays["image"].shape[:2]
+        for field, values in arrays.items():
+            if values.shape[:2] != size:
+                raise UserError(
+                    f"{getattr(sample, field)}: {values.shape[1]}x{values.shape[0]} pixels, but {sample.image} has "
+                    f"{size[1]}x{size[0]}; an image and its maps must be of one size"
+                )
+        if self.max_side and max(size) > self.max_side:
+            arrays = {field: _shrink(field, values, self.max_side) for field, values in arrays.items()}
+        if self.memory is not None:
+            self.memory[index] = (arrays, size)
+        return arrays, size
+
+    def _read_field(self, sample: Sample, field: str) -> np.ndarray:
+        path = getattr(sample, field)
+        if field == "image":
+            return read_image(path)
+        label_map = self.maps.get(field)
+        return label_map(read_label(path), where=str(path)) if label_map else read_label(path)
+
+
+def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
+    height, width = values.shape[:2]
+    factor = longest / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA if field == "image" else cv2.INTER_NEAREST)
+
+
+def _channels_first(values: np.ndarray) -> np.ndarray:
+    return values.transpose(2, 0, 1) if values.ndim == 3 else values

@@ -1,0 +1,57 @@
+"""Reading and writing the files of a data set. Images are uint8 [H, W, 3] RGB, label maps uint8 [H, W]."""
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from utils.checkpoint import atomic
+from utils.errors import UserError
+
+
+def read_image(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f"{path}: not a readable image" if path.exists() else f"{path}: no such image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_label(path: Path) -> np.ndarray:
+    """The values of a palette or grey PNG, not its colours."""
+    try:
+        with Image.open(path) as image:
+            values = np.array(image)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(f"{path}: not a readable PNG ({error})") from None
+    if values.ndim != 2:
+        raise UserError(f"{path}: expected one value per pixel (palette or grey PNG), got an image with {values.shape[-1]} channels")
+    return values.astype(np.uint8)
+
+
+def write_label(path: Path, values: np.ndarray) -> None:
+    """Write uint8 [H, W] as a palette PNG with the VOC colours, atomically."""
+    image = Image.fromarray(np.ascontiguousarray(values), mode="P")
+    image.putpalette(voc_palette().tobytes())
+    with atomic(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an array as .npy, atomically."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
+
+
+@cache
+def voc_palette() -> np.ndarray:
+    """The colours of PASCAL VOC for all 256 values, uint8 [256, 3]: bits of the value spread over the channels."""
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for value in range(256):
+        for bit in range(8):
+            for channel in range(3):
+                palette[value, channel] |= ((value >> (3 * bit + channel)) & 1) << (7 - bit)
+    return palette

@@ -1,0 +1,68 @@
+"""Batches: which images a training step reads, decided by (seed, source, epoch, step) alone, and evaluation shards."""
+
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+
+from data.dataset import Draw
+from utils import dist
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """Batches of one epoch: shuffled passes over the data, one after the other, this process's share of each batch.
+
+    The draws depend on (seed, name, epoch) only, so any step of any epoch can be reached without playing the ones
+    before it, and any number of processes or workers sees the same samples.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, name: str):
+        self.size, self.batch_size = size, batch_size
+        self.key = (seed, zlib.crc32(name.encode()))
+        self.epoch, self.steps = 0, range(0)
+
+    def select(self, epoch: int, steps: range) -> None:
+        self.epoch, self.steps = epoch, steps
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        orders: dict[int, np.ndarray] = {}
+        for step in self.steps:
+            positions = range(step * self.batch_size, (step + 1) * self.batch_size)
+            yield [self._draw(position, orders) for position in positions[dist.rank() :: dist.world_size()]]
+
+    def _draw(self, position: int, orders: dict[int, np.ndarray]) -> Draw:
+        cycle, offset = divmod(position, self.size)
+        if cycle not in orders:
+            orders[cycle] = np.random.default_rng([*self.key, self.epoch, cycle]).permutation(self.size)
+        return Draw(int(orders[cycle][offset]), self.epoch, cycle)
+
+
+class Source:
+    """A named training set and its loader; the workers live as long as the source."""
+
+    def __init__(self, name: str, dataset: Dataset, batch_size: int, *, seed: int, workers: int, pin: bool):
+        self.steps_per_pass = len(dataset) // batch_size
+        self.batches = EpochBatches(len(dataset), batch_size, seed, name)
+        self.loader = DataLoader(
+            dataset,
+            batch_sampler=self.batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin,
+            generator=torch.Generator(),  # its own, because the default would draw from the global random state
+        )
+
+    def epoch(self, epoch: int, steps: range) -> Iterator[dict]:
+        self.batches.select(epoch, steps)
+        return iter(self.loader)
+
+
+def eval_loader(dataset: Dataset, batch_size: int, *, workers: int, pin: bool) -> DataLoader:
+    """Every sample once, in order; with several processes each reads its share, nothing is padded."""
+    shard = Subset(dataset, range(dist.rank(), len(dataset), dist.world_size()))
+    return DataLoader(shard, batch_size, num_workers=workers, pin_memory=pin, generator=torch.Generator())

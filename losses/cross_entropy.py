@@ -1,0 +1,18 @@
+"""Pixel-wise cross-entropy."""
+
+import torch
+import torch.nn.functional as F
+
+
+def cross_entropy(
+    logits: torch.Tensor, label: torch.Tensor, ignore_index: int = 255, pixels: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean of -log softmax(logits)[label] over the labelled pixels; 0 with zero gradients when there are none.
+
+    logits [B, C, H, W]; label uint8 or int64 [B, H, W]. `pixels` replaces the number to divide by (a batch spread over
+    processes divides by their mean). The official code returns NaN for a batch without labelled pixels.
+    """
+    label = label.long()
+    total = F.cross_entropy(logits.float(), label, ignore_index=ignore_index, reduction="sum")
+    count = (label != ignore_index).sum() if pixels is None else pixels
+    return total / count.clamp(min=1)

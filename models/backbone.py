@@ -1,0 +1,30 @@
+"""What every backbone has in common."""
+
+import torch
+from torch import nn
+
+
+class Backbone(nn.Module):
+    """forward: normalised image [B, 3, H, W] -> features [B, out_channels, h, w].
+
+    Subclasses set `out_channels`, `frozen` (names of the parts that are never trained), `pixel_mean` and `pixel_std`
+    (of 0..255 pixels, as their ImageNet weights expect) and may override `cluster_features`.
+    """
+
+    out_channels: int
+    frozen: tuple[str, ...]
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(self.pixel_mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.pixel_std).view(1, 3, 1, 1), persistent=False)
+
+    def normalize(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 3, H, W] -> the float input that the weights were trained on."""
+        return (image.float() - self.mean) / self.std
+
+    def cluster_features(self, image: torch.Tensor) -> torch.Tensor:
+        """Features that describe an object for clustering, [B, D, h, w]."""
+        return self(image)

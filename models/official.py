@@ -1,0 +1,93 @@
+"""Weights files, ours and the published ones, recognised by their keys and renamed to DeepLabV3's."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.errors import UserError
+
+LAST = "classifier.4.weight"  # [C, D, 1, 1]: tells the number of outputs
+# a numpy scalar (the best IoU) lies inside the official checkpoint.pth.tar
+NUMPY_SCALAR = [np._core.multiarray.scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """State dict of one DeepLabV3, where it came from, and what else the file held."""
+
+    state: dict[str, torch.Tensor]
+    flavour: str
+    num_classes: int
+    extra: dict
+
+
+def read_weights(path: Path, which: Literal["student", "teacher"] = "student") -> Weights:
+    """Read a checkpoint of this project, an official NCDSS one (base, basic, EUMS, wrapped or not) or torchvision's.
+
+    `which` picks the network of a teacher-student file. Raises UserError for anything else.
+    """
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    extra = {k: v for k, v in content.items() if k != "model"} if isinstance(content.get("model"), dict) else {}
+    state = content["model"] if extra or isinstance(content.get("model"), dict) else content
+    state = {k.removeprefix("module."): v for k, v in state.items() if torch.is_tensor(v)}
+    flavour, state = _rename(state, which)
+    if LAST not in state:
+        raise UserError(f"{path}: no known segmentation weights (its keys begin with {', '.join(sorted({k.split('.')[0] for k in state})[:5])})")
+    return Weights(state, flavour, len(state[LAST]), extra)
+
+
+def load_weights(model: nn.Module, path: Path, *, which: Literal["student", "teacher"] = "student", only: str = "") -> Weights:
+    """Load a weights file into a DeepLabV3, strictly; `only="backbone"` leaves the decoder as it is.
+
+    Raises UserError that names the file and what does not fit.
+    """
+    weights = read_weights(path, which)
+    own = {k: v for k, v in model.state_dict().items() if k.startswith(only)}
+    state = {k: v for k, v in weights.state.items() if k.startswith(only)}
+    if own.keys() != state.keys():
+        absent = sorted(own.keys() - state.keys()) or sorted(state.keys() - own.keys())
+        raise UserError(f"{path}: made for another network ({absent[0]} differs); check the keys of section model")
+    for key, value in own.items():
+        if state[key].shape != value.shape:
+            if key.startswith("classifier.4"):
+                raise UserError(f"{path}: has {weights.num_classes} outputs, this run needs {len(own[LAST])}; check split and cluster.k")
+            raise UserError(f"{path}: {key} has shape {tuple(state[key].shape)}, this network {tuple(value.shape)}; check section model")
+    model.load_state_dict(state, strict=not only)
+    return weights
+
+
+def to_official(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Key names of the official base and basic checkpoints, so that their scripts read our weights."""
+    return {("decoder." + k.removeprefix("classifier.")) if k.startswith("classifier.") else k: v for k, v in state.items()}
+
+
+def _rename(state: dict[str, torch.Tensor], which: str) -> tuple[str, dict[str, torch.Tensor]]:
+    if any(k.startswith("student.") for k in state):
+        return "teacher-student", _strip(state, f"{which}.")
+    if any(k.startswith("model_q.") for k in state):
+        inner = _strip(state, {"student": "model_q.", "teacher": "model_k."}[which])
+        renamed = {k.replace("decoder.", "classifier.", 1).replace("head.", "classifier.4.", 1): v for k, v in inner.items()}
+        return "official teacher-student", renamed
+    if any(k.startswith("decoder.") for k in state):
+        return "official", {k.replace("decoder.", "classifier.", 1): v for k, v in state.items()}
+    return "deeplab", {k: v for k, v in state.items() if not k.startswith("aux_classifier.")}
+
+
+def _strip(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _load(path: Path) -> dict:
+    try:
+        with torch.serialization.safe_globals(NUMPY_SCALAR):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises several types for a damaged or unsafe file
+        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None

@@ -1,0 +1,52 @@
+"""Dilated ResNets (He et al., CVPR 2016) made of torchvision's parts, under torchvision's key names."""
+
+import torch
+from torch import nn
+from torchvision.models import resnet
+
+from models.backbone import Backbone
+
+CONSTRUCTORS = {
+    "resnet18": resnet.resnet18,
+    "resnet34": resnet.resnet34,
+    "resnet50": resnet.resnet50,
+    "resnet101": resnet.resnet101,
+}
+
+
+class ResNet(Backbone):
+    """A ResNet without its classifier. image [B, 3, H, W] -> features [B, D, H/stride, W/stride]."""
+
+    frozen = ("conv1", "bn1", "layer1", "layer2")  # never trained when a segmentation network is fine-tuned
+    pixel_mean = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+    pixel_std = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+    def __init__(self, name: str, output_stride: int):
+        super().__init__()
+        full = CONSTRUCTORS[name](weights=None)
+        for part in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            setattr(self, part, getattr(full, part))
+        self.out_channels = full.fc.in_features
+        if output_stride == 8:
+            dilate(self.layer3, before=1, dilation=2)
+            dilate(self.layer4, before=2, dilation=4)
+        elif output_stride == 16:
+            dilate(self.layer4, before=1, dilation=2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+def dilate(layer: nn.Sequential, before: int, dilation: int) -> None:
+    """Trade the stride of a stage for dilation: the first block keeps that of the stage before, the others get the new one.
+
+    The same rule as torchvision's `replace_stride_with_dilation`, which it offers for bottleneck blocks only.
+    """
+    for index, block in enumerate(layer):
+        rate = before if index == 0 else dilation
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+                if module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (rate, rate)

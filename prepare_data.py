@@ -1,0 +1,82 @@
+"""Make, list and check data sets.
+
+    python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.15]   draw the demo set
+    python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
+    python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from data.demo import build_demo
+from tqdm import tqdm
+
+from data.io import read_image, read_label
+from data.layouts import voc_index
+from data.lists import write_lists
+from data.views import Views
+from utils.config import load_config
+from utils.errors import UserError
+from utils.run import entry
+
+
+def demo(options: argparse.Namespace) -> None:
+    build_demo(options.root, seed=options.seed, saliency_error=options.saliency_error)
+    print(f"demo set: {options.root}")
+
+
+def lists(options: argparse.Namespace) -> None:
+    views = Views.open(load_config(options.config, __doc__))
+    write_lists(views.lists, views.split, options.to)
+    print(f"{options.to}: lists of {views.split.name}; use them with data.lists={options.to}")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Pairs exist, sizes agree, label values are classes; the first fault ends the check with its file's name."""
+    views = Views.open(load_config(options.config, __doc__))
+    full, images_per_class = views.split.full_map(), Counter()
+    lists = views.lists
+    train = list(dict.fromkeys((*lists.base_train, *lists.novel)))
+    for role, ids, fields in (("train", train, ("image", "label")), ("val", lists.val, ("image", "label")),
+                              ("novel", lists.novel, ("image", "label", "saliency"))):
+        samples = voc_index(views.root, ids, fields=fields)
+        for sample in tqdm(samples, desc=role, leave=False, disable=None):
+            size = read_image(sample.image).shape[:2]
+            label = full(read_label(sample.label), where=str(sample.label))
+            found = {sample.label: label.shape}
+            if sample.saliency:
+                found[sample.saliency] = read_label(sample.saliency).shape
+            for path, shape in found.items():
+                if shape != size:
+                    raise UserError(f"{path}: {shape[1]}x{shape[0]} pixels, but {sample.image} has {size[1]}x{size[0]}")
+            if role == "train":
+                images_per_class.update(set(label.ravel().tolist()) - {0, 255})
+        print(f"{role}: {len(samples)} images, no fault")
+    for index, name in enumerate(views.split.names[1:], start=1):
+        kind = "base" if index < views.num_known else "novel"
+        print(f"  {kind:6}{name:20}{images_per_class[index]:6} training images")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="demo|lists|check")
+    one = commands.add_parser("demo")
+    one.add_argument("--root", type=Path, default=Path("datasets/demo"))
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--saliency-error", type=float, default=0.15, help="0: perfect maps, 1: mostly wrong")
+    one.set_defaults(run=demo)
+    two = commands.add_parser("lists")
+    two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
+    two.add_argument("--to", type=Path, required=True, help="folder for the lists")
+    two.set_defaults(run=lists)
+    three = commands.add_parser("check")
+    three.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
+    three.set_defaults(run=check)
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    options.run(options)
+
+
+if __name__ == "__main__":
+    entry(main)

@@ -1,0 +1,99 @@
+"""The only importer of torch.distributed. Outside a torchrun launch every function gives the one-process answer."""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as td
+
+
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def init(device: torch.device) -> None:
+    """Join the process group: tensors travel by NCCL on CUDA and by gloo on the CPU, flags always by gloo."""
+    if launched() and not td.is_initialized():
+        td.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+
+
+def shutdown() -> None:
+    if td.is_initialized():
+        td.destroy_process_group()
+
+
+def rank() -> int:
+    return int(os.environ.get("RANK", "0")) if launched() else 0
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def barrier() -> None:
+    if td.is_initialized():
+        td.barrier()
+
+
+def sum_(tensor: torch.Tensor) -> torch.Tensor:
+    """Sum over ranks, in place."""
+    if td.is_initialized():
+        td.all_reduce(tensor)
+    return tensor
+
+
+def mean(tensor: torch.Tensor) -> torch.Tensor:
+    """Mean over ranks, as float; no gradient passes."""
+    return sum_(tensor.detach().float().clone()) / world_size()
+
+
+def labelled_pixels(label: torch.Tensor, ignore: int = 255) -> torch.Tensor:
+    """Labelled pixels of a batch [B, H, W], averaged over ranks: dividing by it makes the averaged gradient that of the whole batch."""
+    return mean((label != ignore).sum())
+
+
+def any_rank(*flags: bool) -> list[bool]:
+    """Each flag true on every rank when it is set on one of them. CPU tensors, so no wait for the GPU."""
+    return [bool(count) for count in sum_(torch.tensor(flags, dtype=torch.int32)).tolist()]
+
+
+def broadcast(value: Any) -> Any:
+    """The main process's picklable value, on every rank."""
+    if not td.is_initialized():
+        return value
+    box = [value]
+    td.broadcast_object_list(box)
+    return box[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """Every rank's picklable value, in rank order, on every rank."""
+    if not td.is_initialized():
+        return [value]
+    boxes: list[Any] = [None] * world_size()
+    td.all_gather_object(boxes, value)
+    return boxes
+
+
+def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    """Mean of the gradients over ranks, in one collective.
+
+    DistributedDataParallel is not used because a step runs several forwards before its one backward.
+    """
+    if not td.is_initialized():
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    td.all_reduce(flat)
+    flat /= world_size()
+    for parameter, part in zip(parameters, flat.split([g.numel() for g in gradients]), strict=True):
+        parameter.grad = part.view_as(parameter)

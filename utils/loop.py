@@ -1,0 +1,273 @@
+"""The training loop of every system. A recipe says what a step computes; this file owns everything around it."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from utils import checkpoint, dist
+from utils.errors import Interrupted, UserError
+from utils.run import Run
+from utils.schedules import poly_factor, step_factor
+from utils.schema import Training
+
+log = logging.getLogger("ncd")
+DRY_EPOCHS, DRY_STEPS = 2, 2
+
+
+class Recipe(Protocol):
+    """A method. `model` holds every tensor that a checkpoint keeps; `score` names the metric that picks the best one."""
+
+    model: nn.Module
+    score: str
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trained parameters: 'decoder' learns at `lr`, 'backbone' at `lr * backbone_lr_factor`."""
+
+    def sources(self, epoch: int) -> Mapping[str, Any]:
+        """Name -> data.loading.Source read in this epoch; called once at its start."""
+
+    def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
+        """Losses whose sum is minimised."""
+
+    def evaluate(self) -> dict[str, Any]:
+        """Validation metrics, `score` among them; the same on every process."""
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs besides model and optimizer, as plain values."""
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Progress:
+    """Where training stands: the next step to take, the best score so far, the metrics of the last validation."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    best_score: float = float("-inf")
+    last: dict[str, Any] = field(default_factory=dict)
+
+
+def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
+    """Train to the end, resuming where `run.resume_from` stopped; returns the metrics of the best and the last epoch.
+
+    Raises Interrupted after a signal (state saved), UserError when a loss is not finite (before the update).
+    """
+    epochs = DRY_EPOCHS if run.cfg.run.dry else settings.epochs
+    optimizer = build_optimizer(recipe.parameter_groups(), settings)
+    scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp_dtype() == torch.float16)
+    progress = _resume(recipe, optimizer, scaler, run) if run.resume_from else Progress()
+    log.info("training from epoch %d, step %d; %s", progress.epoch, progress.step, _recipe_line(recipe, settings))
+    while progress.epoch < epochs:
+        sources = recipe.sources(progress.epoch)
+        length = _epoch_length(sources, settings, run)
+        rate = set_learning_rate(optimizer, settings, progress.epoch)
+        steps = range(progress.step_in_epoch, length)
+        batches = zip(*(source.epoch(progress.epoch, steps) for source in sources.values()), strict=True)
+        recipe.model.train()
+        meter = Meter(run, progress, length, epochs, rate)
+        for parts in meter.timed(batches, len(steps)):
+            batch = {name: _to_device(part, run.device) for name, part in zip(sources, parts, strict=True)}
+            losses, stop = _update(recipe, batch, optimizer, scaler, progress, run)
+            progress.step_in_epoch += 1
+            progress.step += 1
+            meter.report(losses, settings.log_every)
+            if stop:
+                _save(run.last, recipe, optimizer, scaler, progress, run)
+                raise Interrupted(f"stopped at step {progress.step}, saved; the same command goes on from here")
+            if settings.save_every and progress.step % settings.save_every == 0:
+                _save(run.last, recipe, optimizer, scaler, progress, run)
+        _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter)
+    best = checkpoint.load(run.best)
+    return {**best["metrics"], "epoch": best["epoch"], "checkpoint": run.best.name, "last": progress.last}
+
+
+def build_optimizer(groups: dict[str, list[nn.Parameter]], settings: Training) -> torch.optim.Optimizer:
+    """SGD or AdamW over the decoder group and the slower backbone group."""
+    factors = {"decoder": 1.0, "backbone": settings.backbone_lr_factor}
+    listed = [{"params": params, "base_lr": settings.lr * factors[name], "name": name} for name, params in groups.items()]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, epoch: int) -> float:
+    """Epoch-wise schedule, applied before each epoch; returns the first group's rate."""
+    if settings.schedule == "poly":
+        factor = poly_factor(epoch / settings.epochs)
+    else:
+        factor = step_factor(epoch, settings.milestones, settings.lr_decay)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return optimizer.param_groups[0]["lr"]
+
+
+def _update(recipe, batch, optimizer, scaler, progress: Progress, run: Run) -> tuple[dict[str, torch.Tensor], bool]:
+    """One optimiser step: the losses, and whether some process was asked to stop.
+
+    The check for a finite loss waits for the forward pass only, while the backward pass already runs.
+    """
+    with run.autocast():
+        losses = recipe.step(batch, progress.epoch)
+        total = torch.stack(list(losses.values())).sum()
+    finite = total.detach().isfinite().to("cpu", non_blocking=True)
+    done = torch.cuda.Event() if run.device.type == "cuda" else None
+    if done:
+        done.record()
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(total).backward()
+    if done:
+        done.synchronize()
+    broken, stop = dist.any_rank(not bool(finite), run.stop_requested)
+    if broken:
+        named = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.items())
+        raise UserError(
+            f"the loss is not finite at step {progress.step} ({named}); stopped before the update, {run.last} is intact; "
+            "try a smaller learning rate or amp=off"
+        )
+    dist.average_gradients([p for group in optimizer.param_groups for p in group["params"]])
+    scaler.step(optimizer)
+    scaler.update()
+    return {**losses, "loss": total}, stop
+
+
+def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter) -> None:
+    progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+    scores: dict[str, float] = {}
+    if progress.epoch % settings.eval_every == 0 or progress.epoch == epochs:
+        progress.last = recipe.evaluate()
+        scores = _headline(progress.last)
+        run.record(progress.step, {"epoch": progress.epoch, "val": scores})
+        if progress.last[recipe.score] > progress.best_score:
+            progress.best_score = progress.last[recipe.score]
+            _save_best(run, recipe, progress)
+    meter.end_of_epoch(scores)
+    _save(run.last, recipe, optimizer, scaler, progress, run)
+
+
+def _save(path: Path, recipe, optimizer, scaler, progress: Progress, run: Run) -> None:
+    random_states = dist.gather(_random_state())
+    if dist.is_main():
+        state = {
+            "model": recipe.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "recipe": recipe.state(),
+            "progress": asdict(progress),
+            "random": random_states,
+            "config": run.cfg.model_dump(mode="json"),
+        }
+        checkpoint.save(path, state)
+    dist.barrier()
+
+
+def _save_best(run: Run, recipe, progress: Progress) -> None:
+    if dist.is_main():
+        state = {"model": recipe.model.state_dict(), "metrics": progress.last, "epoch": progress.epoch}
+        checkpoint.save(run.best, {**state, "config": run.cfg.model_dump(mode="json")})
+
+
+def _resume(recipe, optimizer, scaler, run: Run) -> Progress:
+    state = checkpoint.load(run.resume_from)
+    try:
+        recipe.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        recipe.load_state(state["recipe"])
+        progress = Progress(**state["progress"])
+        _set_random_state(state["random"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{run.resume_from}: does not fit this run ({reason}); resume=false starts over") from None
+    run.rewind_history(progress.step)
+    log.info("resumed from step %d", progress.step)
+    return progress
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else torch.empty(0, dtype=torch.uint8)
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _set_random_state(states: list[dict[str, torch.Tensor]]) -> None:
+    if len(states) != dist.world_size():
+        return  # another number of processes: the draws of dropout cannot be continued, everything else can
+    own = states[dist.rank()]
+    torch.set_rng_state(own["cpu"])
+    if torch.cuda.is_available() and len(own["cuda"]):
+        torch.cuda.set_rng_state(own["cuda"])
+
+
+def _epoch_length(sources: Mapping[str, Any], settings: Training, run: Run) -> int:
+    """Steps per epoch: as configured, else until the shortest source ends."""
+    if run.cfg.run.dry:
+        return DRY_STEPS
+    shortest = min(sources, key=lambda name: sources[name].steps_per_pass)
+    length = settings.iters_per_epoch or sources[shortest].steps_per_pass
+    if not length:
+        raise UserError(f"batch_size={settings.batch_size} is larger than the '{shortest}' image list; use a smaller one")
+    return length
+
+
+def _to_device(batch: dict, device: torch.device) -> dict:
+    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in metrics.items() if k.endswith("miou") and v is not None}
+
+
+def _recipe_line(recipe: Recipe, settings: Training) -> str:
+    counts = {name: sum(p.numel() for p in params) / 1e6 for name, params in recipe.parameter_groups().items()}
+    trained = ", ".join(f"{name} {count:.2f} M" for name, count in counts.items())
+    share = settings.batch_size / dist.world_size()
+    return f"trained parameters: {trained}; {share:g} images per process and source of {settings.batch_size} in all"
+
+
+class Meter:
+    """Times the steps of an epoch and reports them: progress bar on a terminal, history.jsonl, one log line per epoch."""
+
+    def __init__(self, run: Run, progress: Progress, length: int, epochs: int, rate: float):
+        self.run, self.progress, self.length, self.epochs, self.rate = run, progress, length, epochs, rate
+        self.start = time.perf_counter()
+        self.waited, self.steps, self.latest = 0.0, 0, {}
+
+    def timed(self, batches, steps: int):
+        """The batches, with the time spent waiting for them."""
+        bar = tqdm(total=steps, desc=f"epoch {self.progress.epoch + 1}/{self.epochs}", leave=False, disable=None)
+        iterator = iter(batches)
+        while True:
+            before = time.perf_counter()
+            parts = next(iterator, None)
+            self.waited += time.perf_counter() - before
+            if parts is None:
+                break
+            yield parts
+            self.steps += 1
+            bar.update()
+        bar.close()
+
+    def report(self, losses: dict[str, torch.Tensor], every: int) -> None:
+        if self.progress.step % every == 0 or self.progress.step == 1:
+            self.latest = {name: round(value.item(), 6) for name, value in losses.items()}
+            self.run.record(self.progress.step, {"epoch": self.progress.epoch + 1, "train": self.latest, "lr": self.rate})
+
+    def end_of_epoch(self, scores: dict[str, float]) -> None:
+        """The progress has moved on to the next epoch already."""
+        seconds = time.perf_counter() - self.start
+        left = (self.epochs - self.progress.epoch) * seconds
+        parts = " ".join(f"{k} {v:.3f}" for k, v in {**self.latest, **scores}.items())
+        memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if self.run.device.type == "cuda" else ""
+        log.info(
+            "epoch %d/%d step %d: %s, lr %.2g, %.0f ms/step (%.0f waiting), %.0f s left%s",
+            *(self.progress.epoch, self.epochs, self.progress.step, parts, self.rate),
+            *(1e3 * seconds / max(self.steps, 1), 1e3 * self.waited / max(self.steps, 1), left, memory),
+        )

@@ -1,0 +1,104 @@
+"""Every metric as a function of one confusion matrix, int64 [true classes, predicted classes], row = truth.
+
+In class discovery, with B base and n novel classes and K clusters, the matrix is [B+1+n, B+1+K]: its first B+1 = `num_known`
+rows and columns are background and base, the rest are novel classes (rows) and clusters (columns).
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+
+def confusion_matrix(
+    pred: torch.Tensor, label: torch.Tensor, num_pred: int, num_true: int, ignore: int = 255
+) -> torch.Tensor:
+    """Joint histogram of label and prediction over the labelled pixels, on their device, int64 [num_true, num_pred].
+
+    pred and label hold integers of the same shape. One bincount; no pixel list survives the call.
+    """
+    pred, label = pred.reshape(-1).long(), label.reshape(-1).long()
+    # ignored pixels are counted in a last bin and cut off: no masking, hence no wait for the device
+    cell = torch.where(label == ignore, num_true * num_pred, label * num_pred + pred)
+    return torch.bincount(cell, minlength=num_true * num_pred + 1)[:-1].view(num_true, num_pred)
+
+
+def iou(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class of a confusion matrix [N, N] or [N, N + extra]; NaN where it is in neither."""
+    confusion = np.asarray(confusion, dtype=np.float64)
+    n = len(confusion)
+    hit = np.diag(confusion[:, :n])
+    union = confusion.sum(1) + confusion.sum(0)[:n] - hit
+    with np.errstate(invalid="ignore"):
+        return hit / union
+
+
+def match_clusters(
+    confusion: torch.Tensor | np.ndarray, num_known: int, rule: Literal["official", "many_to_one", "one_to_one"]
+) -> np.ndarray:
+    """Novel class 0..n-1 of each cluster, int64 [K]; -1 for a cluster left over by one-to-one matching.
+
+    Only pixels of novel classes predicted as clusters count, and IoU is taken among them, as in the official code.
+    many_to_one: arg-max of IoU, ties and clusters never seen go to the first class. one_to_one: the assignment with the
+    largest sum of IoU. official: one_to_one when K equals n, else many_to_one. Raises ValueError when K < n.
+    """
+    block = _numpy(confusion)[num_known:, num_known:].astype(np.float64)  # [n, K]
+    num_novel, num_clusters = block.shape
+    if num_clusters < num_novel:
+        raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least as many clusters")
+    union = block.sum(1, keepdims=True) + block.sum(0, keepdims=True) - block
+    overlap = np.divide(block, union, out=np.zeros_like(block), where=union > 0)
+    if rule == "one_to_one" or (rule == "official" and num_clusters == num_novel):
+        match = np.full(num_clusters, -1, dtype=np.int64)
+        classes, clusters = linear_sum_assignment(overlap, maximize=True)
+        match[clusters] = classes
+        return match
+    return overlap.argmax(0)
+
+
+def apply_match(confusion: torch.Tensor | np.ndarray, match: np.ndarray, num_known: int) -> np.ndarray:
+    """Merge cluster columns into class columns: [B+1+n, B+1+K] -> [B+1+n, B+1+n+1]; the last column holds leftover clusters."""
+    confusion = _numpy(confusion)
+    num_true = len(confusion)
+    merged = np.zeros((num_true, num_true + 1), dtype=np.int64)
+    merged[:, :num_known] = confusion[:, :num_known]
+    for cluster, novel in enumerate(match):
+        merged[:, num_known + novel if novel >= 0 else num_true] += confusion[:, num_known + cluster]
+    return merged
+
+
+def summarize(
+    confusion: torch.Tensor | np.ndarray, names: list[str], groups: dict[str, list[int]], absent: Literal["zero", "skip"] = "zero"
+) -> dict[str, Any]:
+    """miou, pixel_accuracy, mean_accuracy, `<group>_miou` for groups of class numbers, harmonic_miou of two groups, per_class.
+
+    Fractions. A class without a pixel in truth and prediction has IoU None in `per_class`; in a mean it counts as 0
+    (absent="zero", the official convention) or not at all ("skip"). An empty mean is None.
+    """
+    confusion = _numpy(confusion)
+    scores = iou(confusion)
+    labelled = confusion.sum(1)
+    hit = np.diag(confusion[:, : len(confusion)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = hit / labelled
+
+    def mean(index: list[int]) -> float | None:
+        chosen = np.nan_to_num(scores[index], nan=0.0) if absent == "zero" else scores[index][~np.isnan(scores[index])]
+        return float(chosen.mean()) if len(chosen) else None
+
+    result: dict[str, Any] = {
+        "miou": mean(list(range(len(names)))),
+        "pixel_accuracy": float(hit.sum() / labelled.sum()) if labelled.sum() else None,
+        "mean_accuracy": float(np.nanmean(accuracy)) if labelled.any() else None,
+        **{f"{group}_miou": mean(index) for group, index in groups.items()},
+        "per_class": {name: None if np.isnan(s) else float(s) for name, s in zip(names, scores, strict=True)},
+    }
+    if len(groups) == 2:
+        first, second = (result[f"{group}_miou"] for group in groups)
+        result["harmonic_miou"] = 2 * first * second / (first + second) if first and second else 0.0
+    return result
+
+
+def _numpy(confusion: torch.Tensor | np.ndarray) -> np.ndarray:
+    return confusion.cpu().numpy() if torch.is_tensor(confusion) else np.asarray(confusion)

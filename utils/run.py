@@ -1,0 +1,341 @@
+"""A run folder: settings, log, history, lock, signals, and whether the stage is finished, resumable or new."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from utils import checkpoint, config, dist
+from utils.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, one_line
+from utils.schema import Config
+
+# Settings that change neither the numbers nor the files of a stage; a finished stage stays valid when they change.
+NEUTRAL = ("data.root", "data.workers", "data.cache", "log_every", "save_every", "batch_size")
+SHARED = ("seed", "split", "data", "model")
+KEEP = ("run.lock",)  # survives a fresh start in the same folder
+
+log = logging.getLogger("ncd")
+
+
+@dataclass
+class Run:
+    """What a stage needs besides its method. `finished` is true when there is nothing left to do."""
+
+    cfg: Config
+    stage: str
+    dir: Path
+    device: torch.device
+    inputs: dict[str, str]
+    finished: bool = False
+    resume_from: Path | None = None
+    stop_requested: bool = False
+    _writer: Any = field(default=None, repr=False)
+
+    @property
+    def last(self) -> Path:
+        return self.dir / "last.pth"
+
+    @property
+    def best(self) -> Path:
+        return self.dir / "best.pth"
+
+    def autocast(self) -> torch.autocast:
+        dtype = self.amp_dtype()
+        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+    def amp_dtype(self) -> torch.dtype | None:
+        """bf16 where the GPU has it, fp16 on older GPUs, none on the CPU, unless `amp` says otherwise."""
+        choice = self.cfg.amp
+        if choice == "auto":
+            if self.device.type != "cuda":
+                return None
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
+
+    def place(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Move a model to the device, in the memory layout and with the compilation that the settings ask for."""
+        options = self.cfg.run
+        if dist.launched() and self.device.type == "cuda":  # SyncBatchNorm has no CPU form
+            model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model.to(self.device, memory_format=torch.channels_last if options.channels_last else torch.contiguous_format)
+        if options.compile:
+            model.compile()
+        return model
+
+    def record(self, step: int, values: dict[str, Any]) -> None:
+        """One line of history.jsonl and the same numbers to TensorBoard. Main process only; a no-op elsewhere."""
+        if not dist.is_main():
+            return
+        with (self.dir / "history.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in config.flatten(values).items():
+            if isinstance(value, (int, float)) and name not in ("epoch", "seconds"):
+                self.writer().add_scalar(name.replace(".", "/"), value, step)
+        self.writer().flush()
+
+    def writer(self) -> Any:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow import, needed by training stages only
+
+            self._writer = SummaryWriter(str(self.dir / "tb"))
+        return self._writer
+
+    def rewind_history(self, step: int) -> None:
+        """Forget reports made after the checkpoint from which the run goes on."""
+        path = self.dir / "history.jsonl"
+        if dist.is_main() and path.exists():
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            checkpoint.write_text(path, "".join(f"{line}\n" for line in lines))
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write metrics.json, the mark of a finished stage; everything else must be on disk before."""
+        dist.barrier()
+        if dist.is_main():
+            sha = hashlib.sha256((self.dir / "config.yaml").read_bytes()).hexdigest()
+            checkpoint.write_json(self.dir / "metrics.json", {**metrics, "config_sha256": sha})
+        log.info("%s: finished, results in %s", self.stage, self.dir)
+
+
+def entry(main: Callable[[list[str] | None], int | None]) -> None:
+    """Run an entry script's main and turn its outcome into the documented exit status."""
+    raise SystemExit(guarded(main))
+
+
+def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
+    try:
+        return main(argv) or EXIT_DONE
+    except UserError as error:
+        if dist.is_main():
+            print(f"error: {one_line(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except Interrupted as stop:
+        log.warning("%s", stop)
+        return EXIT_INTERRUPTED
+    finally:
+        dist.shutdown()
+
+
+def stage_dir(cfg: Config, stage: str) -> Path:
+    """<output_dir>/<split>/<stage>, where a split given as a file counts by its name; dry runs stay apart."""
+    return cfg.output_dir / ("dry" if cfg.run.dry else "") / Path(cfg.split).stem / stage
+
+
+def require_stage(cfg: Config, stage: str, file: str, made_by: str) -> Path:
+    """A file of an earlier stage, only when that stage is finished."""
+    folder = stage_dir(cfg, stage)
+    if not (folder / "metrics.json").exists():
+        raise UserError(f"{folder}: stage '{stage}' has not finished; run first: python {made_by}")
+    if not (folder / file).exists():
+        raise UserError(f"{folder / file}: missing although the stage finished; redo it with resume=false: python {made_by}")
+    return folder / file
+
+
+@contextlib.contextmanager
+def start_run(cfg: Config, stage: str, section: str, inputs: dict[str, Path], *, seed: bool = True) -> Iterator[Run]:
+    """Open the run folder of a stage; `section` names the configuration sections that decide its result.
+
+    Order of decisions: finished with the same settings -> skip; `resume` (own last.pth, or a given path); else start over.
+    Raises UserError when another run holds the folder, or when what is there was made with other settings.
+    """
+    device = pick_device(cfg)
+    dist.init(device)
+    if cfg.run.threads:
+        torch.set_num_threads(cfg.run.threads)
+    folder = stage_dir(cfg, stage)
+    with _locked(folder):
+        digests = {name: checkpoint.digest(path) for name, path in inputs.items()}
+        run = Run(cfg, stage, folder, device, digests)
+        problem = dist.broadcast(_decide(run, section) if dist.is_main() else None)
+        if isinstance(problem, str):
+            raise UserError(problem)
+        run.finished, run.resume_from = problem
+        if run.finished:
+            if dist.is_main():
+                print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
+            yield run
+            return
+        with _logging(run), _signals(run):
+            if seed:
+                seed_everything(cfg.seed + dist.rank(), cfg.run.deterministic)
+            yield run
+
+
+def pick_device(cfg: Config) -> torch.device:
+    """The device of this process."""
+    name = cfg.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device={name}: unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError(f"device={name}: this machine has no usable CUDA device; use device=cpu")
+        device = torch.device("cuda", dist.local_rank() if dist.launched() else device.index or 0)
+        torch.cuda.set_device(device)
+    return device
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def _decide(run: Run, section: str) -> tuple[bool, Path | None] | str:
+    """(finished, checkpoint to resume) after preparing the folder, or what is wrong in one line."""
+    cfg, folder = run.cfg, run.dir
+    resume = cfg.resume.lower()
+    if resume not in ("auto", "true", "false"):
+        path = Path(cfg.resume)
+        if not path.is_file():
+            return f"resume={cfg.resume}: no such file; give auto, true, false or the path of a checkpoint"
+        _prepare(run, fresh=True)
+        return False, path
+    started = (folder / "config.yaml").exists() and (folder / "inputs.json").exists()
+    if resume != "false" and started:
+        difference = _difference(run, section)
+        finished = (folder / "metrics.json").exists()
+        if difference and (finished or run.last.exists()):
+            return f"{folder} was made with other settings ({difference}); resume=false starts over, another output_dir keeps both"
+        if not difference and finished:
+            return True, None
+        if not difference and run.last.exists():
+            _prepare(run, fresh=False)
+            return False, run.last
+    if resume == "true":
+        return f"resume=true, but {folder} holds nothing to resume; use resume=auto"
+    _prepare(run, fresh=True)
+    return False, None
+
+
+def _prepare(run: Run, fresh: bool) -> None:
+    if fresh:
+        for path in run.dir.iterdir():
+            if path.name not in KEEP:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for leftover in run.dir.rglob(".*.tmp"):
+        leftover.unlink()
+    checkpoint.write_json(run.dir / "inputs.json", run.inputs)
+    checkpoint.write_text(run.dir / "config.yaml", config.dump(run.cfg, run.dir / "config.yaml"))
+
+
+def _difference(run: Run, section: str) -> str | None:
+    """The first setting or input that differs from those the folder was made with."""
+    before = config.flatten(config.read_yaml(run.dir / "config.yaml"))
+    now = config.flatten(run.cfg.model_dump(mode="json"))
+    for key in sorted(now.keys() | before.keys()):
+        relevant = key.split(".")[0] in (*SHARED, *section.split())
+        neutral = key.endswith(NEUTRAL) and not (key.endswith("batch_size") and _trains(key))
+        if relevant and not neutral and before.get(key) != now.get(key):
+            return f"{key}: {before.get(key)} there, {now.get(key)} now"
+    old_inputs = checkpoint.read_json(run.dir / "inputs.json")
+    changed = [name for name in run.inputs if old_inputs.get(name) != run.inputs[name]]
+    return f"its input '{changed[0]}' has changed since" if changed else None
+
+
+def _trains(key: str) -> bool:
+    return key.split(".")[0] in ("base_training", "basic", "eums")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for one run; the kernel frees it however the process ends."""
+    problem, handle = None, None
+    if dist.is_main():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = (folder / "run.lock").open("w")
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
+        except OSError as error:
+            problem = f"output_dir={folder}: cannot be written ({error.strerror})"
+    problem = dist.broadcast(problem)
+    if problem:
+        raise UserError(problem)
+    try:
+        yield
+    finally:
+        if handle:
+            handle.close()
+
+
+@contextlib.contextmanager
+def _signals(run: Run) -> Iterator[None]:
+    """SIGTERM and SIGINT ask the run to save and stop; a second SIGINT interrupts at once."""
+
+    def request(number, _frame):
+        if run.stop_requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        run.stop_requested = True
+
+    previous = {s: signal.signal(s, request) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _logging(run: Run) -> Iterator[None]:
+    handlers: list[logging.Handler] = []
+    if dist.is_main():
+        handlers = [logging.FileHandler(run.dir / "log.txt"), logging.StreamHandler(sys.stdout)]
+        handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    log.setLevel(logging.INFO if dist.is_main() else logging.ERROR)
+    log.propagate = False
+    for handler in handlers:
+        log.addHandler(handler)
+    if dist.is_main():
+        handlers[0].handle(_note("command: " + " ".join(sys.argv)))
+        handlers[0].handle(_note(f"versions: python {platform.python_version()}, torch {torch.__version__}, git {_git_hash()}"))
+        handlers[0].handle(_note(f"device: {run.device}, processes: {dist.world_size()}, amp: {run.amp_dtype()}"))
+    try:
+        yield
+    finally:
+        if run._writer is not None:
+            run._writer.close()
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close() if isinstance(handler, logging.FileHandler) else handler.flush()
+
+
+def _note(text: str) -> logging.LogRecord:
+    return logging.LogRecord("ncd", logging.INFO, "", 0, text, None, None)
+
+
+def _git_hash() -> str:
+    try:
+        here = Path(__file__).parent
+        return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _step_of(line: str) -> int:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return 1 << 62  # a line cut by a kill

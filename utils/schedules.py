@@ -1,0 +1,22 @@
+"""Learning-rate factors and loss weights as pure functions of the epoch."""
+
+import math
+from collections.abc import Sequence
+
+
+def step_factor(epoch: int, milestones: Sequence[int], decay: float = 0.1) -> float:
+    """decay to the number of milestones m with epoch > m (0-based epoch, strictly greater as in the official code)."""
+    return decay ** sum(epoch > milestone for milestone in milestones)
+
+
+def poly_factor(progress: float, power: float = 0.9) -> float:
+    """(1 - progress)^power for progress in [0, 1)."""
+    return (1 - progress) ** power
+
+
+def sigmoid_rampup(epoch: float, length: float) -> float:
+    """exp(-5 (1 - min(epoch, length)/length)^2), rising to 1; 1 when length is 0 (Laine & Aila, ICLR 2017)."""
+    if length == 0:
+        return 1.0
+    remaining = 1 - min(max(epoch, 0.0), length) / length
+    return math.exp(-5 * remaining * remaining)
