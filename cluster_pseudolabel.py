@@ -104,7 +104,7 @@ def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
     rows: dict[int, np.ndarray] = {}
 
     def prototypes(images: torch.Tensor) -> torch.Tensor:
-        return backbone.cluster_features(backbone.normalize(images)).float()
+        return backbone(backbone.normalize(images)).float()
 
     for batch, features in predict(prototypes, backbone, views.loader(dataset, cfg.cluster.batch_size), run, "features"):
         weight = batch["saliency"].to(run.device).float()

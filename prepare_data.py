@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from data.demo import build_demo
+from data.demo import DemoOptions, build_demo
 from tqdm import tqdm
 
 from data.io import read_image, read_label
@@ -23,7 +23,7 @@ from utils.run import entry
 
 
 def demo(options: argparse.Namespace) -> None:
-    build_demo(options.root, seed=options.seed, saliency_error=options.saliency_error)
+    build_demo(options.root, DemoOptions(seed=options.seed, saliency_error=options.saliency_error))
     print(f"demo set: {options.root}")
 
 
@@ -59,7 +59,7 @@ def check(options: argparse.Namespace) -> None:
         print(f"  {kind:6}{name:20}{images_per_class[index]:6} training images")
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="demo|lists|check")
     one = commands.add_parser("demo")
@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     three.set_defaults(run=check)
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     options.run(options)
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from torch import nn
 class Backbone(nn.Module):
     """forward: normalised image [B, 3, H, W] -> features [B, out_channels, h, w].
 
-    Subclasses set `out_channels`, `frozen` (names of the parts that are never trained), `pixel_mean` and `pixel_std`
-    (of 0..255 pixels, as their ImageNet weights expect) and may override `cluster_features`.
+    Subclasses set `out_channels`, `trained` (names of the parts that fine-tuning trains; those before stay as they are),
+    `pixel_mean` and `pixel_std` (of 0..255 pixels, as their ImageNet weights expect).
     """
 
     out_channels: int
-    frozen: tuple[str, ...]
+    trained: tuple[str, ...]
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
 
@@ -24,7 +24,3 @@ class Backbone(nn.Module):
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the weights were trained on."""
         return (image.float() - self.mean) / self.std
-
-    def cluster_features(self, image: torch.Tensor) -> torch.Tensor:
-        """Features that describe an object for clustering, [B, D, h, w]."""
-        return self(image)

@@ -20,7 +20,11 @@ class Output(NamedTuple):
 
 
 class DeepLabV3(nn.Module):
-    """Keys equal those of torchvision's deeplabv3_resnet50(aux_loss=None): backbone.*, classifier.{0,1,2,4}.*"""
+    """Keys equal those of torchvision's deeplabv3_resnet50(aux_loss=None): backbone.*, classifier.{0,1,2,4}.*
+
+    `trained` names the backbone parts that train (default: the backbone's own, behind stride 8); `freeze_batchnorm` says
+    whose running statistics stay fixed in training: none, backbone, first_layers (what does not train), all.
+    """
 
     def __init__(
         self,
@@ -30,6 +34,7 @@ class DeepLabV3(nn.Module):
         head_channels: int = 256,
         dropout: float = 0.5,
         freeze_batchnorm: str = "backbone",
+        trained: tuple[str, ...] | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -42,8 +47,10 @@ class DeepLabV3(nn.Module):
         )
         self.classifier[0].project[-1].p = dropout
         self.freeze_batchnorm = freeze_batchnorm
-        for name in backbone.frozen:
-            backbone.get_submodule(name).requires_grad_(False)
+        backbone.requires_grad_(False)
+        self.trained = [backbone.get_submodule(name) for name in (backbone.trained if trained is None else trained)]
+        for part in self.trained:
+            part.requires_grad_(True)
         self.train()
 
     def train(self, mode: bool = True) -> "DeepLabV3":
@@ -54,9 +61,10 @@ class DeepLabV3(nn.Module):
         return self
 
     def _fixed_statistics(self) -> list[nn.Module]:
-        frozen = [self.backbone.get_submodule(name) for name in self.backbone.frozen]
-        within = {"none": [], "first_layers": frozen, "backbone": [self.backbone], "all": [self]}[self.freeze_batchnorm]
-        return [m for part in within for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        within = {"none": [], "all": [self]}.get(self.freeze_batchnorm, [self.backbone])
+        kept = {m for part in self.trained for m in part.modules()} if self.freeze_batchnorm == "first_layers" else set()
+        modules = (m for part in within for m in part.modules() if m not in kept)
+        return [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
@@ -91,4 +99,6 @@ class DeepLabV3(nn.Module):
 def build_model(cfg, num_classes: int) -> DeepLabV3:
     """The network that a `model` section of the configuration describes (utils/schema.py)."""
     backbone = build_backbone(cfg.backbone, cfg.output_stride, cfg.init)
-    return DeepLabV3(backbone, num_classes, cfg.atrous_rates, cfg.head_channels, cfg.dropout, cfg.freeze_batchnorm)
+    return DeepLabV3(
+        backbone, num_classes, cfg.atrous_rates, cfg.head_channels, cfg.dropout, cfg.freeze_batchnorm, cfg.trained
+    )

@@ -24,8 +24,7 @@ STAGES = (
     (4, 5, 2, 6, 112, 192),
     (1, 3, 1, 6, 192, 320),
 )
-HEAD_CHANNELS = 1280
-NUM_FROZEN_BLOCKS = 5  # the first three stages, stride 8: the counterpart of a ResNet's conv1 ... layer2
+NUM_BLOCKS = sum(stage[0] for stage in STAGES)
 
 
 class SameConv2d(nn.Conv2d):
@@ -88,6 +87,7 @@ class EfficientNetLite0(Backbone):
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
     out_channels = STAGES[-1][-1]
+    trained = tuple(f"blocks.{i}" for i in range(5, NUM_BLOCKS))  # behind stride 8: the counterpart of a ResNet's layer3, 4
 
     def __init__(self, output_stride: int = 8):
         super().__init__()
@@ -101,13 +101,6 @@ class EfficientNetLite0(Backbone):
             blocks.append(Block(kernel, stride, expansion, inputs, outputs, splits))
             blocks += [Block(kernel, 1, expansion, outputs, outputs, False) for _ in range(repeat - 1)]
         self.blocks = nn.ModuleList(blocks)
-        self.conv_head = SameConv2d(self.out_channels, HEAD_CHANNELS, 1, bias=False)
-        self.bn1 = batch_norm(HEAD_CHANNELS)
-
-    @property
-    def frozen(self) -> tuple[str, ...]:
-        """Parts that are never trained; the head convolution serves clustering only."""
-        return ("conv_stem", "bn0", *(f"blocks.{i}" for i in range(NUM_FROZEN_BLOCKS)), "conv_head", "bn1")
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
@@ -121,7 +114,3 @@ class EfficientNetLite0(Backbone):
         for _ in range(splits):
             x = join_phases(x)
         return x
-
-    def cluster_features(self, image: torch.Tensor) -> torch.Tensor:
-        """Features that describe an object for clustering: what ImageNet's classifier would average, [B, 1280, h, w]."""
-        return F.relu6(self.bn1(self.conv_head(self(image))))

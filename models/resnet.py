@@ -17,7 +17,7 @@ CONSTRUCTORS = {
 class ResNet(Backbone):
     """A ResNet without its classifier. image [B, 3, H, W] -> features [B, D, H/stride, W/stride]."""
 
-    frozen = ("conv1", "bn1", "layer1", "layer2")  # never trained when a segmentation network is fine-tuned
+    trained = ("layer3", "layer4")
     pixel_mean = (0.485 * 255, 0.456 * 255, 0.406 * 255)
     pixel_std = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 

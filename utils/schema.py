@@ -43,6 +43,9 @@ class Model(Section):
     freeze_batchnorm: Literal["none", "backbone", "first_layers", "all"] = Field(
         "backbone", description="BatchNorm layers whose running statistics stay fixed in training"
     )
+    trained: tuple[str, ...] | None = Field(
+        None, description="backbone parts that train, e.g. [layer4]; default: those behind stride 8 (layer3, layer4)"
+    )
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
 
 
