@@ -118,16 +118,16 @@ def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
 def feature_network(cfg, run: Run) -> torch.nn.Module:
     """The network that describes objects: ImageNet's (published), the base model's, or any checkpoint's backbone."""
     stride = cfg.cluster.features_stride or cfg.model.output_stride
-    backbone = build_backbone(cfg.model.backbone, stride, "random" if cfg.cluster.features_checkpoint else "imagenet")
     path = cfg.cluster.features_checkpoint
     if path is None and cfg.cluster.features == "base":
         path = base_checkpoint(cfg)
+    backbone = build_backbone(cfg.model.backbone, stride, "random" if path else "imagenet")
     if path:
-        prefix = "backbone."
-        state = {k.removeprefix(prefix): v for k, v in read_weights(path).state.items() if k.startswith(prefix)}
-        missing, unexpected = backbone.load_state_dict(state, strict=False)
-        if [k for k in missing if k in dict(backbone.named_parameters())] or unexpected:
-            raise UserError(f"{path}: its backbone is not {cfg.model.backbone}; set model.backbone to what it was trained with")
+        state = read_weights(path).state.items()
+        try:
+            backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state if k.startswith("backbone.")})
+        except RuntimeError:
+            raise UserError(f"{path}: its backbone is not {cfg.model.backbone}; set model.backbone to its own") from None
     return run.place(backbone)
 
 

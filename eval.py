@@ -20,6 +20,7 @@ from finetune_novel import finetune_stage
 from models.deeplab import build_model
 from models.official import load_weights, read_weights
 from utils import dist
+from utils.checkpoint import read_json
 from utils.config import load_config
 from utils.errors import EXIT_EXPECTATION_MISSED, UserError
 from utils.evaluation import discovery_metrics, predict
@@ -79,6 +80,25 @@ def choose_checkpoint(cfg) -> tuple[str, Path]:
     return stage, require_stage(cfg, stage, f"{cfg.evaluation.split}.pth", made_by)
 
 
+def measure(views: Views, path: Path, run: Run) -> None:
+    """Evaluate the weights in `path` and finish the stage."""
+    cfg = run.cfg
+    weights = read_weights(path)
+    expected = views.num_known if cfg.method == "base" else views.num_outputs
+    if weights.num_classes != expected:
+        raise UserError(
+            f"{path}: has {weights.num_classes} outputs, but method={cfg.method} with split={cfg.split} and "
+            f"cluster.k={cfg.cluster.k} needs {expected}; change method, split or cluster.k to what it was trained with"
+        )
+    model = build_model(cfg.model.model_copy(update={"init": "random"}), expected)
+    load_weights(model, path)
+    metrics = evaluate(run.place(model), views, expected, run)
+    if cfg.save_predictions:
+        dist.barrier()
+        restore_classes(views, metrics.get("match", []), run)
+    run.finish(metrics | {"checkpoint": str(path)})
+
+
 def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
     """The figures of `expected` that were not reached, within `tol`."""
     wanted = dict(expected or {})
@@ -94,26 +114,14 @@ def main(argv: list[str] | None = None) -> int:
     views = Views.open(cfg)
     stage, path = choose_checkpoint(cfg)
     with start_run(cfg, f"eval_{stage}", "evaluation cluster save_predictions checkpoint", {"checkpoint": path}) as run:
-        if run.finished:
-            return 0
-        weights = read_weights(path)
-        expected = views.num_known if cfg.method == "base" else views.num_outputs
-        if weights.num_classes != expected:
-            raise UserError(
-                f"{path}: has {weights.num_classes} outputs, but method={cfg.method} with split={cfg.split} and "
-                f"cluster.k={cfg.cluster.k} needs {expected}; change method, split or cluster.k to what it was trained with"
-            )
-        model = build_model(cfg.model.model_copy(update={"init": "random"}), expected)
-        load_weights(model, path)
-        metrics = evaluate(run.place(model), views, expected, run)
-        if cfg.save_predictions:
-            dist.barrier()
-            restore_classes(views, metrics.get("match", []), run)
-        run.finish(metrics | {"checkpoint": str(path)})
+        if not run.finished:
+            measure(views, path, run)
+        metrics = read_json(run.dir / "metrics.json")
         if dist.is_main():
             print_metrics(metrics, f"{stage}, {metrics['protocol']}")
         problems = missed(cfg.expected, metrics)
-        log.info("expected figures: %s", "; ".join(problems) if problems else "reached" if cfg.expected else "none given")
+        if problems and dist.is_main():
+            print(f"FAIL: {'; '.join(problems)}")
         return EXIT_EXPECTATION_MISSED if problems else 0
 
 

@@ -7,8 +7,8 @@ from torch import nn
 class Backbone(nn.Module):
     """forward: normalised image [B, 3, H, W] -> features [B, out_channels, h, w].
 
-    Subclasses set `out_channels`, `trained` (names of the parts that fine-tuning trains; those before stay as they are),
-    `pixel_mean` and `pixel_std` (of 0..255 pixels, as their ImageNet weights expect).
+    Subclasses set `out_channels`, `trained` (names of the parts that fine-tuning trains; those before stay as they
+    are), `pixel_mean` and `pixel_std` (of 0..255 pixels, as their ImageNet weights expect).
     """
 
     out_channels: int

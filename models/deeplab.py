@@ -3,7 +3,7 @@
 B batch, C classes, D decoder width, H W pixels, h w feature cells.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbone import Backbone
 from models.backbones import build_backbone
+from utils.errors import UserError
 
 
 class Output(NamedTuple):
@@ -22,8 +23,8 @@ class Output(NamedTuple):
 class DeepLabV3(nn.Module):
     """Keys equal those of torchvision's deeplabv3_resnet50(aux_loss=None): backbone.*, classifier.{0,1,2,4}.*
 
-    `trained` names the backbone parts that train (default: the backbone's own, behind stride 8); `freeze_batchnorm` says
-    whose running statistics stay fixed in training: none, backbone, first_layers (what does not train), all.
+    `trained` names the backbone parts that train (default: the backbone's own, behind stride 8); `freeze_batchnorm`
+    says whose running statistics stay fixed in training: none, backbone, first_layers (what does not train), all.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class DeepLabV3(nn.Module):
         atrous_rates: tuple[int, ...] = (12, 24, 36),
         head_channels: int = 256,
         dropout: float = 0.5,
-        freeze_batchnorm: str = "backbone",
+        freeze_batchnorm: Literal["none", "backbone", "first_layers", "all"] = "backbone",
         trained: tuple[str, ...] | None = None,
     ):
         super().__init__()
@@ -48,23 +49,28 @@ class DeepLabV3(nn.Module):
         self.classifier[0].project[-1].p = dropout
         self.freeze_batchnorm = freeze_batchnorm
         backbone.requires_grad_(False)
-        self.trained = [backbone.get_submodule(name) for name in (backbone.trained if trained is None else trained)]
+        self.trained = find_parts(backbone, backbone.trained if trained is None else trained)
         for part in self.trained:
             part.requires_grad_(True)
         self.train()
 
     def train(self, mode: bool = True) -> "DeepLabV3":
-        """Training mode, except for the BatchNorm layers whose statistics are frozen; their affine weights may still train."""
+        """Training mode, except for BatchNorm layers with fixed statistics; their affine weights may still train."""
         super().train(mode)
         for module in self._fixed_statistics():
             module.eval()
         return self
 
     def _fixed_statistics(self) -> list[nn.Module]:
-        within = {"none": [], "all": [self]}.get(self.freeze_batchnorm, [self.backbone])
-        kept = {m for part in self.trained for m in part.modules()} if self.freeze_batchnorm == "first_layers" else set()
-        modules = (m for part in within for m in part.modules() if m not in kept)
-        return [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        backbone = list(self.backbone.modules())
+        trained = {m for part in self.trained for m in part.modules()}
+        fixed = {
+            "none": [],
+            "first_layers": [m for m in backbone if m not in trained],
+            "backbone": backbone,
+            "all": list(self.modules()),
+        }[self.freeze_batchnorm]
+        return [m for m in fixed if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
@@ -94,6 +100,16 @@ class DeepLabV3(nn.Module):
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.backbone.parameters() if p.requires_grad]
+
+
+def find_parts(backbone: Backbone, names: tuple[str, ...]) -> list[nn.Module]:
+    """The named parts of a backbone, e.g. layer4 or blocks.15."""
+    parts = dict(backbone.named_modules())
+    for name in names:
+        if name not in parts:
+            known = ", ".join(name for name, _ in backbone.named_children())
+            raise UserError(f"model.trained: this backbone has no part '{name}'; its parts are {known}")
+    return [parts[name] for name in names]
 
 
 def build_model(cfg, num_classes: int) -> DeepLabV3:

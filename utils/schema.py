@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, bool) else v)]  # true stays a word
 
 
 class Section(BaseModel):
@@ -133,7 +134,7 @@ class Config(Section):
     basic_checkpoint: Path | None = Field(None, description="ranking model to use instead of the basic stage's best.pth")
     pseudo_dir: Path | None = Field(None, description="folder with novel.txt, base.txt, pseudo_labels/")
     split_dir: Path | None = Field(None, description="folder with easy_split.txt and hard_split.txt")
-    resume: str = Field("auto", description="auto | true | false | path of a checkpoint")
+    resume: Word = Field("auto", description="auto | true | false | path of a checkpoint")
     seed: NonNegativeInt = Field(242133, description="seed of everything random (default: the official one)")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="mixed precision; auto: bf16 or fp16 on CUDA, off on CPU")

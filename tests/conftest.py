@@ -1,0 +1,83 @@
+"""A data set small enough to train on in seconds, and the configuration that goes with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from data.io import write_label
+from utils.checkpoint import write_list
+
+CLASSES = ["background", "disc", "square", "bar", "dot"]
+SIZE = 40
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+def draw(kind: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """An image with one object of class `kind` and its mask: colour and outline give the class away."""
+    image = rng.integers(90, 130, (SIZE, SIZE, 3)).astype(np.uint8)
+    y, x = np.mgrid[:SIZE, :SIZE] - rng.integers(16, 24)
+    mask = [x**2 + y**2 < 150, (abs(x) < 11) & (abs(y) < 11), (abs(x) < 14) & (abs(y) < 6), x**2 + y**2 < 80][kind - 1]
+    color = np.array([[230, 40, 40], [40, 200, 40], [50, 60, 220], [230, 220, 40]][kind - 1])
+    image[mask] = np.clip(color + rng.integers(-20, 20, (int(mask.sum()), 3)), 0, 255)
+    return image, mask
+
+
+def make_voc(root: Path, train: int = 48, val: int = 12) -> Path:
+    """VOC layout with classes 1..4 in turn, one object per image, 255 on one corner pixel."""
+    rng = np.random.default_rng(0)
+    names = {"trainaug": [f"t{i:03d}" for i in range(train)], "val": [f"v{i:03d}" for i in range(val)]}
+    for part, ids in names.items():
+        write_list(root / "sets" / f"{part}.txt", ids)
+        for i, name in enumerate(ids):
+            image, mask = draw(1 + i % 4, rng)
+            (root / "images").mkdir(exist_ok=True)
+            Image.fromarray(image).save(root / "images" / f"{name}.jpg", quality=95)
+            label = mask.astype(np.uint8) * (1 + i % 4)
+            label[0, 0] = 255
+            write_label(root / "SegmentationClassAug" / f"{name}.png", label)
+            write_label(root / "saliency_supervised_model" / f"{name}.png", mask.astype(np.uint8))
+    return root
+
+
+TINY = {
+    "split": "two",
+    "seed": 7,
+    "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
+    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2, 3]},
+    "base_training": {"epochs": 3, "iters_per_epoch": 2, "batch_size": 4, "milestones": [2], "lr": 0.05},
+    "cluster": {"k": 3, "pca_dim": 4, "min_pixels": 20, "n_init": 2, "features": "base", "threshold": 0.99},
+    "basic": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4},
+    "eums": {"epochs": 3, "iters_per_epoch": 2, "batch_size": 4, "reassign_epochs": [1]},
+    "evaluation": {"batch_size": 5},
+}
+
+
+@pytest.fixture(scope="session")
+def voc(tmp_path_factory) -> Path:
+    """The data root; read only."""
+    return make_voc(tmp_path_factory.mktemp("voc"))
+
+
+@pytest.fixture
+def tiny(voc, tmp_path) -> Path:
+    """A configuration file for `voc`, with classes disc, square as base and bar, dot as novel; output in tmp_path/out."""
+    return write_tiny(tmp_path, voc)
+
+
+def write_tiny(folder: Path, voc: Path) -> Path:
+    dataset = folder / "shapes"
+    dataset.mkdir()
+    (dataset / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
+    (dataset / "two.yaml").write_text("novel: [bar, dot]\n")
+    tree = {**TINY, "output_dir": str(folder / "out"), "data": {**TINY["data"], "dataset": str(dataset), "root": str(voc)}}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path

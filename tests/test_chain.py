@@ -1,0 +1,159 @@
+"""The whole discovery chain on a few drawn images, called as a user calls it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import cluster_pseudolabel
+import entropy_rank
+import eval as evaluation  # the module's name is the script's
+import finetune_novel
+import train_base
+from data.io import read_label
+from utils.checkpoint import read_list
+from utils.run import guarded
+
+
+def run(main, config, *overrides) -> int:
+    return guarded(main, [str(config), *overrides])
+
+
+@pytest.fixture(scope="module")
+def chain(voc, tmp_path_factory):
+    """Output folder of a finished chain, and its configuration file."""
+    from tests.conftest import write_tiny
+
+    folder = tmp_path_factory.mktemp("chain")
+    config = write_tiny(folder, voc)
+    assert run(train_base.main, config) == 0
+    assert run(cluster_pseudolabel.main, config) == 0
+    assert run(finetune_novel.main, config, "method=basic") == 0
+    assert run(entropy_rank.main, config) == 0
+    assert run(finetune_novel.main, config, "method=eums") == 0
+    assert run(evaluation.main, config, "method=eums", "save_predictions=true") == 0
+    return folder / "out" / "two", config
+
+
+def test_files_are_those_of_the_official_code(chain):
+    out, _ = chain
+    novel, base = read_list(out / "pseudo" / "novel.txt"), read_list(out / "pseudo" / "base.txt")
+    assert novel == sorted(novel) and not set(novel) & set(base)
+    assert base == [f"t{i:03d}" for i in range(48) if i % 4 < 2]  # disc and square
+    assert set(novel) <= {f"t{i:03d}" for i in range(48) if i % 4 >= 2}
+    for name in novel:
+        pseudo = read_label(out / "pseudo" / "pseudo_labels" / f"{name}.png")
+        assert pseudo.shape == (40, 40) and pseudo.max() <= 2 + 3
+    easy, hard = read_list(out / "ranking" / "easy_split.txt"), read_list(out / "ranking" / "hard_split.txt")
+    assert sorted(easy + hard) == novel and len(easy) == int(0.67 * len(novel))
+    entropy = json.loads((out / "ranking" / "entropy.json").read_text())
+    assert [entropy[name] for name in easy + hard] == sorted(entropy.values())
+
+
+def test_reassignment_keeps_half_of_the_clean_list(chain):
+    out, _ = chain
+    before, after = (read_list(out / stage / "easy_split.txt") for stage in ("ranking", "eums"))
+    assert set(after) < set(before) and len(after) == len(before) // 2
+    moved = set(before) - set(after)
+    hard = read_list(out / "eums" / "hard_split.txt")
+    assert hard[: -len(moved)] == read_list(out / "ranking" / "hard_split.txt") and set(hard[-len(moved) :]) == moved
+
+
+def test_metrics_follow_the_contract(chain):
+    out, _ = chain
+    metrics = json.loads((out / "eval_eums" / "metrics.json").read_text())
+    assert {"protocol", "images", "miou", "pixel_accuracy", "mean_accuracy", "base_miou", "novel_miou", "harmonic_miou",
+            "per_class", "match", "checkpoint", "config_sha256"} <= metrics.keys()
+    assert list(metrics["per_class"]) == ["background", "disc", "square", "bar", "dot"]
+    assert [cluster for cluster, _ in metrics["match"]] == [0, 1, 2] and {c for _, c in metrics["match"]} <= {0, 1}
+    scores = [s or 0.0 for s in metrics["per_class"].values()]
+    assert metrics["miou"] == pytest.approx(np.mean(scores)) and metrics["novel_miou"] == pytest.approx(np.mean(scores[3:]))
+
+
+def test_saved_predictions_give_the_reported_iou(chain, voc):
+    """Recompute every IoU from the written PNGs, in original class numbers, the slow way."""
+    out, _ = chain
+    metrics = json.loads((out / "eval_eums" / "metrics.json").read_text())
+    names = read_list(voc / "sets" / "val.txt")
+    truth = np.stack([read_label(voc / "SegmentationClassAug" / f"{n}.png") for n in names])
+    pred = np.stack([read_label(out / "eval_eums" / "predictions" / f"{n}.png") for n in names])
+    for number, name in enumerate(["background", "disc", "square", "bar", "dot"]):
+        valid = truth != 255
+        union = ((truth == number) | (pred == number)) & valid
+        both = (truth == number) & (pred == number)
+        assert metrics["per_class"][name] == pytest.approx(both.sum() / union.sum())
+
+
+def test_finished_stages_are_skipped(chain, capsys):
+    out, config = chain
+    before = (out / "eums" / "best.pth").stat().st_mtime_ns
+    assert run(finetune_novel.main, config, "method=eums") == 0
+    assert "already finished" in capsys.readouterr().out
+    assert (out / "eums" / "best.pth").stat().st_mtime_ns == before
+
+
+def test_other_settings_are_refused_not_overwritten(chain, capsys):
+    _, config = chain
+    assert run(train_base.main, config, "base_training.lr=0.2") == 2
+    assert "base_training.lr: 0.05 there, 0.2 now" in capsys.readouterr().err
+
+
+def test_changed_input_is_noticed(chain, capsys):
+    """A clustering made from another base model must not pass for this one's."""
+    out, config = chain
+    other = out / "other.pth"
+    state = torch.load(out / "base" / "best.pth", weights_only=True)
+    state["model"]["classifier.4.bias"] += 1
+    torch.save(state, other)
+    assert run(cluster_pseudolabel.main, config, f"base_checkpoint={other}") == 2
+    assert "its input 'base_checkpoint' has changed" in capsys.readouterr().err
+
+
+def test_half_written_stage_is_never_used(chain, capsys):
+    out, config = chain
+    mark = out / "pseudo" / "metrics.json"
+    content = mark.read_text()
+    mark.unlink()
+    try:
+        assert run(finetune_novel.main, config, "method=basic", "resume=false") == 2
+        assert "stage 'pseudo' has not finished" in capsys.readouterr().err
+    finally:
+        mark.write_text(content)
+
+
+def test_same_seed_same_pseudo_labels(chain, tmp_path):
+    out, config = chain
+    assert run(cluster_pseudolabel.main, config, f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}") == 0
+    again = tmp_path / "two" / "pseudo"
+    for path in (out / "pseudo" / "pseudo_labels").iterdir():
+        assert (again / "pseudo_labels" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_references(chain):
+    """Oracle labels put every object into its true class; with them the clusters are pure."""
+    out, config = chain
+    assert run(cluster_pseudolabel.main, config, "cluster.assign=oracle") == 0
+    assert json.loads((out / "pseudo_oracle" / "metrics.json").read_text())["purity"] == 1.0
+    assert run(cluster_pseudolabel.main, config, "cluster.assign=random") == 0
+    assert run(finetune_novel.main, config, "method=basic", "cluster.assign=oracle") == 0
+    assert (out / "basic_oracle" / "metrics.json").exists()
+
+
+def test_official_folders_move_in(chain, tmp_path):
+    """Pseudo labels and clean/unclean lists given by path start EUMS without the stages before it."""
+    out, config = chain
+    given = [f"pseudo_dir={out / 'pseudo'}", f"split_dir={out / 'ranking'}", f"output_dir={tmp_path}", "eums.epochs=1"]
+    assert run(finetune_novel.main, config, "method=eums", *given) == 0
+    assert (tmp_path / "two" / "eums" / "metrics.json").exists()
+
+
+def test_expected_figure_decides_the_exit_status(chain):
+    _, config = chain
+    assert run(evaluation.main, config, "method=eums", "resume=false", "expected={miou: 1.0}") == 1
+    assert run(evaluation.main, config, "method=eums", "resume=false", "expected={miou: 0.0}") == 0
+
+
+def test_stage_needs_the_one_before(tiny, capsys):
+    assert run(cluster_pseudolabel.main, tiny) == 2
+    assert "stage 'base' has not finished; run first: python train_base.py" in capsys.readouterr().err
