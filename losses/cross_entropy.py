@@ -12,7 +12,8 @@ def cross_entropy(
     logits [B, C, H, W]; label uint8 or int64 [B, H, W]. `pixels` replaces the number to divide by (a batch spread over
     processes divides by their mean). The official code returns NaN for a batch without labelled pixels.
     """
-    label = label.long()
-    total = F.cross_entropy(logits.float(), label, ignore_index=ignore_index, reduction="sum")
+    label = label.long().flatten()
+    per_pixel = logits.float().movedim(1, -1).flatten(0, -2)  # [BHW, C], no copy when the logits are channels-last
+    total = F.cross_entropy(per_pixel, label, ignore_index=ignore_index, reduction="sum")
     count = (label != ignore_index).sum() if pixels is None else pixels
     return total / count.clamp(min=1)

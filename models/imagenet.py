@@ -58,7 +58,8 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
     except Exception as error:  # torch raises several types for a damaged or unsafe file
-        raise UserError(f"{path}: not a readable weights file ({str(error).splitlines()[0][:120]})") from None
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable weights file ({reason})") from None
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else content
     if not isinstance(content, dict):
@@ -82,6 +83,6 @@ def download(name: str) -> dict[str, torch.Tensor]:
         return weights.get_state_dict(progress=False, check_hash=True)
     except Exception as error:  # no network, a broken connection, a wrong hash, a damaged file in the cache
         file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         problem = f"no weights from {weights.url} ({reason})"
         raise UserError(f"model.init=imagenet: {problem}; save them as {file}, or set model.init=PATH") from None

@@ -101,4 +101,5 @@ def _load(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises several types for a damaged or unsafe file
-        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{path}: not a readable checkpoint ({reason})") from None
