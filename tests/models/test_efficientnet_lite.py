@@ -71,7 +71,7 @@ def test_feature_size(networks, image):
 
 @torch.no_grad()
 def test_finer_strides_keep_the_pretrained_features(networks, image):
-    """A strided "same" convolution is centred on odd pixels: the plain network's cells are the odd ones of the finer."""
+    """A strided "same" convolution is centred on odd pixels: plain cells are the odd ones of the finer map."""
     plain = networks[32](image)
     torch.testing.assert_close(networks[16](image)[:, :, 1::2, 1::2], plain, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(networks[8](image)[:, :, 3::4, 3::4], plain, rtol=1e-4, atol=1e-4)
