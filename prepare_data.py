@@ -1,6 +1,6 @@
 """Make, list and check data sets.
 
-    python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.15]   draw the demo set
+    python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
     python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
     python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
 """
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--saliency-error", type=float, default=0.15, help="0: perfect maps, 1: mostly wrong")
+    one.add_argument("--saliency-error", type=float, default=DemoOptions.saliency_error, help="0: perfect maps, 1: mostly wrong")
     one.set_defaults(run=demo)
     two = commands.add_parser("lists")
     two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data.label_map import LabelMap
+from data.label_map import IGNORE, LabelMap
 from utils.config import read_yaml
 from utils.errors import UserError
 
@@ -65,20 +65,20 @@ class ClassSplit:
 def load_split(spec: str, dataset: str) -> ClassSplit:
     """The split `spec`: a name such as fold1 (data/splits/<dataset>/fold1.yaml) or the path of a YAML file.
 
-    `dataset` is a folder of data/splits or the path of a folder, with the class names in classes.yaml. Raises UserError.
+    `dataset` is a folder of data/splits or the path of a folder; its classes.yaml names the classes. Raises UserError.
     """
     folder = SPLITS / dataset if (SPLITS / dataset).is_dir() else Path(dataset)
     if not (folder / "classes.yaml").is_file():
         known = ", ".join(sorted(p.parent.name for p in SPLITS.glob("*/classes.yaml")))
         raise UserError(f"data.dataset={dataset}: no class list; use one of {known}, or a folder with classes.yaml")
-    classes = tuple(str(name) for name in read_yaml(folder / "classes.yaml"))
+    classes = _class_names(folder / "classes.yaml")
     path = Path(spec) if Path(spec).suffix in (".yaml", ".yml") else folder / f"{spec}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "classes"))
         raise UserError(f"split={spec}: no such split of {dataset}; use one of {known}, or the path of a YAML file")
     tree = read_yaml(path)
     if not isinstance(tree, dict) or not tree.get("novel") or tree.keys() - {"novel", "base"}:
-        raise UserError(f"{path}: expected the key 'novel' (and optionally 'base'), each a list of class names or numbers")
+        raise UserError(f"{path}: expected the key 'novel' (optionally also 'base'), a list of class names or numbers")
     novel = _class_ids(tree["novel"], classes, path)
     rest = [i for i in range(1, len(classes)) if i not in novel]
     base = _class_ids(tree["base"], classes, path) if "base" in tree else tuple(rest)
@@ -86,6 +86,14 @@ def load_split(spec: str, dataset: str) -> ClassSplit:
     if both:
         raise UserError(f"{path}: class '{classes[both[0]]}' is in base and in novel; keep it in one")
     return ClassSplit(path.stem, classes, base, novel)
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    listed = read_yaml(path)
+    names = tuple(str(name) for name in listed) if isinstance(listed, list) else ()
+    if not 2 <= len(set(names)) == len(names) <= IGNORE:
+        raise UserError(f"{path}: expected a list of 2 to {IGNORE} different class names, background first")
+    return names
 
 
 def _class_ids(listed: Any, classes: tuple[str, ...], path: Path) -> tuple[int, ...]:

@@ -23,11 +23,11 @@ class Draw(NamedTuple):
 
 
 class SegmentationDataset(Dataset):
-    """Samples as uint8 tensors: "image" [3, S, S], each further field [S, S], "strong" [3, S, S] when the transform makes it;
-    and "index", "size" (height and width of the file).
+    """Samples as uint8 tensors: "image" [3, S, S], each further field [S, S]; "strong" [3, S, S] when the transform
+    makes it; and "index", "size" (height and width of the file).
 
-    `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory. Raises UserError for unreadable
-    files, label values that `label_map` (or `pseudo_map`) does not know, and fields of different sizes.
+    `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, in each worker.
+    Raises UserError for unreadable files, label values unknown to `label_map` or `pseudo_map`, fields of different sizes.
     """
 
     def __init__(
@@ -54,8 +54,7 @@ class SegmentationDataset(Dataset):
         index, epoch, cycle = draw if isinstance(draw, tuple) else (draw, 0, 0)
         arrays, size = self._read(index)
         made = self.transform(arrays, np.random.default_rng([self.seed, epoch, cycle, index]))
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(_channels_first(values))) for name, values in made.items()}
-        return {**tensors, "index": index, "size": torch.tensor(size)}
+        return {**{name: _tensor(values) for name, values in made.items()}, "index": index, "size": torch.tensor(size)}
 
     def _read(self, index: int) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         if self.memory is not None and index in self.memory:
@@ -87,8 +86,10 @@ def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
     height, width = values.shape[:2]
     factor = longest / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return cv2.resize(values, size, interpolation=cv2.INTER_AREA if field == "image" else cv2.INTER_NEAREST)
+    # plain nearest would take the corner of each area and so move labels by half a pixel against the image
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA if field == "image" else cv2.INTER_NEAREST_EXACT)
 
 
-def _channels_first(values: np.ndarray) -> np.ndarray:
-    return values.transpose(2, 0, 1) if values.ndim == 3 else values
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    """[H, W, 3] -> [3, H, W]; a map [H, W] as it is."""
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1) if values.ndim == 3 else values))

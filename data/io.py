@@ -12,9 +12,15 @@ from utils.errors import UserError
 
 
 def read_image(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    """The stored pixels, whatever turn EXIF asks for: masks were drawn on those. A file cut short is an error."""
+    try:
+        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image") from None
+    # imread would fill what a cut file lacks with grey, imdecode refuses it
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
     if image is None:
-        raise UserError(f"{path}: not a readable image" if path.exists() else f"{path}: no such image")
+        raise UserError(f"{path}: not a readable image; empty, cut short or of another format")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -28,12 +34,15 @@ def read_label(path: Path) -> np.ndarray:
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"{path}: not a readable PNG ({error})") from None
     if values.ndim != 2:
-        raise UserError(f"{path}: expected one value per pixel (palette or grey PNG), got an image with {values.shape[-1]} channels")
+        raise UserError(f"{path}: {values.shape[-1]} channels; expected one value per pixel (palette or grey PNG)")
+    if values.dtype not in (np.uint8, bool):
+        raise UserError(f"{path}: {values.dtype} values; expected at most 8 bits per pixel (palette or grey PNG)")
     return values.astype(np.uint8)
 
 
 def write_label(path: Path, values: np.ndarray) -> None:
     """Write uint8 [H, W] as a palette PNG with the VOC colours, atomically."""
+    assert values.dtype == np.uint8 and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values), mode="P")
     image.putpalette(voc_palette().tobytes())
     with atomic(path) as temporary:

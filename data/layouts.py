@@ -1,8 +1,8 @@
 """The VOC disk layout: the only place that knows folder names."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ def voc_index(
     pseudo_dir: Path | None = None,
     missing: Literal["error", "drop"] = "error",
 ) -> list[Sample]:
-    """Samples with the paths of `fields` (image, label, saliency, pseudo). Pseudo labels lie in <pseudo_dir>/pseudo_labels.
+    """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
     """
@@ -69,12 +69,8 @@ def find_folder(root: Path, kind: str) -> Path:
     raise UserError(f"data.root={root} has no folder '{names[0]}'; expected layout: {LAYOUT}")
 
 
-def _names(folder: Path) -> frozenset[str]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    return _listing(folder, folder.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=32)
-def _listing(folder: Path, _changed: int) -> frozenset[str]:
-    return frozenset(path.name for path in folder.iterdir())
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))  # one call, not a stat per file
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); expected a folder of <id>.png") from None

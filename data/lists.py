@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.class_split import SPLITS, ClassSplit
+from data.class_split import SPLITS, ClassSplit, load_split
 from data.io import read_label
 from data.layouts import find_folder, voc_index
 from utils.checkpoint import read_list, write_list
@@ -29,7 +29,7 @@ class ImageLists:
 def load_lists(
     split: ClassSplit, *, dataset: str, root: Path, lists_dir: Path | None, train_list: str | None, val_list: str | None
 ) -> ImageLists:
-    """Lists from, in this order: `lists_dir`, the masks of `train_list` under the root's sets/, the shipped official files."""
+    """Lists from, in this order: `lists_dir`; the masks of `train_list` in the root's sets/; the official ones."""
     if lists_dir:
         parts = {role: read_list(lists_dir / name) for role, name in official_names(split.name).items()}
         own_val = lists_dir / f"{val_list or 'val'}.txt"
@@ -39,10 +39,10 @@ def load_lists(
     else:
         shipped = SPLITS / dataset / "lists"
         files = {role: shipped / f"{name}.gz" for role, name in official_names(split.name).items()}
-        if not all(path.is_file() for path in files.values()):
+        if not all(path.is_file() for path in files.values()) or split != load_split(split.name, dataset):
             raise UserError(
-                f"split={split.name}: no image lists are shipped for it; set data.train_list (a list under sets/ whose "
-                "masks are scanned) or data.lists (a folder with lists of your own)"
+                f"split={split.name}: no image lists are shipped for these classes; set data.train_list (a list under "
+                "sets/ whose masks are scanned) or data.lists (a folder with lists of your own)"
             )
         parts = {role: gzip.decompress(path.read_bytes()).decode().split() for role, path in files.items()}
         parts["val"] = root_list(root, val_list or "val")
@@ -81,7 +81,8 @@ def presence(root: Path, ids: list[str]) -> list[frozenset[int]]:
         return frozenset(np.flatnonzero(counts[:255]).tolist())
 
     with ThreadPoolExecutor() as pool:
-        return list(tqdm(pool.map(values, samples), total=len(samples), desc="scanning masks", leave=False, disable=None))
+        found = pool.map(values, samples)
+        return list(tqdm(found, total=len(samples), desc="scanning masks", leave=False, disable=None))
 
 
 def _from_masks(split: ClassSplit, root: Path, train: list[str], val: list[str]) -> dict[str, list[str]]:

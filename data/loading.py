@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
@@ -54,6 +55,7 @@ class Source:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin,
+            worker_init_fn=_one_thread,
             generator=torch.Generator(),  # its own, because the default would draw from the global random state
         )
 
@@ -65,4 +67,10 @@ class Source:
 def eval_loader(dataset: Dataset, batch_size: int, *, workers: int, pin: bool) -> DataLoader:
     """Every sample once, in order; with several processes each reads its share, nothing is padded."""
     shard = Subset(dataset, range(dist.rank(), len(dataset), dist.world_size()))
-    return DataLoader(shard, batch_size, num_workers=workers, pin_memory=pin, generator=torch.Generator())
+    return DataLoader(
+        shard, batch_size, num_workers=workers, pin_memory=pin, worker_init_fn=_one_thread, generator=torch.Generator()
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    cv2.setNumThreads(0)  # else every worker starts one OpenCV thread per core

@@ -47,7 +47,8 @@ class TrainTransform(ValTransform):
         flip = rng.random() < 0.5
         angle = 2 * MAX_ANGLE * rng.random() - MAX_ANGLE
         scale = (SCALES[1] - SCALES[0]) * rng.random() + SCALES[0]
-        return {name: self.resize(name, self._warp(name, values, flip, angle, scale)) for name, values in fields.items()}
+        warped = {name: self._warp(name, values, flip, angle, scale) for name, values in fields.items()}
+        return super().__call__(warped, rng)
 
     def _warp(self, name: str, values: np.ndarray, flip: bool, angle: float, scale: float) -> np.ndarray:
         height, width = values.shape[:2]

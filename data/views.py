@@ -1,4 +1,4 @@
-"""The data sets that the stages of a class-discovery chain read: one dataset class, told apart by lists, fields and label maps."""
+"""The data sets that the stages of a class-discovery chain read: one class told apart by lists, fields, maps."""
 
 import logging
 import os
@@ -49,7 +49,9 @@ class Views:
         """Outputs of the fine-tuned models, B+1+K."""
         return self.num_known + self.cfg.cluster.k
 
-    def labelled(self, ids, label_map: LabelMap, *, folder: str = "SegmentationClassAug", train: bool = False) -> SegmentationDataset:
+    def labelled(
+        self, ids, label_map: LabelMap, *, folder: str = "SegmentationClassAug", train: bool = False
+    ) -> SegmentationDataset:
         """Images with ground truth under a label map."""
         return self._dataset(ids, ("image", "label"), train=train, label_map=label_map, label_folder=folder)
 
@@ -63,16 +65,16 @@ class Views:
         fields = ("image",) if strong else ("image", "pseudo")
         return self._dataset(ids, fields, train=train, strong=strong, pseudo_map=allowed, pseudo_dir=pseudo_dir)
 
-    def _dataset(self, ids, fields, *, train=False, strong=False, label_map=None, pseudo_map=None, **where) -> SegmentationDataset:
+    def _dataset(
+        self, ids, fields, *, train=False, strong=False, label_map=None, pseudo_map=None, **where
+    ) -> SegmentationDataset:
         size, border = self.cfg.data.image_size, self.cfg.data.border
         ids = list(ids)[:DRY_IMAGES] if self.cfg.run.dry else list(ids)
         samples = voc_index(self.root, ids, fields=fields, **where)
         if len(samples) < len(ids):
             log.info("%d of %d images dropped, because a file of theirs is missing", len(ids) - len(samples), len(ids))
-        if train:
-            transform = (WeakStrongTransform if strong else TrainTransform)(size, border)
-        else:
-            transform = ValTransform(size)
+        augment = WeakStrongTransform if strong else TrainTransform
+        transform = augment(size, border) if train else ValTransform(size)
         return SegmentationDataset(
             samples,
             fields,
@@ -100,7 +102,7 @@ def data_root(cfg: Config) -> Path:
 
 
 def read_novel_lists(folder: Path, universe: ImageLists) -> tuple[list[str], list[str]]:
-    """(base.txt, novel.txt) of a pseudo-label folder, ours or the official one; every id must be in the data's lists."""
+    """(base.txt, novel.txt) of a pseudo-label folder, ours or the official one; each id must be in the data's lists."""
     base, novel = read_list(folder / "base.txt"), read_list(folder / "novel.txt")
     known = set(universe.novel) | set(universe.base) | set(universe.base_train)
     foreign = next((name for name in (*base, *novel) if name not in known), None)

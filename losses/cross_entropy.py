@@ -16,4 +16,4 @@ def cross_entropy(
     per_pixel = logits.float().movedim(1, -1).flatten(0, -2)  # [BHW, C], no copy when the logits are channels-last
     total = F.cross_entropy(per_pixel, label, ignore_index=ignore_index, reduction="sum")
     count = (label != ignore_index).sum() if pixels is None else pixels
-    return total / count.clamp(min=1)
+    return total / torch.where(count > 0, count, 1)  # a mean over processes may lie below 1

@@ -1,4 +1,4 @@
-"""Uncertainty: entropy of an image over its objects, and the teacher's labels (EUMS, Zhao et al., CVPR 2022, sec. 3.4)."""
+"""Uncertainty of an image over its objects, and the teacher's labels (EUMS, Zhao et al., CVPR 2022, sec. 3.4)."""
 
 import math
 
@@ -14,14 +14,14 @@ def image_entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     num_classes = logits.shape[1]
     scores = []
     for image, inside in zip(logits, mask, strict=True):
-        prob = image[:, inside].softmax(0)
+        prob = image[:, inside].float().softmax(0)  # 1e-30 is 0 in half precision
         information = -(prob * torch.log2(prob + 1e-30)) / math.log2(num_classes)
         scores.append(information.mean())
     return torch.stack(scores)
 
 
 def teacher_label(logits: torch.Tensor, threshold: float, ignore_index: int = 255) -> torch.Tensor:
-    """The teacher's arg-max class int64 [B, H, W] of logits [B, C, H, W]; ignored where its probability is below `threshold`."""
+    """The teacher's arg-max class: logits [B, C, H, W] -> int64 [B, H, W]; ignored where its prob < threshold."""
     if threshold <= 0:
         return logits.argmax(1)
     confidence, label = logits.float().softmax(1).max(1)

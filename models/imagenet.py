@@ -58,7 +58,7 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
     except Exception as error:  # torch raises several types for a damaged or unsafe file
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = " ".join(str(error).split()).split(". ")[0][:120] or type(error).__name__
         raise UserError(f"{path}: not a readable weights file ({reason})") from None
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else content

@@ -101,5 +101,5 @@ def _load(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises several types for a damaged or unsafe file
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = " ".join(str(error).split()).split(". ")[0][:120] or type(error).__name__
         raise UserError(f"{path}: not a readable checkpoint ({reason})") from None

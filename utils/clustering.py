@@ -21,7 +21,9 @@ class Clusters:
 
 
 def mask_prototypes(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """L2-normalised sum over pixels of (bilinearly up-sampled feature * weight): features [B, D, h, w], weight [B, H, W] -> [B, D].
+    """L2-normalised sum over pixels of (bilinearly up-sampled feature * weight).
+
+    features [B, D, h, w], weight [B, H, W] -> [B, D]; zeros where an image has no weight.
 
     Up-sampling is linear, so its adjoint moves the weights down to the feature cells instead of D channels up to the
     pixels: the same vector for a fraction of the time and memory (benchmarks/prototypes.py).
@@ -41,14 +43,20 @@ def interpolation_matrix(cells: int, pixels: int) -> torch.Tensor:
 def cluster_prototypes(
     prototypes: np.ndarray, k: int, *, pca_dim: int | None = 32, whiten: bool = True, seed: int, n_init: int = 10
 ) -> Clusters:
-    """PCA (seeded, which the official code leaves out) and k-means of prototypes [N, D]. UserError when N is too small."""
-    n = len(prototypes)
+    """PCA (seeded, which the official code leaves out) and k-means of prototypes [N, D].
+
+    UserError when there are fewer prototypes than clusters, or fewer prototypes or features than PCA dimensions.
+    """
+    n, features = prototypes.shape
+    kept = f"only {n} novel images were kept"
     if n < k:
-        raise UserError(f"cluster.k={k}: only {n} novel images were kept; use fewer clusters or lower cluster.min_pixels")
+        raise UserError(f"cluster.k={k}: {kept}; use fewer clusters or lower cluster.min_pixels")
     points = np.asarray(prototypes, dtype=np.float32)
     if pca_dim:
         if n < pca_dim:
-            raise UserError(f"cluster.pca_dim={pca_dim}: only {n} novel images were kept; use at most {n} dimensions")
+            raise UserError(f"cluster.pca_dim={pca_dim}: {kept}; use at most {n} dimensions")
+        if features < pca_dim:
+            raise UserError(f"cluster.pca_dim={pca_dim}: the backbone has {features} features; use at most {features}")
         points = PCA(pca_dim, whiten=whiten, random_state=seed).fit_transform(points)
     ids = KMeans(k, random_state=seed, n_init=n_init).fit_predict(points)
     return Clusters(ids, points)

@@ -1,7 +1,7 @@
 """Every metric as a function of one confusion matrix, int64 [true classes, predicted classes], row = truth.
 
-In class discovery, with B base and n novel classes and K clusters, the matrix is [B+1+n, B+1+K]: its first B+1 = `num_known`
-rows and columns are background and base, the rest are novel classes (rows) and clusters (columns).
+In class discovery, with B base and n novel classes and K clusters, the matrix is [B+1+n, B+1+K]: its first
+B+1 = `num_known` rows and columns are background and base, the rest are novel classes (rows) and clusters (columns).
 """
 
 from typing import Any, Literal
@@ -16,16 +16,17 @@ def confusion_matrix(
 ) -> torch.Tensor:
     """Joint histogram of label and prediction over the labelled pixels, on their device, int64 [num_true, num_pred].
 
-    pred and label hold integers of the same shape. One bincount; no pixel list survives the call.
+    pred and label hold integers of the same shape. One bincount; no pixel list survives the call. RuntimeError for a
+    label that is neither below num_true nor `ignore`.
     """
     pred, label = pred.reshape(-1).long(), label.reshape(-1).long()
-    # ignored pixels are counted in a last bin and cut off: no masking, hence no wait for the device
-    cell = torch.where(label == ignore, num_true * num_pred, label * num_pred + pred)
-    return torch.bincount(cell, minlength=num_true * num_pred + 1)[:-1].view(num_true, num_pred)
+    # ignored pixels go to bin 0, which is cut off: cheaper than selecting the others, and no wrong label hides there
+    cell = torch.where(label == ignore, 0, label * num_pred + pred + 1)
+    return torch.bincount(cell, minlength=num_true * num_pred + 1)[1:].view(num_true, num_pred)
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class of a confusion matrix [N, N] or [N, N + extra]; NaN where it is in neither."""
+    """Intersection over union of each class of a matrix [N, N] or [N, N + extra]; NaN where it is in neither."""
     confusion = np.asarray(confusion, dtype=np.float64)
     n = len(confusion)
     hit = np.diag(confusion[:, :n])
@@ -46,7 +47,7 @@ def match_clusters(
     block = _numpy(confusion)[num_known:, num_known:].astype(np.float64)  # [n, K]
     num_novel, num_clusters = block.shape
     if num_clusters < num_novel:
-        raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least as many clusters")
+        raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least {num_novel}")
     union = block.sum(1, keepdims=True) + block.sum(0, keepdims=True) - block
     overlap = np.divide(block, union, out=np.zeros_like(block), where=union > 0)
     if rule == "one_to_one" or (rule == "official" and num_clusters == num_novel):
@@ -58,7 +59,7 @@ def match_clusters(
 
 
 def apply_match(confusion: torch.Tensor | np.ndarray, match: np.ndarray, num_known: int) -> np.ndarray:
-    """Merge cluster columns into class columns: [B+1+n, B+1+K] -> [B+1+n, B+1+n+1]; the last column holds leftover clusters."""
+    """Merge cluster columns into class columns: [B+1+n, B+1+K] -> [B+1+n, B+1+n+1], the last for leftover clusters."""
     confusion = _numpy(confusion)
     num_true = len(confusion)
     merged = np.zeros((num_true, num_true + 1), dtype=np.int64)
@@ -69,9 +70,12 @@ def apply_match(confusion: torch.Tensor | np.ndarray, match: np.ndarray, num_kno
 
 
 def summarize(
-    confusion: torch.Tensor | np.ndarray, names: list[str], groups: dict[str, list[int]], absent: Literal["zero", "skip"] = "zero"
+    confusion: torch.Tensor | np.ndarray,
+    names: list[str],
+    groups: dict[str, list[int]],
+    absent: Literal["zero", "skip"] = "zero",
 ) -> dict[str, Any]:
-    """miou, pixel_accuracy, mean_accuracy, `<group>_miou` for groups of class numbers, harmonic_miou of two groups, per_class.
+    """miou, pixel_accuracy, mean_accuracy, `<group>_miou` of class numbers, harmonic_miou of two groups, per_class.
 
     Fractions. A class without a pixel in truth and prediction has IoU None in `per_class`; in a mean it counts as 0
     (absent="zero", the official convention) or not at all ("skip"). An empty mean is None.
@@ -96,7 +100,8 @@ def summarize(
     }
     if len(groups) == 2:
         first, second = (result[f"{group}_miou"] for group in groups)
-        result["harmonic_miou"] = 2 * first * second / (first + second) if first and second else 0.0
+        undefined = first is None or second is None
+        result["harmonic_miou"] = None if undefined else 2 * first * second / max(first + second, 1e-12)
     return result
 
 

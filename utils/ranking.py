@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 
 def split_by_score(names: Sequence[str], scores: Sequence[float], proportion: float) -> tuple[list[str], list[str]]:
-    """(low, high): ascending by score, ties in the given order; the first int(proportion * n), or that many when it is >= 1.
+    """(low, high): ascending by score, ties in the given order; low takes int(proportion * n), or a count when >= 1.
 
     An image without a score (NaN: no object pixels) goes last; the official code sorts those arbitrarily.
     """
-    order = sorted(range(len(names)), key=lambda i: (math.isnan(scores[i]), 0.0 if math.isnan(scores[i]) else scores[i]))
+    pairs = sorted(zip(scores, names, strict=True), key=lambda pair: (math.isnan(pair[0]), pair[0]))
+    ranked = [name for _, name in pairs]
     count = int(proportion) if proportion >= 1 else int(proportion * len(names))
-    ranked = [names[i] for i in order]
     return ranked[:count], ranked[count:]

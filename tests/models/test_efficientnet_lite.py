@@ -61,6 +61,7 @@ def test_size_of_the_network():
     head_and_classifier = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
     assert sum(p.numel() for p in network.parameters()) == 4_652_008 - head_and_classifier  # as published: 4.7 M
     assert len(network.blocks) == sum(stage[0] for stage in STAGES) == 16
+    assert {m.eps for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {1e-3}
 
 
 @torch.no_grad()

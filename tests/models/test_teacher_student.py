@@ -36,6 +36,17 @@ def test_teacher_starts_as_a_copy_with_another_decoder():
         assert torch.equal(value, teacher[key]) != drawn, key  # the last bias, too, is the student's
 
 
+def test_both_decoders_are_drawn_anew():
+    """Not only the teacher's; both keep the last bias and the backbone."""
+    network = DeepLabV3(build_backbone("resnet18", 8, "random"), 5, (1, 2), 8)
+    before = copy.deepcopy(network.state_dict())
+    model = TeacherStudent(network)
+    for key, value in before.items():
+        drawn = key.startswith("classifier") and value.dim() == 4
+        for copied in (model.student, model.teacher):
+            assert torch.equal(copied.state_dict()[key], value) != drawn, key
+
+
 def test_decoder_initialisation():
     """Kaiming-normal, fan-in, ReLU: standard deviation sqrt(2 / fan_in); BatchNorm neutral; the last bias untouched."""
     torch.manual_seed(0)

@@ -1,0 +1,128 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.class_split import SPLITS, ClassSplit, load_split
+from utils.errors import UserError
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "ncdss"
+OFFICIAL = json.loads((FIXTURES / "c6_class_maps.json").read_text())
+COCO_BLOCKS = [tuple(range(first, first + 20)) for first in (1, 21, 41, 61)]
+
+
+def official_split(name: str) -> ClassSplit:
+    if name.startswith("pascal"):
+        return load_split(name.removeprefix("pascal_"), "pascal")
+    novel = COCO_BLOCKS[int(name[-1])]
+    names = tuple(f"class{i}" for i in range(81))
+    return ClassSplit(name, names, tuple(i for i in range(1, 81) if i not in novel), novel)
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_maps_are_those_of_the_official_code(name):
+    expected, split = OFFICIAL[name], official_split(name)
+    values = np.array([[*range(len(split.classes)), 255]], np.uint8)
+    if "novel" in expected:
+        assert list(split.novel) == expected["novel"]
+    assert split.base_map()(values)[0].tolist() == expected["base_train"]
+    assert split.full_map()(values)[0].tolist() == expected["val"]
+    table = split.finetune_base_map().table
+    assert {str(old): int(table[old]) for old in np.flatnonzero(table >= 0)} == expected["finetune_base"]
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_training_ids_lead_back_to_the_original_ones(name):
+    split = official_split(name)
+    values = np.arange(len(split.classes), dtype=np.uint8)[None]
+    assert np.array_equal(split.original_ids[split.full_map()(values)], values)
+    assert split.original_ids.dtype == np.uint8
+    assert split.names == [split.classes[i] for i in split.original_ids]
+    assert len(split.names) == 1 + split.num_base + split.num_novel
+
+
+def test_pascal_fold_one_by_hand():
+    split = load_split("fold1", "pascal")
+    assert (split.name, split.num_base, split.num_novel) == ("fold1", 15, 5)
+    assert split.names[:7] == ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "diningtable"]
+    assert split.names[16:] == ["bus", "car", "cat", "chair", "cow"]
+    with pytest.raises(UserError, match="label value 6 is not a class here; allowed: 0-5, 11-20, 255"):
+        split.finetune_base_map()(np.array([[0, 6]], np.uint8))
+
+
+@pytest.mark.parametrize("dataset", ["pascal", "demo"])
+def test_folds_part_the_twenty_classes(dataset):
+    splits = [load_split(f"fold{i}", dataset) for i in range(4)]
+    assert [split.novel for split in splits] == [tuple(range(1 + 5 * i, 6 + 5 * i)) for i in range(4)]
+    assert all(sorted(split.base + split.novel) == list(range(1, 21)) for split in splits)
+
+
+def test_every_shipped_split_can_be_read():
+    for path in SPLITS.glob("*/*.yaml"):
+        if path.stem != "classes":
+            assert load_split(str(path), path.parent.name) == load_split(path.stem, path.parent.name)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "classes.yaml").write_text("[background, disc, square, bar, dot]")
+    return tmp_path
+
+
+def load(folder: Path, text: str) -> ClassSplit:
+    (folder / "own.yaml").write_text(text)
+    return load_split("own", str(folder))
+
+
+def test_names_and_numbers_in_any_order(folder):
+    split = load(folder, "novel: [dot, 2, square]  # 2 is the square, too")
+    assert split == ClassSplit("own", ("background", "disc", "square", "bar", "dot"), (1, 3), (2, 4))
+    assert load_split(str(folder / "own.yaml"), str(folder)) == split
+
+
+def test_a_class_in_neither_list_is_background(folder):
+    split = load(folder, "novel: [dot]\nbase: [bar, disc]")
+    values = np.array([[0, 1, 2, 3, 4, 255]], np.uint8)
+    assert split.base_map()(values).tolist() == [[0, 1, 0, 2, 0, 255]]
+    assert split.full_map()(values).tolist() == [[0, 1, 0, 2, 3, 255]]
+    assert split.finetune_base_map()(values[:, :4]).tolist() == [[0, 1, 0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("novel: [sqare]", "unknown class 'sqare'.*did you mean 'square'"),
+        ("novel: [zebra]", "unknown class 'zebra' .*1-4.*classes: disc, square, bar, dot"),
+        ("novel: [0]", "unknown class '0'"),
+        ("novel: [background]", "unknown class 'background'"),
+        ("novel: [5]", "unknown class '5'"),
+        ("novel: [-1]", "unknown class '-1'"),
+        ("novel: dot", "expected a list of class names or numbers, got 'dot'"),
+        ("novel: [dot]\nbase: [dot, bar]", "class 'dot' is in base and in novel"),
+        ("novel: []", "expected the key 'novel'"),
+        ("novle: [dot]", "expected the key 'novel'"),
+        ("novel: [dot]\nnew: [bar]", "expected the key 'novel'"),
+        ("[dot]", "expected the key 'novel'"),
+    ],
+)
+def test_a_faulty_split_is_one_line_with_the_file(folder, text, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load(folder, text)
+    assert str(caught.value).startswith(f"{folder / 'own.yaml'}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "disc: 1\nbar: 2", "[background]", "[background, disc, disc]"])
+def test_a_faulty_class_list(folder, text):
+    (folder / "classes.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"classes\.yaml: expected a list of 2 to 255 different class names"):
+        load(folder, "novel: [disc]")
+
+
+def test_unknown_split_and_data_set_list_the_choices(tmp_path):
+    with pytest.raises(UserError, match="split=fold9: .* use one of fold0, fold1, fold2, fold3, fold4"):
+        load_split("fold9", "pascal")
+    with pytest.raises(UserError, match=f"split={tmp_path}/none.yaml: no such split"):
+        load_split(f"{tmp_path}/none.yaml", "pascal")
+    with pytest.raises(UserError, match="data.dataset=pascl: no class list; use one of demo, pascal"):
+        load_split("fold0", "pascl")

@@ -1,0 +1,115 @@
+import os
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.io import read_image, read_label, voc_palette, write_array, write_label
+from utils.errors import UserError
+
+
+@pytest.fixture
+def photo(tmp_path) -> np.ndarray:
+    """A JPEG file photo.jpg of 60x40 pixels, red on the left and blue on the right."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :30, 0] = pixels[:, 30:, 2] = 200
+    pixels[::7, ::5] += 40
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg", quality=95)
+    return pixels
+
+
+def test_image_is_rgb_and_equal_to_pillow(tmp_path, photo):
+    image = read_image(tmp_path / "photo.jpg")
+    assert image.dtype == np.uint8 and image.shape == (40, 60, 3)
+    assert image[20, 5, 0] > 150 > image[20, 5, 2] and image[20, 55, 2] > 150 > image[20, 55, 0]
+    assert np.array_equal(image, np.asarray(Image.open(tmp_path / "photo.jpg")))
+
+
+def test_grey_image_gets_three_channels(tmp_path):
+    Image.fromarray(np.full((4, 5), 90, np.uint8)).save(tmp_path / "grey.png")
+    assert np.array_equal(read_image(tmp_path / "grey.png"), np.full((4, 5, 3), 90))
+
+
+def test_exif_does_not_turn_the_image_away_from_its_mask(tmp_path, photo):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees to display"
+    Image.fromarray(photo).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    assert np.array_equal(read_image(tmp_path / "turned.jpg"), read_image(tmp_path / "photo.jpg"))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.9, -50])
+def test_a_damaged_image_is_an_error(tmp_path, photo, kept):
+    encoded = (tmp_path / "photo.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(encoded[: int(kept * len(encoded)) if isinstance(kept, float) else kept])
+    with pytest.raises(UserError, match=r"cut\.jpg: not a readable image"):
+        read_image(tmp_path / "cut.jpg")
+
+
+def test_missing_files_are_named(tmp_path):
+    for read in (read_image, read_label):
+        with pytest.raises(UserError, match=r"none\.png: .*no such file|none\.png: .*No such file"):
+            read(tmp_path / "none.png")
+
+
+def test_label_is_written_and_read_back_with_all_values(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    write_label(tmp_path / "new" / "all.png", values[:, ::-1])
+    assert np.array_equal(read_label(tmp_path / "new" / "all.png"), values[:, ::-1])
+    with Image.open(tmp_path / "new" / "all.png") as image:
+        assert image.mode == "P"
+        assert np.array_equal(np.asarray(image.convert("RGB")), voc_palette()[values[:, ::-1]])
+    assert os.listdir(tmp_path / "new") == ["all.png"]  # no temporary file stays
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    write_label(path, np.zeros((2, 2), np.uint8))
+    monkeypatch.setattr(Image.Image, "save", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_label(path, np.ones((2, 2), np.uint8))
+    assert os.listdir(tmp_path) == ["a.png"] and read_label(path).max() == 0
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2), np.int64), np.zeros((2, 2), bool), np.zeros((2, 2, 3), np.uint8)])
+def test_only_uint8_maps_are_written(tmp_path, values):
+    with pytest.raises(AssertionError):
+        write_label(tmp_path / "a.png", values)
+
+
+def test_grey_and_one_bit_labels_keep_their_values(tmp_path):
+    grey = np.array([[0, 7, 255]], np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert np.array_equal(read_label(tmp_path / "grey.png"), grey)
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "bits.png")
+    assert read_label(tmp_path / "bits.png").tolist() == [[1, 0]]
+    assert read_label(tmp_path / "bits.png").dtype == np.uint8
+
+
+def test_labels_of_another_kind_are_errors(tmp_path):
+    cv2.imwrite(str(tmp_path / "wide.png"), np.array([[256, 1]], np.uint16))
+    with pytest.raises(UserError, match=r"wide\.png: .*expected at most 8 bits"):
+        read_label(tmp_path / "wide.png")
+    cv2.imwrite(str(tmp_path / "color.png"), np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(UserError, match=r"color\.png: 3 channels; expected one value per pixel"):
+        read_label(tmp_path / "color.png")
+    whole = (tmp_path / "color.png").read_bytes()
+    for name, content in {"text.png": b"no image", "cut.png": whole[: len(whole) - 20], "empty.png": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}: not a readable PNG"):
+            read_label(tmp_path / name)
+
+
+def test_palette_is_that_of_voc():
+    palette = voc_palette()
+    assert palette.shape == (256, 3) and palette.dtype == np.uint8
+    known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 4: (0, 0, 128), 8: (64, 0, 0), 15: (192, 128, 128)}
+    assert all(tuple(palette[value]) == color for value, color in known.items())
+    assert tuple(palette[20]) == (0, 64, 128) and tuple(palette[255]) == (224, 224, 192)  # tvmonitor, void
+    assert len(np.unique(palette, axis=0)) == 256
+
+
+def test_array_is_written_and_read_back(tmp_path):
+    values = np.linspace(0, 1, 7, dtype=np.float32)
+    write_array(tmp_path / "new" / "a.npy", values)
+    assert np.array_equal(np.load(tmp_path / "new" / "a.npy"), values)
