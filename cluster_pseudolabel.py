@@ -1,4 +1,4 @@
-"""Stage 2 of 6: remove base classes from the salient regions of novel images, cluster what is left, write pseudo labels.
+"""Stage 2 of 6: remove base classes from the salient regions of novel images, cluster the rest, write pseudo labels.
 
 reads   base model, images and saliency maps of the novel list
 writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png, full_pred/, high_base_pred/,
@@ -39,8 +39,8 @@ MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float) -> dict[str, torch.Tensor]:
     """Where a base class is certain, and the salient rest.
 
-    logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four uint8 [B, H, W] maps of MAPS. A pixel is
-    certain when its softmax maximum exceeds `threshold` strictly; confident background stays available to novel objects.
+    logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four uint8 [B, H, W] maps of MAPS. A pixel
+    is certain when its softmax maximum exceeds `threshold` strictly; certain background stays open to novel objects.
     """
     confidence, prediction = logits.float().softmax(1).max(1)
     certain = torch.where(confidence > threshold, prediction, 0).to(torch.uint8)
@@ -85,10 +85,14 @@ def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) 
 
 def keep_images(ids: list[str], run: Run) -> list[str]:
     """Sorted ids whose novel region has more than `cluster.min_pixels` pixels at the image's own size."""
-    kept = [i for i in sorted(ids) if np.count_nonzero(read_label(run.dir / "novel_map" / f"{i}.png")) > run.cfg.cluster.min_pixels]
+    kept = [
+        i
+        for i in sorted(ids)
+        if np.count_nonzero(read_label(run.dir / "novel_map" / f"{i}.png")) > run.cfg.cluster.min_pixels
+    ]
     if not kept:
         raise UserError(
-            f"cluster.min_pixels={run.cfg.cluster.min_pixels}: none of {len(ids)} novel images has a larger novel region; "
+            f"cluster.min_pixels={run.cfg.cluster.min_pixels}: no novel region of the {len(ids)} images is larger; "
             "lower it, or check the saliency maps and the base model"
         )
     return kept
@@ -98,15 +102,22 @@ def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
     """Prototypes [N, D]: mean feature of each image's novel region, L2-normalised, in the order of `ids`."""
     cfg = run.cfg
     size = cfg.cluster.features_size or cfg.data.image_size
-    samples = [replace(s, saliency=run.dir / "novel_map" / f"{s.id}.png") for s in voc_index(views.root, ids, fields=("image",))]
-    dataset = SegmentationDataset(samples, ("image", "saliency"), transform=ValTransform(size), max_side=cfg.data.max_side)
+    samples = [
+        replace(s, saliency=run.dir / "novel_map" / f"{s.id}.png")
+        for s in voc_index(views.root, ids, fields=("image",))
+    ]
+    dataset = SegmentationDataset(
+        samples, ("image", "saliency"), transform=ValTransform(size), max_side=cfg.data.max_side
+    )
     backbone = feature_network(cfg, run)
     rows: dict[int, np.ndarray] = {}
 
     def prototypes(images: torch.Tensor) -> torch.Tensor:
         return backbone(backbone.normalize(images)).float()
 
-    for batch, features in predict(prototypes, backbone, views.loader(dataset, cfg.cluster.batch_size), run, "features"):
+    for batch, features in predict(
+        prototypes, backbone, views.loader(dataset, cfg.cluster.batch_size), run, "features"
+    ):
         weight = batch["saliency"].to(run.device).float()
         weight = torch.where(weight > 0.5, weight, 0)  # grey saliency weighs the mean; 0/1 saliency is a plain mean
         vectors = mask_prototypes(features, weight).cpu().numpy()
@@ -127,12 +138,16 @@ def feature_network(cfg, run: Run) -> torch.nn.Module:
         try:
             backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state if k.startswith("backbone.")})
         except RuntimeError:
-            raise UserError(f"{path}: its backbone is not {cfg.model.backbone}; set model.backbone to its own") from None
+            raise UserError(
+                f"{path}: its backbone is not {cfg.model.backbone}; set model.backbone to its own"
+            ) from None
     return run.place(backbone)
 
 
-def assign_clusters(prototypes: np.ndarray, classes: np.ndarray | None, run: Run) -> tuple[np.ndarray, np.ndarray | None]:
-    """Cluster 1..K of every object (0: none) and the clustered points; `classes` is the true novel class, for the oracle."""
+def assign_clusters(
+    prototypes: np.ndarray, classes: np.ndarray | None, run: Run
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Cluster 1..K of every object (0: none), and the clustered points; `classes` (true ones) serve the oracle only."""
     cfg = run.cfg
     if cfg.cluster.assign == "random":
         return np.random.default_rng(cfg.seed).integers(1, cfg.cluster.k + 1, len(prototypes)), None
@@ -146,7 +161,7 @@ def assign_clusters(prototypes: np.ndarray, classes: np.ndarray | None, run: Run
 
 
 def true_classes(views: Views, ids: list[str], run: Run) -> np.ndarray | None:
-    """Novel class 1..n that covers most of each novel region (0: none), or None without masks. For reports and the oracle."""
+    """Novel class 1..n that covers most of each novel region (0: none), None without masks; for reports and the oracle."""
     try:
         samples = voc_index(views.root, ids, fields=("image", "label"))
     except UserError:
@@ -204,7 +219,11 @@ def main(argv: list[str] | None = None) -> None:
         prototypes = describe_objects(views, kept, run)
         clusters, points = assign_clusters(prototypes, classes, run)
         write_pseudo_labels(views, kept, clusters, run)
-        metrics = {"images": len(ids), "kept": len(kept), "cluster_sizes": np.bincount(clusters, minlength=cfg.cluster.k + 1)[1:].tolist()}
+        metrics = {
+            "images": len(ids),
+            "kept": len(kept),
+            "cluster_sizes": np.bincount(clusters, minlength=cfg.cluster.k + 1)[1:].tolist(),
+        }
         if classes is not None:
             metrics["purity"] = purity(clusters, classes)
             log.info("share of objects whose cluster's majority class is theirs: %.3f", metrics["purity"])

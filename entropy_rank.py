@@ -1,4 +1,4 @@
-"""Stage 4 of 6: rank novel images by the entropy of the basic model on their pseudo-labelled objects; split clean from unclean.
+"""Stage 4 of 6: rank novel images by the entropy of the basic model on their objects; split clean from unclean.
 
 reads   basic model, <output_dir>/<split>/pseudo
 writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.json, metrics.json}
@@ -27,8 +27,14 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__)
     views = Views.open(cfg)
     pseudo_dir = find_pseudo_dir(cfg)
-    checkpoint = cfg.basic_checkpoint or require_stage(cfg, "basic", "best.pth", "finetune_novel.py CONFIG method=basic")
-    inputs = {"basic_checkpoint": checkpoint, "novel": pseudo_dir / "novel.txt", "pseudo_labels": pseudo_dir / "pseudo_labels"}
+    checkpoint = cfg.basic_checkpoint or require_stage(
+        cfg, "basic", "best.pth", "finetune_novel.py CONFIG method=basic"
+    )
+    inputs = {
+        "basic_checkpoint": checkpoint,
+        "novel": pseudo_dir / "novel.txt",
+        "pseudo_labels": pseudo_dir / "pseudo_labels",
+    }
     with start_run(cfg, "ranking", "ranking", inputs) as run:
         if run.finished:
             return

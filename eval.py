@@ -1,4 +1,4 @@
-"""Stage 6 of 6: evaluate a model at the images' own size against the original classes, in one pass over the validation set.
+"""Stage 6 of 6: evaluate a model at the images' own size, in one pass over the validation set.
 
 reads   the best model of a finished stage (method=base|basic|eums), or checkpoint=FILE, the official ones included
 writes  <output_dir>/<split>/eval_<method>/{metrics.json, predictions/<id>.png with save_predictions=true}
@@ -48,7 +48,9 @@ def evaluate(model: torch.nn.Module, views: Views, num_outputs: int, run: Run) -
             sample = dataset.samples[index]
             truth = label_map(read_label(sample.label), where=str(sample.label))
             resized = cv2.resize(values, truth.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            fine += confusion_matrix(*(torch.from_numpy(a).to(run.device) for a in (resized, truth)), num_outputs, num_true)
+            fine += confusion_matrix(
+                *(torch.from_numpy(a).to(run.device) for a in (resized, truth)), num_outputs, num_true
+            )
             if cfg.save_predictions:
                 write_label(run.dir / "predictions" / f"{sample.id}.png", resized)
     coarse, fine = dist.sum_(coarse), dist.sum_(fine)
@@ -62,7 +64,7 @@ def evaluate(model: torch.nn.Module, views: Views, num_outputs: int, run: Run) -
 
 
 def restore_classes(views: Views, match: list[list[int]], run: Run) -> None:
-    """Turn the network outputs in predictions/<id>.png into original class numbers; unmatched clusters become background."""
+    """Turn the outputs in predictions/<id>.png into original class numbers; unmatched clusters become background."""
     table = np.zeros(256, np.uint8)
     table[: views.num_known] = views.split.original_ids[: views.num_known]
     for cluster, novel in match:
@@ -105,8 +107,14 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
     tolerance = wanted.pop("tol", 0.0)
     unknown = [name for name in wanted if name not in metrics]
     if unknown:
-        raise UserError(f"expected.{unknown[0]}: no such figure; metrics.json has {', '.join(k for k in metrics if 'miou' in k)}")
-    return [f"{name} {metrics[name]:.4f} < {value:.4f}" for name, value in wanted.items() if metrics[name] < value - tolerance]
+        raise UserError(
+            f"expected.{unknown[0]}: no such figure; metrics.json has {', '.join(k for k in metrics if 'miou' in k)}"
+        )
+    return [
+        f"{name} {metrics[name]:.4f} < {value:.4f}"
+        for name, value in wanted.items()
+        if metrics[name] < value - tolerance
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ method=eums    entropy-based uncertainty modelling and self-training: clean imag
                unclean ones on what a moving-average teacher sees in a weakly augmented view
 
 reads   <output_dir>/<split>/pseudo, and for EUMS <output_dir>/<split>/ranking
-writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...}; EUMS also easy_split.txt, hard_split.txt
+writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...}; EUMS also its reassigned lists
 
     python finetune_novel.py configs/demo/ncdss.yaml method=basic
     python finetune_novel.py configs/demo/ncdss.yaml method=eums
@@ -98,7 +98,8 @@ class BasicRecipe:
 
 
 class EumsRecipe(BasicRecipe):
-    """L = ( CE(q(x_base), y_base) + CE(q(x_clean), y_pseudo) ) / 2 + w(e) CE(q(strong(x_unclean)), argmax k(weak(x_unclean))).
+    """L = ( CE(q(x_base), y_base) + CE(q(x_clean), y_pseudo) ) / 2
+           + w(e) CE(q(strong(x_unclean)), argmax k(weak(x_unclean))).
 
     q is the student, k its moving average. At `reassign_epochs` the clean list is ranked again by the student.
     """
@@ -109,7 +110,9 @@ class EumsRecipe(BasicRecipe):
         self.easy, self.hard = self.first_easy, read_list(split_dir / "hard_split.txt")
         foreign = set(self.easy + self.hard) - set(self.novel_ids)
         if foreign:
-            raise UserError(f"{split_dir}: image '{min(foreign)}' is not in {pseudo_dir / 'novel.txt'}; rank these pseudo labels first")
+            raise UserError(
+                f"{split_dir}: image '{min(foreign)}' is not in {pseudo_dir / 'novel.txt'}; rank that folder's labels"
+            )
         self.reassigned: list[int] = []
 
     def build(self) -> nn.Module:
@@ -170,7 +173,7 @@ class EumsRecipe(BasicRecipe):
 
 
 def start_network(cfg, views: Views) -> nn.Module:
-    """A network of B+1+K outputs. It starts from ImageNet, as the official code does, unless a checkpoint is asked for."""
+    """A network of B+1+K outputs, from ImageNet as in the official code, unless a checkpoint is asked for."""
     model = build_model(cfg.model, views.num_outputs)
     path = cfg.init_from
     if path is None and getattr(cfg, cfg.method).init_from_base:
@@ -199,7 +202,11 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("method=base: this script fine-tunes; use method=basic or method=eums, or train_base.py")
     views = Views.open(cfg)
     pseudo_dir = find_pseudo_dir(cfg)
-    inputs = {"novel": pseudo_dir / "novel.txt", "base": pseudo_dir / "base.txt", "pseudo_labels": pseudo_dir / "pseudo_labels"}
+    inputs = {
+        "novel": pseudo_dir / "novel.txt",
+        "base": pseudo_dir / "base.txt",
+        "pseudo_labels": pseudo_dir / "pseudo_labels",
+    }
     if cfg.method == "eums":
         split_dir = cfg.split_dir or require_stage(cfg, "ranking", "easy_split.txt", "entropy_rank.py").parent
         inputs |= {"easy": split_dir / "easy_split.txt", "hard": split_dir / "hard_split.txt"}

@@ -1,8 +1,8 @@
 """Make, list and check data sets.
 
-    python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
-    python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
-    python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
+python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
+python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
+python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
 """
 
 import argparse
@@ -10,9 +10,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from data.demo import DemoOptions, build_demo
 from tqdm import tqdm
 
+from data.demo import DemoOptions, build_demo
 from data.io import read_image, read_label
 from data.layouts import voc_index
 from data.lists import write_lists
@@ -39,8 +39,11 @@ def check(options: argparse.Namespace) -> None:
     full, images_per_class = views.split.full_map(), Counter()
     lists = views.lists
     train = list(dict.fromkeys((*lists.base_train, *lists.novel)))
-    for role, ids, fields in (("train", train, ("image", "label")), ("val", lists.val, ("image", "label")),
-                              ("novel", lists.novel, ("image", "label", "saliency"))):
+    for role, ids, fields in (
+        ("train", train, ("image", "label")),
+        ("val", lists.val, ("image", "label")),
+        ("novel", lists.novel, ("image", "label", "saliency")),
+    ):
         samples = voc_index(views.root, ids, fields=fields)
         for sample in tqdm(samples, desc=role, leave=False, disable=None):
             size = read_image(sample.image).shape[:2]
@@ -65,7 +68,9 @@ def main(argv: list[str] | None = None) -> int:
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--saliency-error", type=float, default=DemoOptions.saliency_error, help="0: perfect maps, 1: mostly wrong")
+    one.add_argument(
+        "--saliency-error", type=float, default=DemoOptions.saliency_error, help="0: perfect maps, 1: mostly wrong"
+    )
     one.set_defaults(run=demo)
     two = commands.add_parser("lists")
     two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")

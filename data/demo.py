@@ -35,7 +35,7 @@ class DemoOptions:
 
 
 def build_demo(root: Path, options: DemoOptions | None = None, workers: int = 2) -> None:
-    """Draw the set into `root`, which appears only when complete; a second call with the same options returns at once."""
+    """Draw the set into `root`, which appears only when complete; the same options again return at once."""
     options = options or DemoOptions()
     wanted = {"drawing": DRAWING, **asdict(options)}
     if (root / MARKER).exists():
@@ -79,8 +79,10 @@ def _draw_files(root: Path, options: DemoOptions, job: tuple[str, int]) -> None:
 
 
 def draw_scene(rng: np.random.Generator, options: DemoOptions, dominant: int) -> tuple[np.ndarray, ...]:
-    """(image [S, S, 3], label [S, S], saliency [S, S] of 0 and 1) with one large object of class `dominant`, 0-based, and
-    up to two smaller ones of any class behind it."""
+    """(image [S, S, 3], label [S, S], saliency [S, S] of 0 and 1) of one scene.
+
+    One large object of class `dominant` (from 0), and up to two smaller ones of any class behind it.
+    """
     size = options.size
     image = ground(rng, size)
     extras = rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])
@@ -169,7 +171,7 @@ def _clouds(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 
 
 def estimate_saliency(rng: np.random.Generator, masks: list[np.ndarray], error: float) -> np.ndarray:
-    """The union of the objects as a detector might give it, uint8 0/1: ragged borders, leaks, missed objects and parts."""
+    """The union of the objects as a detector may see it, uint8 0/1: ragged borders, leaks, missed objects and parts."""
     size = len(masks[-1])
     found = np.zeros((size, size), bool)
     for order, mask in enumerate(masks):

@@ -1,4 +1,4 @@
-"""The twenty drawn object classes of the demo set: outlines in the unit square, and the texture each class usually wears.
+"""The twenty drawn object classes of the demo set: outlines in the unit square, and the texture each usually wears.
 
 An outline is a list of (sign, points): polygons [N, 2] in [-1, 1], x right and y down, that add (+1) or cut away (-1).
 """
@@ -85,7 +85,12 @@ def drop() -> Outline:
 
 def house() -> Outline:
     roof = _polygon((-1, -0.1), (0, -1), (1, -0.1))
-    return [(1, _box(-0.75, -0.12, 0.75, 0.9)), (1, roof), (-1, _box(-0.16, 0.35, 0.2, 0.92)), (1, _box(0.4, -0.9, 0.62, -0.3))]
+    return [
+        (1, _box(-0.75, -0.12, 0.75, 0.9)),
+        (1, roof),
+        (-1, _box(-0.16, 0.35, 0.2, 0.92)),
+        (1, _box(0.4, -0.9, 0.62, -0.3)),
+    ]
 
 
 def bolt() -> Outline:

@@ -68,7 +68,7 @@ def voc(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tiny(voc, tmp_path) -> Path:
-    """A configuration file for `voc`, with classes disc, square as base and bar, dot as novel; output in tmp_path/out."""
+    """A configuration file for `voc`: base classes disc and square, novel bar and dot; output in tmp_path/out."""
     return write_tiny(tmp_path, voc)
 
 
@@ -77,7 +77,11 @@ def write_tiny(folder: Path, voc: Path) -> Path:
     dataset.mkdir()
     (dataset / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
     (dataset / "two.yaml").write_text("novel: [bar, dot]\n")
-    tree = {**TINY, "output_dir": str(folder / "out"), "data": {**TINY["data"], "dataset": str(dataset), "root": str(voc)}}
+    tree = {
+        **TINY,
+        "output_dir": str(folder / "out"),
+        "data": {**TINY["data"], "dataset": str(dataset), "root": str(voc)},
+    }
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path

@@ -63,12 +63,26 @@ def test_reassignment_keeps_half_of_the_clean_list(chain):
 def test_metrics_follow_the_contract(chain):
     out, _ = chain
     metrics = json.loads((out / "eval_eums" / "metrics.json").read_text())
-    assert {"protocol", "images", "miou", "pixel_accuracy", "mean_accuracy", "base_miou", "novel_miou", "harmonic_miou",
-            "per_class", "match", "checkpoint", "config_sha256"} <= metrics.keys()
+    assert {
+        "protocol",
+        "images",
+        "miou",
+        "pixel_accuracy",
+        "mean_accuracy",
+        "base_miou",
+        "novel_miou",
+        "harmonic_miou",
+        "per_class",
+        "match",
+        "checkpoint",
+        "config_sha256",
+    } <= metrics.keys()
     assert list(metrics["per_class"]) == ["background", "disc", "square", "bar", "dot"]
     assert [cluster for cluster, _ in metrics["match"]] == [0, 1, 2] and {c for _, c in metrics["match"]} <= {0, 1}
     scores = [s or 0.0 for s in metrics["per_class"].values()]
-    assert metrics["miou"] == pytest.approx(np.mean(scores)) and metrics["novel_miou"] == pytest.approx(np.mean(scores[3:]))
+    assert metrics["miou"] == pytest.approx(np.mean(scores)) and metrics["novel_miou"] == pytest.approx(
+        np.mean(scores[3:])
+    )
 
 
 def test_saved_predictions_give_the_reported_iou(chain, voc):
@@ -124,7 +138,10 @@ def test_half_written_stage_is_never_used(chain, capsys):
 
 def test_same_seed_same_pseudo_labels(chain, tmp_path):
     out, config = chain
-    assert run(cluster_pseudolabel.main, config, f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}") == 0
+    assert (
+        run(cluster_pseudolabel.main, config, f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}")
+        == 0
+    )
     again = tmp_path / "two" / "pseudo"
     for path in (out / "pseudo" / "pseudo_labels").iterdir():
         assert (again / "pseudo_labels" / path.name).read_bytes() == path.read_bytes()

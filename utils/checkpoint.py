@@ -51,7 +51,9 @@ def read_list(path: Path) -> list[str]:
     try:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected a list with one image id per line") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); expected a list with one image id per line"
+        ) from None
 
 
 def read_json(path: Path) -> Any:

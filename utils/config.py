@@ -30,7 +30,11 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|false|False", "tTfF"),
     ("null", r"~|null|Null|", "~nN\0"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan", "-+0123456789."),
+    (
+        "float",
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan",
+        "-+0123456789.",
+    ),
 ):
     StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
@@ -51,7 +55,7 @@ def read_yaml(path: Path) -> Any:
 def load_config(argv: list[str] | None, usage: str) -> Config:
     """Configuration of one command `ENTRY.py CONFIG.yaml [key=value ...]`.
 
-    `--help` prints `usage` and every key; `--print-config` prints the merged tree with the origin of each value. Both exit.
+    `--help` prints `usage` and every key, `--print-config` the merged tree with the origin of each value; both exit.
     Raises UserError for an unknown key (with a suggestion), a wrong type or a value out of range.
     """
     arguments = sys.argv[1:] if argv is None else [str(a) for a in argv]
@@ -63,7 +67,9 @@ def load_config(argv: list[str] | None, usage: str) -> Config:
     files = [a for a in positional if "=" not in a]
     unknown = [a for a in files if a.startswith("-")]
     if unknown:
-        raise UserError(f"{unknown[0]}: unknown option; options are --help and --print-config, everything else is key=value")
+        raise UserError(
+            f"{unknown[0]}: unknown option; options are --help and --print-config, everything else is key=value"
+        )
     if len(files) != 1:
         raise UserError(f"expected one CONFIG.yaml, got {len(files)}: {' '.join(files) or 'none'}; see --help")
     layers = [*_file_layers(Path(files[0])), ("command line", _overrides([a for a in positional if "=" in a]))]
@@ -150,7 +156,9 @@ def _first_mistake(error: ValidationError) -> str:
 
 def _sections(schema: type[BaseModel]) -> dict[str, type[BaseModel]]:
     fields = schema.model_fields.items()
-    return {k: f.annotation for k, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel)}
+    return {
+        k: f.annotation for k, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, BaseModel)
+    }
 
 
 def all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:

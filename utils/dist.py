@@ -57,7 +57,10 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def labelled_pixels(label: torch.Tensor, ignore: int = 255) -> torch.Tensor:
-    """Labelled pixels of a batch [B, H, W], averaged over ranks: dividing by it makes the averaged gradient that of the whole batch."""
+    """Labelled pixels of a batch [B, H, W], averaged over ranks.
+
+    A rank that divides its summed loss by it has gradients whose mean over ranks is that of the whole batch.
+    """
     return mean((label != ignore).sum())
 
 

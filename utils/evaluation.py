@@ -27,7 +27,9 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def predict(forward: Callable[[torch.Tensor], Any], model: nn.Module, loader, run: Run, title: str) -> Iterator[tuple[dict, Any]]:
+def predict(
+    forward: Callable[[torch.Tensor], Any], model: nn.Module, loader, run: Run, title: str
+) -> Iterator[tuple[dict, Any]]:
     """(batch, forward(images)) over a loader, in evaluation mode; images arrive on the device as uint8 [B, 3, H, W]."""
     with eval_mode(model):
         for batch in tqdm(loader, desc=title, leave=False, disable=None if dist.is_main() else True):
@@ -37,7 +39,9 @@ def predict(forward: Callable[[torch.Tensor], Any], model: nn.Module, loader, ru
             yield batch, output
 
 
-def confusion(model: nn.Module, loader, run: Run, *, num_true: int, num_pred: int, title: str = "validation") -> torch.Tensor:
+def confusion(
+    model: nn.Module, loader, run: Run, *, num_true: int, num_pred: int, title: str = "validation"
+) -> torch.Tensor:
     """Confusion matrix int64 [num_true, num_pred] at network resolution, summed over processes."""
     total = torch.zeros(num_true, num_pred, dtype=torch.int64, device=run.device)
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, title):

@@ -22,7 +22,7 @@ DRY_EPOCHS, DRY_STEPS = 2, 2
 
 
 class Recipe(Protocol):
-    """A method. `model` holds every tensor that a checkpoint keeps; `score` names the metric that picks the best one."""
+    """A method. `model` holds every tensor that a checkpoint keeps; `score` names the metric that picks the best."""
 
     model: nn.Module
     score: str
@@ -93,7 +93,9 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
 def build_optimizer(groups: dict[str, list[nn.Parameter]], settings: Training) -> torch.optim.Optimizer:
     """SGD or AdamW over the decoder group and the slower backbone group."""
     factors = {"decoder": 1.0, "backbone": settings.backbone_lr_factor}
-    listed = [{"params": params, "base_lr": settings.lr * factors[name], "name": name} for name, params in groups.items()]
+    listed = [
+        {"params": params, "base_lr": settings.lr * factors[name], "name": name} for name, params in groups.items()
+    ]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
@@ -130,8 +132,8 @@ def _update(recipe, batch, optimizer, scaler, progress: Progress, run: Run) -> t
     if broken:
         named = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.items())
         raise UserError(
-            f"the loss is not finite at step {progress.step} ({named}); stopped before the update, {run.last} is intact; "
-            "try a smaller learning rate or amp=off"
+            f"the loss is not finite at step {progress.step} ({named}); stopped before the update, {run.last} is "
+            "intact; try a smaller learning rate or amp=off"
         )
     dist.average_gradients([p for group in optimizer.param_groups for p in group["params"]])
     scaler.step(optimizer)
@@ -213,7 +215,9 @@ def _epoch_length(sources: Mapping[str, Any], settings: Training, run: Run) -> i
     shortest = min(sources, key=lambda name: sources[name].steps_per_pass)
     length = settings.iters_per_epoch or sources[shortest].steps_per_pass
     if not length:
-        raise UserError(f"batch_size={settings.batch_size} is larger than the '{shortest}' image list; use a smaller one")
+        raise UserError(
+            f"batch_size={settings.batch_size} is larger than the '{shortest}' image list; use a smaller one"
+        )
     return length
 
 
@@ -233,7 +237,7 @@ def _recipe_line(recipe: Recipe, settings: Training) -> str:
 
 
 class Meter:
-    """Times the steps of an epoch and reports them: progress bar on a terminal, history.jsonl, one log line per epoch."""
+    """Times and reports the steps of an epoch: progress bar on a terminal, history.jsonl, one log line at its end."""
 
     def __init__(self, run: Run, progress: Progress, length: int, epochs: int, rate: float):
         self.run, self.progress, self.length, self.epochs, self.rate = run, progress, length, epochs, rate
@@ -258,7 +262,9 @@ class Meter:
     def report(self, losses: dict[str, torch.Tensor], every: int) -> None:
         if self.progress.step % every == 0 or self.progress.step == 1:
             self.latest = {name: round(value.item(), 6) for name, value in losses.items()}
-            self.run.record(self.progress.step, {"epoch": self.progress.epoch + 1, "train": self.latest, "lr": self.rate})
+            self.run.record(
+                self.progress.step, {"epoch": self.progress.epoch + 1, "train": self.latest, "lr": self.rate}
+            )
 
     def end_of_epoch(self, scores: dict[str, float]) -> None:
         """The progress has moved on to the next epoch already."""

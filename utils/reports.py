@@ -1,13 +1,59 @@
-"""Tables on the terminal."""
+"""Tables on the terminal and in Markdown."""
 
+from collections.abc import Sequence
 from typing import Any
+
+GROUPS = ("base", "novel", "all", "harmonic")  # group means in the order they are shown; all = `miou`
+
+
+def percent(value: float | None) -> str:
+    """A fraction in per cent with one decimal, "-" for None."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def group_means(metrics: dict[str, Any]) -> dict[str, float | None]:
+    """The group means that metrics.json holds, under the names of GROUPS; the mean over all classes is there as `miou`."""
+    keys = {group: "miou" if group == "all" else f"{group}_miou" for group in GROUPS}
+    return {group: metrics[key] for group, key in keys.items() if key in metrics}
 
 
 def print_metrics(metrics: dict[str, Any], title: str) -> None:
-    """IoU of every class, then the group means, in per cent."""
-    print(title)
-    for name, value in metrics["per_class"].items():
-        print(f"  {name:24}{'-' if value is None else f'{100 * value:.1f}':>6}")
-    for name, value in metrics.items():
-        if name.endswith("miou") and value is not None:
-            print(f"  {name.replace('_', ' '):24}{100 * value:6.1f}")
+    """One aligned table: IoU of every class, then the group means, in per cent."""
+    classes = [[name, percent(value)] for name, value in metrics["per_class"].items()]
+    groups = [[name, percent(value)] for name, value in group_means(metrics).items()]
+    print(f"{title}\n{_aligned([['class', 'IoU'], None, *classes, None, *groups])}")
+
+
+def chain_table(rows: Sequence[tuple[str, dict[str, Any] | None]], markdown: bool = False) -> str:
+    """Methods and their metrics.json (None: not run) as a table of base, novel and all mIoU in per cent.
+
+    The base model has no novel figure; its mean covers fewer classes than the others' and is left out of "all".
+    """
+    cells = [["method", "base mIoU", "novel mIoU", "all mIoU"]]
+    cells += [[name, *table_figures(metrics)] for name, metrics in rows]
+    if not markdown:
+        return _aligned([cells[0], None, *cells[1:]])
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([lines[0], "|---|--:|--:|--:|", *lines[1:]])
+
+
+def table_figures(metrics: dict[str, Any] | None) -> list[str]:
+    """base, novel and all mIoU of one metrics.json as text."""
+    means = group_means(metrics or {})
+    if "novel" not in means:
+        means.pop("all", None)
+    return [percent(means.get(group)) for group in ("base", "novel", "all")]
+
+
+def _aligned(rows: Sequence[list[str] | None]) -> str:
+    """First column to the left, the others to the right; None draws a rule."""
+    widths = [max(map(len, column)) for column in zip(*(row for row in rows if row), strict=True)]
+    rule = "  " + "-" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = []
+    for row in rows:
+        if row is None:
+            lines.append(rule)
+            continue
+        rest = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  " + "  ".join([row[0].ljust(widths[0]), *rest]))
+    return "\n".join(lines)

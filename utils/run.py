@@ -141,7 +141,9 @@ def require_stage(cfg: Config, stage: str, file: str, made_by: str) -> Path:
     if not (folder / "metrics.json").exists():
         raise UserError(f"{folder}: stage '{stage}' has not finished; run first: python {made_by}")
     if not (folder / file).exists():
-        raise UserError(f"{folder / file}: missing although the stage finished; redo it with resume=false: python {made_by}")
+        raise UserError(
+            f"{folder / file}: missing although the stage finished; redo it with resume=false: python {made_by}"
+        )
     return folder / file
 
 
@@ -149,7 +151,7 @@ def require_stage(cfg: Config, stage: str, file: str, made_by: str) -> Path:
 def start_run(cfg: Config, stage: str, section: str, inputs: dict[str, Path], *, seed: bool = True) -> Iterator[Run]:
     """Open the run folder of a stage; `section` names the configuration sections that decide its result.
 
-    Order of decisions: finished with the same settings -> skip; `resume` (own last.pth, or a given path); else start over.
+    Order of decisions: finished with the same settings -> skip; `resume` (own last.pth or a given path); else start.
     Raises UserError when another run holds the folder, or when what is there was made with other settings.
     """
     device = pick_device(cfg)
@@ -217,7 +219,8 @@ def _decide(run: Run, section: str) -> tuple[bool, Path | None] | str:
         difference = _difference(run, section)
         finished = (folder / "metrics.json").exists()
         if difference and (finished or run.last.exists()):
-            return f"{folder} was made with other settings ({difference}); resume=false starts over, another output_dir keeps both"
+            cure = "resume=false starts over, another output_dir keeps both"
+            return f"{folder} was made with other settings ({difference}); {cure}"
         if not difference and finished:
             return True, None
         if not difference and run.last.exists():
@@ -310,7 +313,9 @@ def _logging(run: Run) -> Iterator[None]:
         log.addHandler(handler)
     if dist.is_main():
         handlers[0].handle(_note("command: " + " ".join(sys.argv)))
-        handlers[0].handle(_note(f"versions: python {platform.python_version()}, torch {torch.__version__}, git {_git_hash()}"))
+        handlers[0].handle(
+            _note(f"versions: python {platform.python_version()}, torch {torch.__version__}, git {_git_hash()}")
+        )
         handlers[0].handle(_note(f"device: {run.device}, processes: {dist.world_size()}, amp: {run.amp_dtype()}"))
     try:
         yield
@@ -329,7 +334,9 @@ def _note(text: str) -> logging.LogRecord:
 def _git_hash() -> str:
     try:
         here = Path(__file__).parent
-        return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

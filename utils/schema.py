@@ -3,7 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, bool) else v)]  # true stays a word
@@ -18,7 +27,8 @@ class Data(Section):
     root: Path | None = Field(None, description="data folder; default $DATA_ROOT, then datasets/<dataset>")
     lists: Path | None = Field(None, description="folder with image lists of your own, in the official file format")
     train_list: str | None = Field(
-        None, description="list under the root's sets/ whose masks decide base and novel; default: shipped official lists"
+        None,
+        description="list under the root's sets/ whose masks decide base and novel; default: shipped official lists",
     )
     val_list: str | None = Field(None, description="validation list under the root's sets/; default val")
     image_size: PositiveInt = Field(512, description="side of the square network input, pixels")
@@ -61,7 +71,9 @@ class Training(Section):
     backbone_lr_factor: PositiveFloat = Field(0.01, description="backbone learning rate as a multiple of lr")
     momentum: Fraction = Field(0.9, description="SGD momentum")
     weight_decay: NonNegativeFloat = Field(1e-4, description="L2 penalty")
-    schedule: Literal["step", "poly"] = Field("step", description="step: times lr_decay after each milestone; poly: (1-e/E)^0.9")
+    schedule: Literal["step", "poly"] = Field(
+        "step", description="step: times lr_decay after each milestone; poly: (1-e/E)^0.9"
+    )
     milestones: tuple[NonNegativeInt, ...] = Field((15,), description="epochs after which (strictly) the rate decays")
     lr_decay: PositiveFloat = Field(0.1, description="factor at a milestone")
     eval_every: PositiveInt = Field(1, description="validate every so many epochs, and after the last")
@@ -84,15 +96,21 @@ class Eums(Training):
 class Cluster(Section):
     k: PositiveInt = Field(10, description="number of clusters K")
     threshold: Fraction = Field(0.9, description="confidence above which a base prediction is trusted")
-    min_pixels: NonNegativeInt = Field(1500, description="an image is kept when more pixels than this are salient and not base")
+    min_pixels: NonNegativeInt = Field(
+        1500, description="an image is kept when more pixels than this are salient and not base"
+    )
     features: Literal["imagenet", "base"] = Field("imagenet", description="network that describes the objects")
     features_checkpoint: Path | None = Field(None, description="any checkpoint instead, as describing network")
     features_size: PositiveInt | None = Field(None, description="input side for that network; default data.image_size")
-    features_stride: Literal[8, 16, 32] | None = Field(None, description="its output stride; default model.output_stride")
+    features_stride: Literal[8, 16, 32] | None = Field(
+        None, description="its output stride; default model.output_stride"
+    )
     pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the raw features")
     whiten: bool = Field(True, description="PCA whitening (published)")
     n_init: PositiveInt = Field(10, description="k-means restarts (10 when the paper was made)")
-    binarize_saliency: bool = Field(False, description="treat any salient grey level as 1 (official: grey levels weigh)")
+    binarize_saliency: bool = Field(
+        False, description="treat any salient grey level as 1 (official: grey levels weigh)"
+    )
     assign: Literal["kmeans", "random", "oracle"] = Field(
         "kmeans", description="cluster of an object: k-means, or the references drawn at random / true class"
     )
@@ -100,7 +118,9 @@ class Cluster(Section):
 
 
 class Ranking(Section):
-    proportion: PositiveFloat = Field(0.67, description="lambda: share of images that counts as clean (1 or more: a count)")
+    proportion: PositiveFloat = Field(
+        0.67, description="lambda: share of images that counts as clean (1 or more: a count)"
+    )
     batch_size: PositiveInt = Field(8, description="images per forward pass")
 
 
@@ -127,17 +147,23 @@ class Config(Section):
 
     split: str = Field("fold0", description="class split: a name in data/splits/<dataset>/ or the path of a YAML file")
     output_dir: Path = Field(Path("output"), description="stages write to <output_dir>/<split>/<stage>/")
-    method: Literal["base", "basic", "eums"] = Field("eums", description="fine-tuning method; for eval.py the stage to evaluate")
+    method: Literal["base", "basic", "eums"] = Field(
+        "eums", description="fine-tuning method; for eval.py the stage to evaluate"
+    )
     checkpoint: Path | None = Field(None, description="eval.py: weights to evaluate instead of that stage's")
     init_from: Path | None = Field(None, description="start the network from this checkpoint")
     base_checkpoint: Path | None = Field(None, description="base model to use instead of the base stage's best.pth")
-    basic_checkpoint: Path | None = Field(None, description="ranking model to use instead of the basic stage's best.pth")
+    basic_checkpoint: Path | None = Field(
+        None, description="ranking model to use instead of the basic stage's best.pth"
+    )
     pseudo_dir: Path | None = Field(None, description="folder with novel.txt, base.txt, pseudo_labels/")
     split_dir: Path | None = Field(None, description="folder with easy_split.txt and hard_split.txt")
     resume: Word = Field("auto", description="auto | true | false | path of a checkpoint")
     seed: NonNegativeInt = Field(242133, description="seed of everything random (default: the official one)")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
-    amp: Literal["auto", "off", "bf16", "fp16"] = Field("auto", description="mixed precision; auto: bf16 or fp16 on CUDA, off on CPU")
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field(
+        "auto", description="mixed precision; auto: bf16 or fp16 on CUDA, off on CPU"
+    )
     save_predictions: bool = Field(False, description="eval.py: write predictions/<id>.png, original class numbers")
     expected: dict[str, float] | None = Field(
         None, description="figures that eval.py must reach, e.g. {novel_miou: 0.59, tol: 0.005}; else exit status 1"

@@ -93,8 +93,12 @@ def test_labels_of_another_kind_are_errors(tmp_path):
     cv2.imwrite(str(tmp_path / "color.png"), np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(UserError, match=r"color\.png: 3 channels; expected one value per pixel"):
         read_label(tmp_path / "color.png")
-    whole = (tmp_path / "color.png").read_bytes()
-    for name, content in {"text.png": b"no image", "cut.png": whole[: len(whole) - 20], "empty.png": b""}.items():
+
+
+def test_a_damaged_label_is_an_error(tmp_path):
+    write_label(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8))
+    whole = (tmp_path / "whole.png").read_bytes()
+    for name, content in {"text.png": b"no image", "cut.png": whole[: len(whole) - 100], "empty.png": b""}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name}: not a readable PNG"):
             read_label(tmp_path / name)

@@ -65,8 +65,8 @@ def test_images_without_a_map_are_dropped_when_asked(root):
 def test_a_missing_map_is_one_line_with_its_path(root):
     with pytest.raises(UserError) as caught:
         voc_index(root, IDS, fields=("image", "saliency"))
-    path = root / "saliency_supervised_model" / "b.png"
-    assert str(caught.value).startswith(f"{path}: no such file, but 'b' is in the image list") and "\n" not in str(caught.value)
+    message, path = str(caught.value), root / "saliency_supervised_model" / "b.png"
+    assert message.startswith(f"{path}: no such file, but 'b' is in the image list") and "\n" not in message
 
 
 def test_a_missing_image_is_an_error_in_any_case(root):

@@ -1,0 +1,190 @@
+"""Charts as SVG text: bars, curves, histogram, heat map. Plain functions of numbers; fractions are shown in per cent."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ed"
+METHOD_COLORS = {"base model": "#4a9d77", "basic": "#9db1cc", "EUMS": "#2457c5"}
+LOSS_COLORS = {"base": "#4a9d77", "novel": "#8b62c7", "clean": "#1c9a9a", "unclean": "#e27d34"}
+Points = Sequence[tuple[float, float]]
+
+
+def bars(rows: Sequence[tuple[str, Mapping[str, float | None]]], colors: Mapping[str, str], strong: int = 0, width: int = 560) -> str:
+    """Horizontal bars from 0 to 100 %: a row per name, a bar per series. The last `strong` rows (means) stand apart."""
+    left, right, thick = 104, 44, 11
+    pitch = thick * len(colors) + 9
+    plot = width - left - right
+    lines, y = [], 4.0
+    for number, (name, values) in enumerate(rows):
+        if strong and number == len(rows) - strong:
+            lines.append(_line(0, y + 2, width, y + 2, GRID))
+            y += 8
+        weight = "600" if number >= len(rows) - strong else "400"
+        lines.append(_text(left - 8, y + pitch / 2 - 1, name, "end", weight=weight))
+        for place, (series, color) in enumerate(colors.items()):
+            value, top = values.get(series), y + 2 + place * thick
+            length = plot * (value or 0)
+            lines.append(f'<rect x="{left}" y="{top:.1f}" width="{length:.1f}" height="{thick - 1}" rx="2" fill="{color}"/>')
+            shown = "no pixel" if value is None else f"{100 * value:.1f}"
+            lines.append(_text(left + length + 5, top + thick / 2 - 0.5, shown, size=10, color=MUTED, weight=weight))
+        y += pitch
+    axis = [_line(left + plot * t, 2, left + plot * t, y, GRID) for t in (0, 0.25, 0.5, 0.75, 1)]
+    axis += [_text(left + plot * t, y + 11, f"{100 * t:.0f}", "middle", 10, MUTED) for t in (0, 0.25, 0.5, 0.75, 1)]
+    return _svg(width, y + 20, [*axis, *lines])
+
+
+def curves(
+    series: Mapping[str, Points],
+    colors: Mapping[str, str],
+    x_name: str,
+    *,
+    percent: bool = False,
+    width: int = 360,
+    height: int = 220,
+) -> str:
+    """Lines of (x, y) points from y = 0 up, with a dot per point where there are few."""
+    series = {name: points for name, points in series.items() if points}
+    x_ticks = ticks(0, max(x for points in series.values() for x, _ in points), 5)
+    y_ticks = ticks(0, max(y for points in series.values() for _, y in points), 4)
+    left, right, top, bottom = 40, 12, 10, 36
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across, up = x / x_ticks[-1], y / y_ticks[-1]
+        return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
+
+    lines = []
+    for t in y_ticks:
+        y = at(0, t)[1]
+        shown = f"{100 * t:g}" if percent else f"{t:g}"
+        lines += [_line(left, y, width - right, y, GRID), _text(left - 6, y, shown, "end", 10, MUTED)]
+    lines += [_text(at(t, 0)[0], height - bottom + 13, f"{t:g}", "middle", 10, MUTED) for t in x_ticks]
+    lines.append(_text((left + width - right) / 2, height - 7, x_name, "middle", 10, MUTED))
+    for name, points in series.items():
+        path = [at(x, y) for x, y in points]
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
+        lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colors[name]}" stroke-width="2" stroke-linejoin="round"/>')
+        if len(path) <= 40:
+            lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colors[name]}"/>' for x, y in path]
+    return _svg(width, height, lines)
+
+
+def histogram(groups: Mapping[str, Sequence[float]], colors: Mapping[str, str], split: float | None, width: int = 640) -> str:
+    """Stacked counts of values per group in up to 32 bins, with a dashed line at `split`."""
+    height, left, right, top, bottom = 240, 40, 14, 24, 36
+    everything = [value for values in groups.values() for value in values]
+    x_ticks = ticks(min(everything), max(everything), 6)
+    low, high = x_ticks[0], x_ticks[-1]
+    counts = {name: np.histogram(values, bins=32, range=(low, high))[0] for name, values in groups.items()}
+    y_ticks = ticks(0, max(1, int(np.sum(list(counts.values()), axis=0).max())), 4)
+
+    def across(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - left - right)
+
+    def up(count: float) -> float:
+        return height - bottom - count / y_ticks[-1] * (height - top - bottom)
+
+    lines = []
+    for t in y_ticks:
+        lines += [_line(left, up(t), width - right, up(t), GRID), _text(left - 6, up(t), f"{t:g}", "end", 10, MUTED)]
+    floor, step = np.zeros(32), (width - left - right) / 32
+    for name, heights in counts.items():
+        for place, count in enumerate(heights):
+            if count:
+                y, tall = up(floor[place] + count), up(0) - up(count)
+                box = f'x="{left + place * step + 0.75:.1f}" y="{y:.1f}" width="{step - 1.5:.1f}" height="{tall:.1f}"'
+                lines.append(f'<rect {box} fill="{colors[name]}"/>')
+        floor += heights
+    lines += [_text(across(t), height - bottom + 13, f"{t:g}", "middle", 10, MUTED) for t in x_ticks]
+    lines.append(_text((left + width - right) / 2, height - 7, "entropy of an image's pseudo-labelled pixels", "middle", 10, MUTED))
+    if split is not None:
+        x = across(split)
+        lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top - 8}" y2="{up(0):.1f}" stroke="{INK}" stroke-dasharray="4 3"/>')
+        names = list(groups)
+        lines.append(_text(x - 7, top - 10, f"← {len(groups[names[0]])} {names[0]}", "end", color=colors[names[0]], weight="600"))
+        lines.append(_text(x + 7, top - 10, f"{len(groups[names[1]])} {names[1]} →", color=colors[names[1]], weight="600"))
+    return _svg(width, height, lines)
+
+
+def heat_map(
+    shares: np.ndarray,
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    brackets: Sequence[tuple[str, int, int]],
+    width: int = 560,
+) -> str:
+    """Shares of each row, [R, C] in 0..1, as shaded cells; per cent in the cells where they are large enough.
+
+    brackets (title, first, count) group columns under a title above them.
+    """
+    left, top = 84, 48
+    cell = max(9.0, min(34.0, (width - left - 4) / len(column_names)))
+    small = max(6, min(10, int(0.62 * cell)))
+    lines = []
+    for title, first, count in brackets:
+        start, end = left + first * cell + 2, left + (first + count) * cell - 2
+        lines.append(f'<path d="M{start:.1f} 22 v-4 H{end:.1f} v4" fill="none" stroke="{MUTED}"/>')
+        lines.append(_text((start + end) / 2, 10, title, "middle", min(11, max(6, int(1.9 * (end - start) / max(1, len(title))))), weight="600"))
+    for column, name in enumerate(column_names):
+        x = left + (column + 0.5) * cell
+        turned = len(name) * small * 0.6 > cell
+        place = f' transform="rotate(-90 {x + 3:.1f} {top - 4})"' if turned and not brackets else ""
+        lines.append(_text(x + (3 if place else 0), top - 10 + (6 if place else 0), name, "start" if place else "middle", small, MUTED, extra=place))
+    for row, name in enumerate(row_names):
+        y = top + row * cell
+        lines.append(_text(left - 6, y + cell / 2, name, "end", min(11, small + 1)))
+        for column, share in enumerate(shares[row]):
+            x, share = left + column * cell, float(np.nan_to_num(share))
+            lines.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}" fill="{shade(share)}"/>')
+            if share >= 0.005 and cell >= 18:
+                ink = "#fff" if share > 0.5 else INK
+                lines.append(_text(x + cell / 2, y + cell / 2, f"{100 * share:.0f}", "middle", small, ink))
+    return _svg(left + len(column_names) * cell + 4, top + len(row_names) * cell + 4, lines)
+
+
+def legend(colors: Mapping[str, str]) -> str:
+    """Colour squares with names, as HTML for above a chart."""
+    items = (f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in colors.items())
+    return f'<p class="legend">{"".join(items)}</p>'
+
+
+def shade(share: float) -> str:
+    """White to the EUMS blue; small shares stay visible."""
+    strength = min(1.0, max(0.0, share)) ** 0.7
+    low, high = np.array([245, 247, 250]), np.array([36, 87, 197])
+    return "#" + "".join(f"{int(round(v)):02x}" for v in low + strength * (high - low))
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """About `count` round numbers that enclose low..high."""
+    span = (high - low) or abs(high) or 1.0
+    size = 10 ** math.floor(math.log10(span / count))
+    step = next(size * m for m in (1, 2, 2.5, 5, 10) if span / (size * m) <= count + 1e-9)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
+
+
+def thin(points: Points, most: int = 160) -> list[tuple[float, float]]:
+    """At most `most` points: neighbours are averaged."""
+    if not points:
+        return []
+    parts = np.array_split(np.asarray(points, dtype=float), min(most, len(points)))
+    return [tuple(part.mean(0).tolist()) for part in parts]
+
+
+def _svg(width: float, height: float, lines: list[str]) -> str:
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">'
+    return f"{head}{''.join(lines)}</svg>"
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
+
+
+def _text(
+    x: float, y: float, text: str, anchor: str = "start", size: float = 11, color: str = INK, weight: str = "400", extra: str = ""
+) -> str:
+    look = f'font-size="{size}" fill="{color}" font-weight="{weight}" text-anchor="{anchor}" dominant-baseline="central"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look}{extra}>{escape(text)}</text>'
