@@ -1,12 +1,12 @@
 """Charts as SVG text: bars, curves, histogram, heat map. Plain functions of numbers; fractions are shown in per cent."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 import numpy as np
 
-INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ed"
+INK, MUTED, GRID, FRAME = "#1f2933", "#6b7785", "#e4e8ed", "#e2711d"
 METHOD_COLORS = {"base model": "#4a9d77", "basic": "#9db1cc", "EUMS": "#2457c5"}
 LOSS_COLORS = {"base": "#4a9d77", "novel": "#8b62c7", "clean": "#1c9a9a", "unclean": "#e27d34"}
 Points = Sequence[tuple[float, float]]
@@ -112,36 +112,31 @@ def heat_map(
     shares: np.ndarray,
     row_names: Sequence[str],
     column_names: Sequence[str],
-    brackets: Sequence[tuple[str, int, int]],
+    marked: Collection[tuple[int, int]] = (),
     width: int = 560,
 ) -> str:
-    """Shares of each row, [R, C] in 0..1, as shaded cells; per cent in the cells where they are large enough.
-
-    brackets (title, first, count) group columns under a title above them.
-    """
-    left, top = 84, 48
+    """Shares of each row, [R, C] in 0..1, as shaded cells, with per cent where they fit; `marked` (row, column) are framed."""
+    left = 84
     cell = max(9.0, min(34.0, (width - left - 4) / len(column_names)))
-    small = max(6, min(10, int(0.62 * cell)))
-    lines = []
-    for title, first, count in brackets:
-        start, end = left + first * cell + 2, left + (first + count) * cell - 2
-        lines.append(f'<path d="M{start:.1f} 22 v-4 H{end:.1f} v4" fill="none" stroke="{MUTED}"/>')
-        lines.append(_text((start + end) / 2, 10, title, "middle", min(11, max(6, int(1.9 * (end - start) / max(1, len(title))))), weight="600"))
+    size = max(7, min(11, int(0.62 * cell)))
+    top = 12 + 0.58 * size * max(map(len, column_names))
+    lines, frames = [], []
     for column, name in enumerate(column_names):
         x = left + (column + 0.5) * cell
-        turned = len(name) * small * 0.6 > cell
-        place = f' transform="rotate(-90 {x + 3:.1f} {top - 4})"' if turned and not brackets else ""
-        lines.append(_text(x + (3 if place else 0), top - 10 + (6 if place else 0), name, "start" if place else "middle", small, MUTED, extra=place))
+        lines.append(_text(x, top - 6, name, size=size, extra=f' transform="rotate(-90 {x:.1f} {top - 6:.1f})"'))
     for row, name in enumerate(row_names):
         y = top + row * cell
-        lines.append(_text(left - 6, y + cell / 2, name, "end", min(11, small + 1)))
-        for column, share in enumerate(shares[row]):
-            x, share = left + column * cell, float(np.nan_to_num(share))
-            lines.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}" fill="{shade(share)}"/>')
+        lines.append(_text(left - 6, y + cell / 2, name, "end", size))
+        for column, share in enumerate(np.nan_to_num(shares[row]).tolist()):
+            x = left + column * cell
+            place = f'x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}"'
+            lines.append(f'<rect {place} fill="{shade(share)}"/>')
+            if (row, column) in marked:
+                frames.append(f'<rect {place} fill="none" stroke="{FRAME}" stroke-width="{2 if cell > 14 else 1}"/>')
             if share >= 0.005 and cell >= 18:
                 ink = "#fff" if share > 0.5 else INK
-                lines.append(_text(x + cell / 2, y + cell / 2, f"{100 * share:.0f}", "middle", small, ink))
-    return _svg(left + len(column_names) * cell + 4, top + len(row_names) * cell + 4, lines)
+                lines.append(_text(x + cell / 2, y + cell / 2, f"{100 * share:.0f}", "middle", size, ink))
+    return _svg(left + len(column_names) * cell + 4, top + len(row_names) * cell + 4, lines + frames)
 
 
 def legend(colors: Mapping[str, str]) -> str:

@@ -78,10 +78,16 @@ def load(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError ... for a damaged file
-        raise UserError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
+        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project (format {FORMAT})")
     return state
+
+
+def first_line(error: Exception) -> str:
+    """The start of a library's message, for one line of our own."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
 
 
 def digest(path: Path) -> str:

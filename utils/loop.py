@@ -214,6 +214,8 @@ def _epoch_length(sources: Mapping[str, Any], settings: Training, run: Run) -> i
         return DRY_STEPS
     shortest = min(sources, key=lambda name: sources[name].steps_per_pass)
     length = settings.iters_per_epoch or sources[shortest].steps_per_pass
+    if settings.batch_size < 2 * dist.world_size():  # BatchNorm of a pooled feature needs two values
+        raise UserError(f"batch_size={settings.batch_size} leaves less than 2 images for one of {dist.world_size()} processes")
     if not length:
         raise UserError(
             f"batch_size={settings.batch_size} is larger than the '{shortest}' image list; use a smaller one"

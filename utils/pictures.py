@@ -115,7 +115,7 @@ def crop_object(image: np.ndarray, mask: np.ndarray, side: int = 96, margin: flo
 
 
 def sheet(
-    columns: Sequence[Sequence[np.ndarray]], row_names: Sequence[str], legend: Sequence[tuple[str, np.ndarray]]
+    columns: Sequence[Sequence[np.ndarray]], row_names: Sequence[str], heading: str, legend: Sequence[tuple[str, np.ndarray]]
 ) -> np.ndarray:
     """One picture of equal square cells: a column per image, a named row per kind of picture, a colour legend below."""
     side, gap, left, bottom = columns[0][0].shape[0], 8, 118, 56
@@ -125,14 +125,16 @@ def sheet(
     draw = ImageDraw.Draw(canvas)
     for row, name in enumerate(row_names):
         middle = row * (side + gap) + side / 2
-        draw.multiline_text((left - 16, middle), name.replace(" ", "\n"), INK, _font(21), anchor="rm", align="right")
+        draw.multiline_text((left - 16, middle), name.replace(" ", "\n"), INK, _font(22), anchor="rm", align="right")
         for column, cells in enumerate(columns):
             canvas.paste(Image.fromarray(cells[row]), (left + column * (side + gap), row * (side + gap)))
-    x, middle = left, height - bottom / 2 + 2
+    x, middle, font = left, height - bottom / 2 + 2, _font(21)
+    draw.text((x, middle), heading, MUTED, font, anchor="lm")
+    x += font.getlength(heading) + 20
     for text, color in legend:
         draw.rounded_rectangle((x, middle - 10, x + 20, middle + 10), 5, tuple(np.asarray(color).tolist()))
-        draw.text((x + 29, middle), text, INK, _font(20), anchor="lm")
-        x += 29 + _font(20).getlength(text) + 30
+        draw.text((x + 29, middle), text, INK, font, anchor="lm")
+        x += 29 + font.getlength(text) + 30
     return np.array(canvas)
 
 

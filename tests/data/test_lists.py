@@ -1,0 +1,140 @@
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.class_split import SPLITS, ClassSplit, load_split
+from data.io import write_label
+from data.lists import ImageLists, load_lists, presence, write_lists
+from utils.checkpoint import read_list, write_list
+from utils.errors import UserError
+
+PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures" / "ncdss" / "pascal_lists.json").read_text())
+COUNTS = {  # base_train, base only, novel, base_train and novel, base_val
+    "fold0": (8829, 7746, 2836, 1083, 1165),
+    "fold1": (8713, 6978, 3604, 1735, 1194),
+    "fold2": (7679, 5040, 5542, 2639, 1129),
+    "fold3": (9568, 8437, 2145, 1131, 1240),
+    "fold4": (8309, 8309 - 858, 3131, 858, 1125),  # the official base list holds the 858 mixed images
+}
+SPLIT = ClassSplit("own", ("background", "disc", "square", "bar", "dot", "rest"), base=(1, 2), novel=(3, 4))
+MASKS = {  # values in each mask
+    "both": (0, 1, 3), "disc": (1,), "square": (0, 2, 255), "dot": (0, 4), "rest": (0, 5), "empty": (0, 255),
+}  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Masks with known classes; all of them train, some validate."""
+    (tmp_path / "images").mkdir()
+    for name, values in MASKS.items():
+        (tmp_path / "images" / f"{name}.jpg").touch()
+        write_label(tmp_path / "SegmentationClassAug" / f"{name}.png", np.array([values], np.uint8))
+    write_list(tmp_path / "sets" / "all.txt", list(MASKS))
+    write_list(tmp_path / "sets" / "val.txt", ["rest", "dot", "square"])
+    return tmp_path
+
+
+def load(root: Path, split: ClassSplit = SPLIT, dataset="none", lists_dir=None, train_list=None, val_list=None):
+    return load_lists(
+        split, dataset=dataset, root=root, lists_dir=lists_dir, train_list=train_list, val_list=val_list
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shipped_files_are_the_published_ones(name):
+    text = gzip.decompress((SPLITS / "pascal" / "lists" / name).read_bytes())
+    assert len(text.split()) == PUBLISHED[name]["lines"]
+    assert hashlib.sha256(text).hexdigest()[:16] == PUBLISHED[name]["sha256_16_of_text"]
+
+
+@pytest.mark.parametrize("fold", COUNTS)
+def test_shipped_lists_have_the_published_counts(fold, root):
+    lists = load(root, load_split(fold, "pascal"), "pascal")
+    base_train, base, novel = set(lists.base_train), set(lists.base), set(lists.novel)
+    assert (len(base_train), len(base), len(novel), len(base_train & novel), len(lists.base_val)) == COUNTS[fold]
+    assert base == base_train - novel
+    assert lists.val == ("rest", "dot", "square")
+    if fold != "fold4":  # its lists leave out images without any of the twenty classes' official roles
+        assert len(base | novel) == 10582
+        assert lists.base_train[: len(base)] == lists.base
+
+
+def test_roles_follow_from_the_masks(root):
+    assert load(root, train_list="all") == ImageLists(
+        base_train=("both", "disc", "square"),
+        base=("disc", "square"),
+        novel=("both", "dot"),
+        base_val=("square",),
+        val=("rest", "dot", "square"),
+    )
+    assert load(root, train_list="all", val_list="all").base_val == ("both", "disc", "square")
+
+
+def test_presence_leaves_out_the_ignore_value(root):
+    assert presence(root, ["square", "both", "empty"]) == [{0, 2}, {0, 1, 3}, {0}]
+
+
+def test_written_lists_are_read_back(root, tmp_path):
+    lists = load(root, train_list="all")
+    write_lists(lists, SPLIT, tmp_path / "lists")
+    names = {"base_train_own.txt", "own_base.txt", "own_novel.txt", "base_val_own.txt", "val.txt"}
+    assert {path.name for path in (tmp_path / "lists").iterdir()} == names
+    assert read_list(tmp_path / "lists" / "own_novel.txt") == ["both", "dot"]
+    write_list(root / "sets" / "val.txt", ["disc"])  # the folder's own val.txt wins
+    assert load(root, lists_dir=tmp_path / "lists", train_list="nothing") == lists
+
+
+def test_own_lists_without_val_use_that_of_the_root(root, tmp_path):
+    write_lists(load(root, train_list="all"), SPLIT, tmp_path / "lists")
+    (tmp_path / "lists" / "val.txt").unlink()
+    assert load(root, lists_dir=tmp_path / "lists").val == ("rest", "dot", "square")
+    assert load(root, lists_dir=tmp_path / "lists", val_list="all").val == tuple(MASKS)
+
+
+def test_novel_images_leave_the_base_list(root, tmp_path):
+    write_lists(ImageLists(("b", "a"), ("c", "b", "a"), ("b",), ("v",), ("v",)), SPLIT, tmp_path / "lists")
+    lists = load(root, lists_dir=tmp_path / "lists")
+    assert lists.base == ("c", "a") and lists.base_train == ("b", "a")
+
+
+def test_shipped_lists_are_not_used_for_other_classes(root, tmp_path):
+    """A split of one's own called fold1 must not silently get the images of the official fold 1."""
+    (tmp_path / "fold1.yaml").write_text("novel: [cat]")
+    for split in (load_split(str(tmp_path / "fold1.yaml"), "pascal"), SPLIT):
+        with pytest.raises(UserError, match=f"split={split.name}: .*no image lists|split=own: no image lists"):
+            load(root, split, "pascal")
+
+
+def test_empty_and_repeated_entries_are_errors(root):
+    write_list(root / "sets" / "base.txt", ["disc", "square"])
+    with pytest.raises(UserError, match="split=own: the image list 'novel' is empty"):
+        load(root, train_list="base")
+    write_list(root / "sets" / "twice.txt", ["dot", "disc", "disc", "square"])
+    with pytest.raises(UserError, match="split=own: image 'disc' is twice in the list 'base_train'"):
+        load(root, train_list="twice", val_list="all")
+
+
+def test_missing_lists_are_named(root, tmp_path):
+    with pytest.raises(UserError, match=r"sets/nothing\.txt: cannot be read"):
+        load(root, train_list="nothing")
+    with pytest.raises(UserError, match=r"lists/base_train_own\.txt: cannot be read"):
+        load(root, lists_dir=tmp_path / "lists")
+    (root / "sets" / "val.txt").unlink()
+    with pytest.raises(UserError, match=r"sets/val\.txt: cannot be read"):
+        load(root, load_split("fold0", "pascal"), "pascal")
+
+
+def test_masks_of_real_images_agree_with_the_published_lists(voc_subset):
+    """Every list of every fold, derived from the masks, is the published list restricted to the images at hand."""
+    ids = set(read_list(voc_subset / "sets" / "trainaug.txt"))
+    val = set(read_list(voc_subset / "sets" / "val.txt"))
+    for fold in ("fold0", "fold1", "fold2", "fold3"):
+        split = load_split(fold, "pascal")
+        found, published = (load(voc_subset, split, "pascal", train_list=name) for name in ("trainaug", None))
+        for role in ("base_train", "base", "novel"):
+            assert set(getattr(found, role)) == set(getattr(published, role)) & ids
+        assert set(found.base_val) == set(published.base_val) & val
