@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from data.io import read_label, write_label
+from data.label_map import IGNORE
 from data.views import Views
 from finetune_novel import finetune_stage
 from models.deeplab import build_model
@@ -64,11 +65,11 @@ def evaluate(model: torch.nn.Module, views: Views, num_outputs: int, run: Run) -
 
 
 def restore_classes(views: Views, match: list[list[int]], run: Run) -> None:
-    """Turn the outputs in predictions/<id>.png into original class numbers; unmatched clusters become background."""
+    """Turn the outputs in predictions/<id>.png into original class numbers; leftover clusters become 255."""
     table = np.zeros(256, np.uint8)
     table[: views.num_known] = views.split.original_ids[: views.num_known]
     for cluster, novel in match:
-        table[views.num_known + cluster] = views.split.original_ids[views.num_known + novel] if novel >= 0 else 0
+        table[views.num_known + cluster] = views.split.original_ids[views.num_known + novel] if novel >= 0 else IGNORE
     for path in sorted((run.dir / "predictions").glob("*.png"))[dist.rank() :: dist.world_size()]:
         write_label(path, table[read_label(path)])
 
@@ -105,7 +106,7 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
     """The figures of `expected` that were not reached, within `tol`."""
     wanted = dict(expected or {})
     tolerance = wanted.pop("tol", 0.0)
-    unknown = [name for name in wanted if name not in metrics]
+    unknown = [name for name in wanted if metrics.get(name) is None]
     if unknown:
         raise UserError(
             f"expected.{unknown[0]}: no such figure; metrics.json has {', '.join(k for k in metrics if 'miou' in k)}"

@@ -1,4 +1,4 @@
-"""Charts as SVG text: bars, curves, histogram, heat map. Plain functions of numbers; fractions are shown in per cent."""
+"""Charts as SVG text: bars, curves, histogram, heat map. Functions of numbers; fractions are shown in per cent."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -8,13 +8,15 @@ import numpy as np
 
 INK, MUTED, GRID, FRAME = "#1f2933", "#6b7785", "#e4e8ed", "#e2711d"
 METHOD_COLORS = {"base model": "#4a9d77", "basic": "#9db1cc", "EUMS": "#2457c5"}
-LOSS_COLORS = {"base": "#4a9d77", "novel": "#8b62c7", "clean": "#1c9a9a", "unclean": "#e27d34"}
+MOST_DOTS, BINS = 25, 32
+KIND_COLORS = {"base": "#66758a", "novel": "#8b5fcf", "clean": "#16a085", "unclean": "#e27d34"}  # of classes and images
 Points = Sequence[tuple[float, float]]
+Row = tuple[str, Mapping[str, float | None]]  # name, value per series
 
 
-def bars(rows: Sequence[tuple[str, Mapping[str, float | None]]], colors: Mapping[str, str], strong: int = 0, width: int = 560) -> str:
+def bars(rows: Sequence[Row], colors: Mapping[str, str], strong: int = 0, width: int = 540) -> str:
     """Horizontal bars from 0 to 100 %: a row per name, a bar per series. The last `strong` rows (means) stand apart."""
-    left, right, thick = 104, 44, 11
+    left, right, thick = 16 + 6.2 * max(len(name) for name, _ in rows), 44, 11
     pitch = thick * len(colors) + 9
     plot = width - left - right
     lines, y = [], 4.0
@@ -27,8 +29,8 @@ def bars(rows: Sequence[tuple[str, Mapping[str, float | None]]], colors: Mapping
         for place, (series, color) in enumerate(colors.items()):
             value, top = values.get(series), y + 2 + place * thick
             length = plot * (value or 0)
-            lines.append(f'<rect x="{left}" y="{top:.1f}" width="{length:.1f}" height="{thick - 1}" rx="2" fill="{color}"/>')
-            shown = "no pixel" if value is None else f"{100 * value:.1f}"
+            lines.append(_box(left, top, length, thick - 1, f'fill="{color}" rx="2"'))
+            shown = "-" if value is None else f"{100 * value:.1f}"
             lines.append(_text(left + length + 5, top + thick / 2 - 0.5, shown, size=10, color=MUTED, weight=weight))
         y += pitch
     axis = [_line(left + plot * t, 2, left + plot * t, y, GRID) for t in (0, 0.25, 0.5, 0.75, 1)]
@@ -42,7 +44,7 @@ def curves(
     x_name: str,
     *,
     percent: bool = False,
-    width: int = 360,
+    width: int = 350,
     height: int = 220,
 ) -> str:
     """Lines of (x, y) points from y = 0 up, with a dot per point where there are few."""
@@ -65,20 +67,22 @@ def curves(
     for name, points in series.items():
         path = [at(x, y) for x, y in points]
         drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
-        lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colors[name]}" stroke-width="2" stroke-linejoin="round"/>')
-        if len(path) <= 40:
+        lines.append(f'<polyline points="{drawn}" fill="none" stroke="{colors[name]}" stroke-width="2"/>')
+        if len(path) <= MOST_DOTS:
             lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colors[name]}"/>' for x, y in path]
     return _svg(width, height, lines)
 
 
-def histogram(groups: Mapping[str, Sequence[float]], colors: Mapping[str, str], split: float | None, width: int = 640) -> str:
-    """Stacked counts of values per group in up to 32 bins, with a dashed line at `split`."""
+def histogram(
+    groups: Mapping[str, Sequence[float]], colors: Mapping[str, str], x_name: str, split: float | None, width: int = 540
+) -> str:
+    """Stacked counts per group in BINS bins; a dashed line at `split` parts the two groups, with their sizes beside it."""
     height, left, right, top, bottom = 240, 40, 14, 24, 36
     everything = [value for values in groups.values() for value in values]
     x_ticks = ticks(min(everything), max(everything), 6)
     low, high = x_ticks[0], x_ticks[-1]
-    counts = {name: np.histogram(values, bins=32, range=(low, high))[0] for name, values in groups.items()}
-    y_ticks = ticks(0, max(1, int(np.sum(list(counts.values()), axis=0).max())), 4)
+    counts = {name: np.histogram(values, bins=BINS, range=(low, high))[0] for name, values in groups.items()}
+    y_ticks = ticks(0, int(sum(counts.values()).max()), 4)
 
     def across(value: float) -> float:
         return left + (value - low) / (high - low) * (width - left - right)
@@ -89,22 +93,19 @@ def histogram(groups: Mapping[str, Sequence[float]], colors: Mapping[str, str], 
     lines = []
     for t in y_ticks:
         lines += [_line(left, up(t), width - right, up(t), GRID), _text(left - 6, up(t), f"{t:g}", "end", 10, MUTED)]
-    floor, step = np.zeros(32), (width - left - right) / 32
+    floor, step = np.zeros(BINS), (width - left - right) / BINS
     for name, heights in counts.items():
-        for place, count in enumerate(heights):
-            if count:
-                y, tall = up(floor[place] + count), up(0) - up(count)
-                box = f'x="{left + place * step + 0.75:.1f}" y="{y:.1f}" width="{step - 1.5:.1f}" height="{tall:.1f}"'
-                lines.append(f'<rect {box} fill="{colors[name]}"/>')
+        for place in np.flatnonzero(heights):
+            y, tall = up(floor[place] + heights[place]), up(0) - up(heights[place])
+            lines.append(_box(left + place * step + 0.75, y, step - 1.5, tall, f'fill="{colors[name]}"'))
         floor += heights
     lines += [_text(across(t), height - bottom + 13, f"{t:g}", "middle", 10, MUTED) for t in x_ticks]
-    lines.append(_text((left + width - right) / 2, height - 7, "entropy of an image's pseudo-labelled pixels", "middle", 10, MUTED))
+    lines.append(_text((left + width - right) / 2, height - 7, x_name, "middle", 10, MUTED))
     if split is not None:
-        x = across(split)
-        lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top - 8}" y2="{up(0):.1f}" stroke="{INK}" stroke-dasharray="4 3"/>')
-        names = list(groups)
-        lines.append(_text(x - 7, top - 10, f"← {len(groups[names[0]])} {names[0]}", "end", color=colors[names[0]], weight="600"))
-        lines.append(_text(x + 7, top - 10, f"{len(groups[names[1]])} {names[1]} →", color=colors[names[1]], weight="600"))
+        x, (below, above) = across(split), groups
+        lines.append(_line(x, top - 12, x, up(0), INK, ' stroke-dasharray="4 3"'))
+        lines.append(_text(x - 7, top - 10, f"{len(groups[below])} {below}", "end", 11, colors[below], "600"))
+        lines.append(_text(x + 7, top - 10, f"{len(groups[above])} {above}", "start", 11, colors[above], "600"))
     return _svg(width, height, lines)
 
 
@@ -115,7 +116,7 @@ def heat_map(
     marked: Collection[tuple[int, int]] = (),
     width: int = 560,
 ) -> str:
-    """Shares of each row, [R, C] in 0..1, as shaded cells, with per cent where they fit; `marked` (row, column) are framed."""
+    """Shares of each row, [R, C] in 0..1, as shaded cells, in per cent where that fits; `marked` (row, column) are framed."""
     left = 84
     cell = max(9.0, min(34.0, (width - left - 4) / len(column_names)))
     size = max(7, min(11, int(0.62 * cell)))
@@ -129,10 +130,10 @@ def heat_map(
         lines.append(_text(left - 6, y + cell / 2, name, "end", size))
         for column, share in enumerate(np.nan_to_num(shares[row]).tolist()):
             x = left + column * cell
-            place = f'x="{x:.1f}" y="{y:.1f}" width="{cell - 1:.1f}" height="{cell - 1:.1f}"'
-            lines.append(f'<rect {place} fill="{shade(share)}"/>')
+            lines.append(_box(x, y, cell - 1, cell - 1, f'fill="{shade(share)}"'))
             if (row, column) in marked:
-                frames.append(f'<rect {place} fill="none" stroke="{FRAME}" stroke-width="{2 if cell > 14 else 1}"/>')
+                thick = 2 if cell > 14 else 1
+                frames.append(_box(x, y, cell - 1, cell - 1, f'fill="none" stroke="{FRAME}" stroke-width="{thick}"'))
             if share >= 0.005 and cell >= 18:
                 ink = "#fff" if share > 0.5 else INK
                 lines.append(_text(x + cell / 2, y + cell / 2, f"{100 * share:.0f}", "middle", size, ink))
@@ -170,16 +171,27 @@ def thin(points: Points, most: int = 160) -> list[tuple[float, float]]:
 
 
 def _svg(width: float, height: float, lines: list[str]) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">'
-    return f"{head}{''.join(lines)}</svg>"
+    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(lines)}</svg>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
+def _line(x1: float, y1: float, x2: float, y2: float, color: str, extra: str = "") -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"{extra}/>'
+
+
+def _box(x: float, y: float, width: float, height: float, look: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>'
 
 
 def _text(
-    x: float, y: float, text: str, anchor: str = "start", size: float = 11, color: str = INK, weight: str = "400", extra: str = ""
+    x: float,
+    y: float,
+    text: str,
+    anchor: str = "start",
+    size: float = 11,
+    color: str = INK,
+    weight: str = "400",
+    extra: str = "",
 ) -> str:
-    look = f'font-size="{size}" fill="{color}" font-weight="{weight}" text-anchor="{anchor}" dominant-baseline="central"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {look}{extra}>{escape(text)}</text>'
+    look = f'font-size="{size}" fill="{color}" font-weight="{weight}" text-anchor="{anchor}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look} dominant-baseline="central"{extra}>{escape(text)}</text>'

@@ -1,4 +1,4 @@
-"""The shell of report.html: one file without scripts or links. Texts are escaped here, bodies are HTML already."""
+"""The parts of report.html: one file without scripts or links. Texts are escaped here; what is called body is HTML."""
 
 from collections.abc import Sequence
 from html import escape
@@ -8,24 +8,25 @@ import numpy as np
 from utils.pictures import data_uri
 
 STYLE = """
-:root { --ink: #1f2933; --muted: #6b7785; --line: #e4e8ed; --novel: #b4540a; --tint: #fff6ea; --eums: #2457c5 }
+:root { --ink: #1f2933; --muted: #5f6c7b; --line: #e4e8ed; --novel: #6d43b0; --tint: #f1ebfa; --eums: #2457c5 }
 * { box-sizing: border-box }
-body { margin: 0; background: #f4f6f8; color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
+body { margin: 0; background: #f4f6f8; color: var(--ink);
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
 main { max-width: 1240px; margin: 0 auto; padding: 32px 24px 56px }
-h1 { font-size: 27px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -.01em }
+h1 { font-size: 27px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em }
 h2 { font-size: 19px; margin: 0 0 2px }
 h3 { font-size: 13px; margin: 0 0 6px; font-weight: 600 }
-p { margin: 0 0 10px; max-width: 88ch }
+p { margin: 0 0 10px; max-width: 100ch }
 .lead, .intro, .note { color: var(--muted) }
-.note { font-size: 13px; margin-top: 10px }
+.note { font-size: 13px; margin: 12px 0 0 }
 section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 20px 24px 22px; margin-top: 18px }
 section.absent { padding-bottom: 12px }
 svg { display: block; max-width: 100%; height: auto; font-family: inherit }
 img { display: block; width: 100%; border-radius: 3px }
 code { font-size: 13px; background: #eef1f4; padding: 1px 5px; border-radius: 4px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-td, th { padding: 6px 18px 6px 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-td:first-child, th:first-child { text-align: left; padding-right: 36px }
+td, th { padding: 6px 4px 6px 22px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
+td:first-child, th:first-child { text-align: left; padding-left: 0 }
 th { font-weight: 600; color: var(--muted); font-size: 13px }
 tr.best td { font-weight: 650; color: var(--eums) }
 tr.reference td { color: var(--muted) }
@@ -33,20 +34,25 @@ tr.reference td { color: var(--muted) }
 .tiles div { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 12px 18px; flex: 1 1 150px }
 .tiles b { display: block; font-size: 26px; line-height: 1.2; font-variant-numeric: tabular-nums }
 .tiles span { color: var(--muted); font-size: 13px }
-.chip { display: inline-block; background: var(--tint); color: var(--novel); border-radius: 20px; padding: 0 10px; margin-right: 4px; font-size: 13px }
-.legend { margin: 0 0 6px; font-size: 13px } .legend span { margin-right: 18px } .legend i { display: inline-block; width: 11px; height: 11px;
-  border-radius: 3px; margin-right: 6px }
-.side { display: flex; flex-wrap: wrap; gap: 14px 32px; align-items: flex-start } .side > div { flex: 0 1 auto }
+.chip { display: inline-block; background: var(--tint); color: var(--novel); border-radius: 20px; padding: 0 10px;
+  margin-left: 4px; font-size: 13px }
+.legend { margin: 0 0 6px; font-size: 13px }
+.legend span { margin-right: 18px }
+.legend i, .clusters i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px }
+.side { display: flex; flex-wrap: wrap; gap: 14px 32px; align-items: flex-start; margin-bottom: 14px }
+.side > div { flex: 0 1 auto; min-width: 0 }
 .gallery { display: grid; gap: 6px; align-items: center; margin-top: 10px }
 .gallery b { font-size: 13px; font-weight: 600; text-align: right; padding-right: 8px; line-height: 1.25 }
-.gallery small, .crops small { color: var(--muted); font-size: 11.5px; text-align: center; line-height: 1.3; overflow-wrap: anywhere }
-.clusters { display: grid; grid-template-columns: repeat(auto-fill, minmax(540px, 1fr)); gap: 14px 28px; margin-top: 12px }
-.clusters h3 i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 7px }
+.gallery small { color: var(--muted); font-size: 11.5px; text-align: center; line-height: 1.3; overflow-wrap: anywhere }
+.clusters { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(540px, 100%), 1fr)); gap: 16px 32px }
 .clusters h3 span { color: var(--muted); font-weight: 400 }
-.crops { display: grid; grid-template-columns: repeat(10, 1fr); gap: 4px }
-.crops img { border: 2px solid var(--line) } .crops img.wrong { border-color: #e2711d }
-details { margin-top: 14px } summary { cursor: pointer; font-weight: 600; font-size: 13px; margin-bottom: 8px }
-@media (max-width: 640px) { .clusters { grid-template-columns: 1fr } main { padding: 16px 10px } section { padding: 14px; overflow-x: auto } }
+.crops { display: grid; grid-template-columns: repeat(10, 1fr); gap: 4px; max-width: 555px }
+.crops + h3 { margin-top: 16px }
+.crops img { border: 2px solid var(--line) }
+.crops img.wrong { border-color: #e2711d }
+details { margin-top: 14px }
+summary { cursor: pointer; font-weight: 600; font-size: 13px; margin-bottom: 8px }
+@media (max-width: 640px) { main { padding: 16px 8px } section { padding: 14px 12px; overflow-x: auto } }
 """
 
 
@@ -65,7 +71,8 @@ def section(title: str, intro: str, body: str) -> str:
 
 def absent(title: str, what: str, command: str) -> str:
     """A section that has nothing to show yet, and the command that changes this."""
-    return f'<section class="absent"><h2>{escape(title)}</h2><p class="intro">{escape(what)}: <code>{escape(command)}</code></p></section>'
+    text = f'<p class="intro">{escape(what)}: <code>{escape(command)}</code></p>'
+    return f'<section class="absent"><h2>{escape(title)}</h2>{text}</section>'
 
 
 def note(text: str) -> str:
@@ -74,14 +81,18 @@ def note(text: str) -> str:
 
 def tiles(items: Sequence[tuple[str, str]]) -> str:
     """(number, what it is) side by side."""
-    return f'<div class="tiles">{"".join(f"<div><b>{escape(n)}</b><span>{escape(what)}</span></div>" for n, what in items)}</div>'
+    boxes = (f"<div><b>{escape(number)}</b><span>{escape(what)}</span></div>" for number, what in items)
+    return f'<div class="tiles">{"".join(boxes)}</div>'
 
 
 def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> str:
     """Rows of texts, each with a CSS class ("best", "reference" or "")."""
     head = "".join(f"<th>{escape(text)}</th>" for text in header)
-    body = "".join(f'<tr class="{style}">{"".join(f"<td>{escape(t)}</td>" for t in texts)}</tr>' for texts, style in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    lines = [f"<tr>{head}</tr>"]
+    for texts, style in rows:
+        cells = "".join(f"<td>{escape(text)}</td>" for text in texts)
+        lines.append(f'<tr class="{style}">{cells}</tr>')
+    return f"<table>{''.join(lines)}</table>"
 
 
 def side_by_side(parts: Sequence[tuple[str, str]]) -> str:
@@ -107,16 +118,19 @@ def image(picture: np.ndarray, style: str = "", title: str = "") -> str:
 
 def chips(text: str, names: Sequence[str]) -> str:
     """A line of text with names on tags."""
-    return f"{escape(text)} {''.join(f'<span class=\"chip\">{escape(name)}</span>' for name in names)}"
+    tags = (f'<span class="chip">{escape(name)}</span>' for name in names)
+    return f"{escape(text)} {''.join(tags)}"
 
 
-def card(color: str, title: str, text: str, images: Sequence[str]) -> str:
-    heading = f'<h3><i style="background:{color}"></i>{escape(title)} <span>{escape(text)}</span></h3>'
-    return f'<div>{heading}<div class="crops">{"".join(images)}</div></div>'
+def crops(title: str, text: str, images: Sequence[str], color: str | None = None) -> str:
+    """A heading over a row of up to ten small pictures."""
+    mark = f'<i style="background:{color}"></i>' if color else ""
+    heading = f"<h3>{mark}{escape(title)} <span>{escape(text)}</span></h3>"
+    return f'{heading}<div class="crops">{"".join(images)}</div>'
 
 
-def cards(items: Sequence[str]) -> str:
-    return f'<div class="clusters">{"".join(items)}</div>'
+def clusters(items: Sequence[str]) -> str:
+    return f'<div class="clusters">{"".join(f"<div>{item}</div>" for item in items)}</div>'
 
 
 def disclosure(summary: str, body: str) -> str:

@@ -66,8 +66,8 @@ def overlay(
 ) -> np.ndarray:
     """The classes of a label map in colour over a paler image, larger regions with their names: [side, side, 3].
 
-    label uint8 [H, W]: 0 stays clear, 255 (ignored) turns white; colors uint8 [256, 3]. Classes in `strong` carry a filled
-    name tag, the others a discreet one.
+    label uint8 [H, W]: 0 stays clear, 255 (ignored) turns white; colors uint8 [256, 3]. Classes in `strong` get a white
+    outline and a filled name tag, the others a discreet one.
     """
     size = fit_size(image.shape, side)
     image, label = resize_image(image, size), resize_label(label, size)
@@ -115,7 +115,10 @@ def crop_object(image: np.ndarray, mask: np.ndarray, side: int = 96, margin: flo
 
 
 def sheet(
-    columns: Sequence[Sequence[np.ndarray]], row_names: Sequence[str], heading: str, legend: Sequence[tuple[str, np.ndarray]]
+    columns: Sequence[Sequence[np.ndarray]],
+    row_names: Sequence[str],
+    heading: str,
+    legend: Sequence[tuple[str, np.ndarray]],
 ) -> np.ndarray:
     """One picture of equal square cells: a column per image, a named row per kind of picture, a colour legend below."""
     side, gap, left, bottom = columns[0][0].shape[0], 8, 118, 56

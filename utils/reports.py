@@ -12,7 +12,7 @@ def percent(value: float | None) -> str:
 
 
 def group_means(metrics: dict[str, Any]) -> dict[str, float | None]:
-    """The group means that metrics.json holds, under the names of GROUPS; the mean over all classes is there as `miou`."""
+    """The group means that metrics.json holds, under the names of GROUPS; "all" is called `miou` there."""
     keys = {group: "miou" if group == "all" else f"{group}_miou" for group in GROUPS}
     return {group: metrics[key] for group, key in keys.items() if key in metrics}
 

@@ -23,7 +23,7 @@ def finished_stages(folder: Path) -> dict[str, dict[str, Any]]:
     paths = {stage: folder / stage / "metrics.json" for stage in STAGES}
     found = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
     if not found:
-        raise UserError(f"{folder}: no finished stage to report on; run first: python train_base.py, or scripts/quickstart.sh")
+        raise UserError(f"{folder}: no finished stage to report on; run first: scripts/chain.sh CONFIG")
     return found
 
 
@@ -49,7 +49,7 @@ def cluster_order(match: Sequence[Sequence[int]], num_clusters: int) -> list[tup
 
 
 def arrange_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
-    """Put the cluster columns of [B+1+n, B+1+K] counts in the order of `clusters` (from 0), and divide each row by its sum."""
+    """Shares of each row of [B+1+n, B+1+K] counts, with the cluster columns in the order of `clusters` (from 0)."""
     columns = [*range(num_known), *(num_known + cluster for cluster in clusters)]
     return _shares(matrix[:, columns])
 
