@@ -144,20 +144,21 @@ def feature_network(cfg, run: Run) -> torch.nn.Module:
     return run.place(backbone)
 
 
-def assign_clusters(
-    prototypes: np.ndarray, classes: np.ndarray | None, run: Run
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Cluster 1..K of every object (0: none), and the clustered points; `classes` (true ones) serve the oracle only."""
+def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, run: Run) -> np.ndarray:
+    """Cluster 1..K of every object (0: none), int [N]; `classes` (true ones) serve the oracle only."""
     cfg = run.cfg
     if cfg.cluster.assign == "random":
-        return np.random.default_rng(cfg.seed).integers(1, cfg.cluster.k + 1, len(prototypes)), None
+        return np.random.default_rng(cfg.seed).integers(1, cfg.cluster.k + 1, len(ids))
     if cfg.cluster.assign == "oracle":
         if classes is None:
             raise UserError("cluster.assign=oracle needs the masks of the novel images; this data root has none")
-        return classes, None
-    c = cfg.cluster
+        return classes
+    c, prototypes = cfg.cluster, describe_objects(views, ids, run)
     found = cluster_prototypes(prototypes, c.k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
-    return found.ids + 1, found.points
+    if dist.is_main():
+        for image_id, point in zip(ids, found.points, strict=True):
+            write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32))
+    return found.ids + 1
 
 
 def true_classes(views: Views, ids: list[str], run: Run) -> np.ndarray | None:
@@ -216,8 +217,7 @@ def main(argv: list[str] | None = None) -> None:
         ids = remove_base_classes(views, run.place(model), run)
         kept = keep_images(ids, run)
         classes = true_classes(views, kept, run)
-        prototypes = describe_objects(views, kept, run)
-        clusters, points = assign_clusters(prototypes, classes, run)
+        clusters = assign_clusters(views, kept, classes, run)
         write_pseudo_labels(views, kept, clusters, run)
         metrics = {
             "images": len(ids),
@@ -228,12 +228,9 @@ def main(argv: list[str] | None = None) -> None:
             metrics["purity"] = purity(clusters, classes)
             log.info("share of objects whose cluster's majority class is theirs: %.3f", metrics["purity"])
         if dist.is_main():
-            for image_id, row in zip(kept, prototypes if points is None else points, strict=True):
-                write_array(run.dir / "prototypes" / f"{image_id}.npy", row.astype(np.float32))
             write_json(run.dir / "clusters.json", {i: int(c) for i, c in zip(kept, clusters, strict=True)})
             write_list(run.dir / "novel.txt", kept)
-            novel = set(views.lists.novel)
-            write_list(run.dir / "base.txt", [i for i in views.lists.base if i not in novel])
+            write_list(run.dir / "base.txt", list(views.lists.base))
         log.info("kept %d of %d novel images; objects per cluster: %s", len(kept), len(ids), metrics["cluster_sizes"])
         run.finish(metrics)
 

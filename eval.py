@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 
-from data.io import read_label, write_label
+from data.io import read_label, write_array, write_label
 from data.label_map import IGNORE
 from data.views import Views
 from finetune_novel import finetune_stage
@@ -60,7 +60,8 @@ def evaluate(model: torch.nn.Module, views: Views, num_outputs: int, run: Run) -
         metrics = summarize(fine, names, {"base": list(range(1, num_true))}, absent)
     else:
         metrics = discovery_metrics(fine, names, views.num_known, cfg.evaluation.match, absent, match_on=coarse)
-    np.save(run.dir / "confusion.npy", fine.cpu().numpy())
+    if dist.is_main():
+        write_array(run.dir / "confusion.npy", fine.cpu().numpy())
     return metrics | {"protocol": "image size, original classes", "images": len(dataset)}
 
 

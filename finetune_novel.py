@@ -175,12 +175,17 @@ class EumsRecipe(BasicRecipe):
 def start_network(cfg, views: Views) -> nn.Module:
     """A network of B+1+K outputs, from ImageNet as in the official code, unless a checkpoint is asked for."""
     model = build_model(cfg.model, views.num_outputs)
-    path = cfg.init_from
-    if path is None and getattr(cfg, cfg.method).init_from_base:
-        path = cfg.base_checkpoint or require_stage(cfg, "base", "best.pth", "train_base.py")
+    path = start_checkpoint(cfg)
     if path:
         load_weights(model, path, only="backbone")
     return model
+
+
+def start_checkpoint(cfg) -> Path | None:
+    """The file whose backbone fine-tuning starts from: `init_from`, else with init_from_base the base model's."""
+    if cfg.init_from or not getattr(cfg, cfg.method).init_from_base:
+        return cfg.init_from
+    return cfg.base_checkpoint or require_stage(cfg, "base", "best.pth", "train_base.py")
 
 
 def finetune_stage(cfg) -> str:
@@ -210,7 +215,9 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.method == "eums":
         split_dir = cfg.split_dir or require_stage(cfg, "ranking", "easy_split.txt", "entropy_rank.py").parent
         inputs |= {"easy": split_dir / "easy_split.txt", "hard": split_dir / "hard_split.txt"}
-    with start_run(cfg, finetune_stage(cfg), cfg.method, inputs) as run:
+    if start := start_checkpoint(cfg):
+        inputs["init_from"] = start
+    with start_run(cfg, finetune_stage(cfg), f"{cfg.method} cluster.k", inputs) as run:
         if run.finished:
             return
         eums = cfg.method == "eums"

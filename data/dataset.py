@@ -26,8 +26,8 @@ class SegmentationDataset(Dataset):
     """Samples as uint8 tensors: "image" [3, S, S], each further field [S, S]; "strong" [3, S, S] when the transform
     makes it; and "index", "size" (height and width of the file).
 
-    `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, per worker. Raises UserError for
-    unreadable files, label values unknown to `label_map` or `pseudo_map`, and fields of different sizes.
+    `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, per worker. Raises UserError
+    for unreadable files, label values unknown to `label_map` or `pseudo_map`, and fields of different sizes.
     """
 
     def __init__(

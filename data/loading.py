@@ -73,4 +73,9 @@ def eval_loader(dataset: Dataset, batch_size: int, *, workers: int, pin: bool) -
 
 
 def _one_thread(_worker: int) -> None:
-    cv2.setNumThreads(0)  # else every worker starts one OpenCV thread per core
+    """Else every worker starts one OpenCV thread per core.
+
+    0 runs everything in the caller. 1 would first stop the threads of the parent process, which a fork does not have,
+    and wait for them for ever.
+    """
+    cv2.setNumThreads(0)

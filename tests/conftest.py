@@ -8,8 +8,8 @@ import torch
 import yaml
 from PIL import Image
 
-from data.io import write_label
-from utils.checkpoint import write_list
+from data.io import read_label, write_label
+from utils.checkpoint import read_list, write_list
 
 CLASSES = ["background", "disc", "square", "bar", "dot"]
 SIZE = 40
@@ -70,6 +70,26 @@ def voc(tmp_path_factory) -> Path:
 def tiny(voc, tmp_path) -> Path:
     """A configuration file for `voc`: base classes disc and square, novel bar and dot; output in tmp_path/out."""
     return write_tiny(tmp_path, voc)
+
+
+def make_pseudo(folder: Path, voc: Path) -> Path:
+    """What clustering and ranking would leave for the split of `tiny`, from the masks: bar is cluster 1, dot cluster 2."""
+    names = read_list(voc / "sets" / "trainaug.txt")
+    novel = [name for i, name in enumerate(names) if i % 4 >= 2]
+    for name in novel:
+        label = read_label(voc / "SegmentationClassAug" / f"{name}.png")
+        write_label(folder / "pseudo_labels" / f"{name}.png", np.where(label == 255, 0, label))
+    write_list(folder / "novel.txt", novel)
+    write_list(folder / "base.txt", [name for name in names if name not in novel])
+    write_list(folder / "easy_split.txt", novel[: 2 * len(novel) // 3])
+    write_list(folder / "hard_split.txt", novel[2 * len(novel) // 3 :])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pseudo(voc, tmp_path_factory) -> Path:
+    """A folder for `pseudo_dir` and `split_dir`; read only."""
+    return make_pseudo(tmp_path_factory.mktemp("pseudo"), voc)
 
 
 def write_tiny(folder: Path, voc: Path) -> Path:

@@ -16,7 +16,7 @@ Row = tuple[str, Mapping[str, float | None]]  # name, value per series
 
 def bars(rows: Sequence[Row], colors: Mapping[str, str], strong: int = 0, width: int = 540) -> str:
     """Horizontal bars from 0 to 100 %: a row per name, a bar per series. The last `strong` rows (means) stand apart."""
-    left, right, thick = 16 + 6.2 * max(len(name) for name, _ in rows), 44, 11
+    left, right, thick = 18 + 6.6 * max(len(name) for name, _ in rows), 44, 11
     pitch = thick * len(colors) + 9
     plot = width - left - right
     lines, y = [], 4.0
@@ -76,7 +76,7 @@ def curves(
 def histogram(
     groups: Mapping[str, Sequence[float]], colors: Mapping[str, str], x_name: str, split: float | None, width: int = 540
 ) -> str:
-    """Stacked counts per group in BINS bins; a dashed line at `split` parts the two groups, with their sizes beside it."""
+    """Stacked counts per group in BINS bins; a dashed line at `split` parts two groups, with their sizes beside it."""
     height, left, right, top, bottom = 240, 40, 14, 24, 36
     everything = [value for values in groups.values() for value in values]
     x_ticks = ticks(min(everything), max(everything), 6)
@@ -116,8 +116,8 @@ def heat_map(
     marked: Collection[tuple[int, int]] = (),
     width: int = 560,
 ) -> str:
-    """Shares of each row, [R, C] in 0..1, as shaded cells, in per cent where that fits; `marked` (row, column) are framed."""
-    left = 84
+    """Shares [R, C] in 0..1 as shaded cells, in per cent where that fits; `marked` (row, column) are framed."""
+    left = 14 + 6.4 * max(map(len, row_names))
     cell = max(9.0, min(34.0, (width - left - 4) / len(column_names)))
     size = max(7, min(11, int(0.62 * cell)))
     top = 12 + 0.58 * size * max(map(len, column_names))
@@ -155,7 +155,7 @@ def shade(share: float) -> str:
 
 def ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers that enclose low..high."""
-    span = (high - low) or abs(high) or 1.0
+    span = high - low if high - low > 1e-6 else 1.0
     size = 10 ** math.floor(math.log10(span / count))
     step = next(size * m for m in (1, 2, 2.5, 5, 10) if span / (size * m) <= count + 1e-9)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

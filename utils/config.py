@@ -22,7 +22,7 @@ class StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise UserError(f"{self.name}: key '{key}' appears twice; keep one")
+                raise yaml.YAMLError(f"key '{key}' appears twice, in or below line {node.start_mark.line + 1}; keep one")
         return super().construct_mapping(node, deep)
 
 

@@ -87,6 +87,13 @@ def gather(value: Any) -> list[Any]:
     return boxes
 
 
+def broadcast_buffers(module: torch.nn.Module) -> None:
+    """The main process's buffers on every rank, as saved: BatchNorm statistics differ without SyncBatchNorm."""
+    if td.is_initialized():
+        for buffer in module.buffers():
+            td.broadcast(buffer, 0)
+
+
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
     """Mean of the gradients over ranks, in one collective.
 

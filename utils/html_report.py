@@ -1,4 +1,4 @@
-"""The parts of report.html: one file without scripts or links. Texts are escaped here; what is called body is HTML."""
+"""The parts of report.html, one file without scripts or links. Texts are escaped here; a `body` is HTML already."""
 
 from collections.abc import Sequence
 from html import escape
@@ -19,7 +19,8 @@ h3 { font-size: 13px; margin: 0 0 6px; font-weight: 600 }
 p { margin: 0 0 10px; max-width: 100ch }
 .lead, .intro, .note { color: var(--muted) }
 .note { font-size: 13px; margin: 12px 0 0 }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 20px 24px 22px; margin-top: 18px }
+section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 20px 24px 22px;
+  margin-top: 18px }
 section.absent { padding-bottom: 12px }
 svg { display: block; max-width: 100%; height: auto; font-family: inherit }
 img { display: block; width: 100%; border-radius: 3px }
@@ -46,7 +47,8 @@ tr.reference td { color: var(--muted) }
 .gallery small { color: var(--muted); font-size: 11.5px; text-align: center; line-height: 1.3; overflow-wrap: anywhere }
 .clusters { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(540px, 100%), 1fr)); gap: 16px 32px }
 .clusters h3 span { color: var(--muted); font-weight: 400 }
-.crops { display: grid; grid-template-columns: repeat(10, 1fr); gap: 4px; max-width: 555px }
+.crops { display: grid; grid-template-columns: repeat(10, 1fr); gap: 4px; width: 550px; max-width: 100% }
+.side .note { max-width: 550px }
 .crops + h3 { margin-top: 16px }
 .crops img { border: 2px solid var(--line) }
 .crops img.wrong { border-color: #e2711d }

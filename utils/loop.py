@@ -62,6 +62,9 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     Raises Interrupted after a signal (state saved), UserError when a loss is not finite (before the update).
     """
     epochs = DRY_EPOCHS if run.cfg.run.dry else settings.epochs
+    run.saves_on_signal = True
+    if dist.launched():
+        torch.manual_seed(run.cfg.seed + dist.rank())  # networks start alike, dropout draws apart
     optimizer = build_optimizer(recipe.parameter_groups(), settings)
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp_dtype() == torch.float16)
     progress = _resume(recipe, optimizer, scaler, run) if run.resume_from else Progress()
@@ -86,6 +89,9 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
             if settings.save_every and progress.step % settings.save_every == 0:
                 _save(run.last, recipe, optimizer, scaler, progress, run)
         _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter)
+    if not run.best.exists():  # resumed at the very end from a file elsewhere
+        _validate(recipe, progress, run)
+        dist.barrier()
     best = checkpoint.load(run.best)
     return {**best["metrics"], "epoch": best["epoch"], "checkpoint": run.best.name, "last": progress.last}
 
@@ -132,7 +138,7 @@ def _update(recipe, batch, optimizer, scaler, progress: Progress, run: Run) -> t
     if broken:
         named = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.items())
         raise UserError(
-            f"the loss is not finite at step {progress.step} ({named}); stopped before the update, {run.last} is "
+            f"the loss is not finite at step {progress.step + 1} ({named}); stopped before the update, {run.last} is "
             "intact; try a smaller learning rate or amp=off"
         )
     dist.average_gradients([p for group in optimizer.param_groups for p in group["params"]])
@@ -143,16 +149,23 @@ def _update(recipe, batch, optimizer, scaler, progress: Progress, run: Run) -> t
 
 def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter) -> None:
     progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+    dist.broadcast_buffers(recipe.model)
     scores: dict[str, float] = {}
     if progress.epoch % settings.eval_every == 0 or progress.epoch == epochs:
-        progress.last = recipe.evaluate()
-        scores = _headline(progress.last)
-        run.record(progress.step, {"epoch": progress.epoch, "val": scores})
-        if progress.last[recipe.score] > progress.best_score:
-            progress.best_score = progress.last[recipe.score]
-            _save_best(run, recipe, progress)
+        scores = _validate(recipe, progress, run)
     meter.end_of_epoch(scores)
     _save(run.last, recipe, optimizer, scaler, progress, run)
+
+
+def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
+    progress.last = recipe.evaluate()
+    scores = _headline(progress.last)
+    run.record(progress.step, {"epoch": progress.epoch, "val": scores})
+    score = scores.get(recipe.score, 0.0)  # missing when validation holds none of these classes and absent=skip
+    if score > progress.best_score:
+        progress.best_score = score
+        _save_best(run, recipe, progress)
+    return scores
 
 
 def _save(path: Path, recipe, optimizer, scaler, progress: Progress, run: Run) -> None:
@@ -189,7 +202,9 @@ def _resume(recipe, optimizer, scaler, run: Run) -> Progress:
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{run.resume_from}: does not fit this run ({reason}); resume=false starts over") from None
-    run.rewind_history(progress.step)
+    if not run.best.exists():  # resumed from a file elsewhere: its best model is not here, so the best starts anew
+        progress.best_score = float("-inf")
+    run.rewind_history(progress.step, progress.epoch)
     log.info("resumed from step %d", progress.step)
     return progress
 
@@ -215,7 +230,9 @@ def _epoch_length(sources: Mapping[str, Any], settings: Training, run: Run) -> i
     shortest = min(sources, key=lambda name: sources[name].steps_per_pass)
     length = settings.iters_per_epoch or sources[shortest].steps_per_pass
     if settings.batch_size < 2 * dist.world_size():  # BatchNorm of a pooled feature needs two values
-        raise UserError(f"batch_size={settings.batch_size} leaves less than 2 images for one of {dist.world_size()} processes")
+        raise UserError(
+            f"batch_size={settings.batch_size}: less than 2 images for each of {dist.world_size()} processes; raise it"
+        )
     if not length:
         raise UserError(
             f"batch_size={settings.batch_size} is larger than the '{shortest}' image list; use a smaller one"
@@ -263,7 +280,8 @@ class Meter:
 
     def report(self, losses: dict[str, torch.Tensor], every: int) -> None:
         if self.progress.step % every == 0 or self.progress.step == 1:
-            self.latest = {name: round(value.item(), 6) for name, value in losses.items()}
+            values = dist.mean(torch.stack(list(losses.values()))).tolist()
+            self.latest = {name: round(value, 6) for name, value in zip(losses, values, strict=True)}
             self.run.record(
                 self.progress.step, {"epoch": self.progress.epoch + 1, "train": self.latest, "lr": self.rate}
             )

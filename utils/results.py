@@ -1,8 +1,8 @@
 """What the stages of a discovery chain left on disk, read back for a report."""
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +62,18 @@ def collapse_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[in
     return arrange_confusion(merged, 2, clusters)
 
 
-def majority_class(clusters: np.ndarray, classes: np.ndarray) -> dict[int, tuple[int, float]]:
-    """Cluster -> (its most frequent class, the share of its objects that have it)."""
-    result = {}
-    for cluster in np.unique(clusters).tolist():
-        counts = np.bincount(classes[clusters == cluster])
-        result[cluster] = int(counts.argmax()), float(counts.max() / counts.sum())
-    return result
+def majority_class(objects: Iterable[tuple[int, int]]) -> dict[int, tuple[int, float]]:
+    """From (cluster, class) of every object: cluster -> (its most frequent class, the share of objects in it)."""
+    members = defaultdict(Counter)
+    for cluster, novel in objects:
+        members[cluster][novel] += 1
+    main = {cluster: min(counts, key=lambda c: (-counts[c], c)) for cluster, counts in members.items()}
+    return {cluster: (main[cluster], counts[main[cluster]] / counts.total()) for cluster, counts in members.items()}
 
 
-def split_point(entropy: dict[str, float | None], clean: Sequence[str], unclean: Sequence[str]) -> float | None:
-    """The entropy half-way between the last clean and the first unclean image; None when there is no such pair."""
-    below = [entropy[name] for name in clean if entropy.get(name) is not None]
-    above = [entropy[name] for name in unclean if entropy.get(name) is not None]
-    return (max(below) + min(above)) / 2 if below and above else None
+def split_point(clean: Sequence[float], unclean: Sequence[float]) -> float | None:
+    """The score half-way between the last clean and the first unclean one; None unless there are both."""
+    return (max(clean) + min(unclean)) / 2 if clean and unclean else None
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ class Run:
     inputs: dict[str, str]
     finished: bool = False
     resume_from: Path | None = None
+    saves_on_signal: bool = False  # the training loop does; other stages stop at once, as they start over anyway
     stop_requested: bool = False
     _writer: Any = field(default=None, repr=False)
 
@@ -95,11 +96,11 @@ class Run:
             self._writer = SummaryWriter(str(self.dir / "tb"))
         return self._writer
 
-    def rewind_history(self, step: int) -> None:
-        """Forget reports made after the checkpoint from which the run goes on."""
+    def rewind_history(self, step: int, epoch: int) -> None:
+        """Forget reports made after the checkpoint (its step, its finished epochs) from which the run goes on."""
         path = self.dir / "history.jsonl"
         if dist.is_main() and path.exists():
-            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            lines = [line for line in path.read_text().splitlines() if _reported_by(line, step, epoch)]
             checkpoint.write_text(path, "".join(f"{line}\n" for line in lines))
 
     def finish(self, metrics: dict[str, Any]) -> None:
@@ -108,6 +109,7 @@ class Run:
         if dist.is_main():
             sha = hashlib.sha256((self.dir / "config.yaml").read_bytes()).hexdigest()
             checkpoint.write_json(self.dir / "metrics.json", {**metrics, "config_sha256": sha})
+        dist.barrier()  # the other processes may read it now
         log.info("%s: finished, results in %s", self.stage, self.dir)
 
 
@@ -119,9 +121,8 @@ def entry(main: Callable[[list[str] | None], int | None]) -> None:
 def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
     try:
         return main(argv) or EXIT_DONE
-    except UserError as error:
-        if dist.is_main():
-            print(f"error: {one_line(error)}", file=sys.stderr)
+    except UserError as error:  # may have met one process alone, in its share of the images
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Interrupted as stop:
         log.warning("%s", stop)
@@ -173,7 +174,7 @@ def start_run(cfg: Config, stage: str, section: str, inputs: dict[str, Path], *,
             return
         with _logging(run), _signals(run):
             if seed:
-                seed_everything(cfg.seed + dist.rank(), cfg.run.deterministic)
+                seed_everything(cfg.seed, cfg.run.deterministic)  # the same networks on every process
             yield run
 
 
@@ -212,6 +213,8 @@ def _decide(run: Run, section: str) -> tuple[bool, Path | None] | str:
         path = Path(cfg.resume)
         if not path.is_file():
             return f"resume={cfg.resume}: no such file; give auto, true, false or the path of a checkpoint"
+        if path.resolve().is_relative_to(folder.resolve()):
+            return f"resume={cfg.resume}: lies in {folder}, which would start over; use resume=true, or move it"
         _prepare(run, fresh=True)
         return False, path
     started = (folder / "config.yaml").exists() and (folder / "inputs.json").exists()
@@ -234,6 +237,7 @@ def _decide(run: Run, section: str) -> tuple[bool, Path | None] | str:
 
 def _prepare(run: Run, fresh: bool) -> None:
     if fresh:
+        (run.dir / "metrics.json").unlink(missing_ok=True)  # first: a kill in between must not leave it finished
         for path in run.dir.iterdir():
             if path.name not in KEEP:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -248,12 +252,13 @@ def _difference(run: Run, section: str) -> str | None:
     before = config.flatten(config.read_yaml(run.dir / "config.yaml"))
     now = config.flatten(run.cfg.model_dump(mode="json"))
     for key in sorted(now.keys() | before.keys()):
-        relevant = key.split(".")[0] in (*SHARED, *section.split())
+        relevant = not {key, key.split(".")[0]}.isdisjoint((*SHARED, *section.split()))
         neutral = key.endswith(NEUTRAL) and not (key.endswith("batch_size") and _trains(key))
         if relevant and not neutral and before.get(key) != now.get(key):
             return f"{key}: {before.get(key)} there, {now.get(key)} now"
     old_inputs = checkpoint.read_json(run.dir / "inputs.json")
-    changed = [name for name in run.inputs if old_inputs.get(name) != run.inputs[name]]
+    names = sorted(run.inputs.keys() | old_inputs.keys())
+    changed = [name for name in names if old_inputs.get(name) != run.inputs.get(name)]
     return f"its input '{changed[0]}' has changed since" if changed else None
 
 
@@ -269,7 +274,7 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = (folder / "run.lock").open("w")
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would live on in the workers of a killed run
         except BlockingIOError:
             problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
         except OSError as error:
@@ -286,12 +291,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals(run: Run) -> Iterator[None]:
-    """SIGTERM and SIGINT ask the run to save and stop; a second SIGINT interrupts at once."""
+    """SIGTERM and SIGINT ask a training run to save and stop, and others to stop; a second SIGINT does it at once."""
 
     def request(number, _frame):
         if run.stop_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         run.stop_requested = True
+        if not run.saves_on_signal:
+            raise Interrupted(f"{run.stage}: stopped by a signal; the same command does this stage again")
 
     previous = {s: signal.signal(s, request) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -341,8 +348,10 @@ def _git_hash() -> str:
         return "unknown"
 
 
-def _step_of(line: str) -> int:
+def _reported_by(line: str, step: int, epoch: int) -> bool:
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return 1 << 62  # a line cut by a kill
+        report = json.loads(line)
+    except json.JSONDecodeError:
+        return False  # a line cut by a kill
+    # a checkpoint of an epoch's last step is from before that epoch's validation
+    return report["step"] <= step and not ("val" in report and report["epoch"] > epoch)

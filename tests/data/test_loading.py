@@ -1,3 +1,7 @@
+import multiprocessing
+import time
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -5,7 +9,7 @@ from torch.utils.data import Dataset
 
 from data.dataset import Draw, SegmentationDataset
 from data.layouts import voc_index
-from data.loading import EpochBatches, Source, eval_loader
+from data.loading import EpochBatches, Source, _one_thread, eval_loader
 from data.transforms import TrainTransform
 
 
@@ -38,9 +42,9 @@ def test_any_step_can_be_reached_directly():
 
 
 def test_order_depends_on_seed_name_and_epoch():
-    orders = [batches(*key[:1], range(2), seed=key[1], name=key[2]) for key in ((0, 1, "a"), (1, 1, "a"), (0, 2, "a"), (0, 1, "b"))]
-    indices = [[draw.index for batch in order for draw in batch] for order in orders]
-    assert len({tuple(order) for order in indices}) == 4
+    keys = ((0, 1, "a"), (1, 1, "a"), (0, 2, "a"), (0, 1, "b"))
+    orders = [batches(epoch, range(2), seed=seed, name=name) for epoch, seed, name in keys]
+    assert len({tuple(draw.index for batch in order for draw in batch) for order in orders}) == 4
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
@@ -79,6 +83,23 @@ def test_workers_do_not_change_the_samples(voc):
             assert one["image"].shape == (3, 3, 16, 16) and one["image"].dtype == torch.uint8
             assert one["size"].tolist() == [[40, 40]] * 3
             assert all(torch.equal(one[name], two[name]) for name in ("image", "label", "index", "size"))
+
+
+def test_workers_start_when_opencv_has_threads_already():
+    """The threads of the parent are not there in a forked worker; setting a thread count of 1 there waits for ever."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.resize(np.zeros((1024, 1024, 3), np.uint8), (2048, 2048), interpolation=cv2.INTER_CUBIC)
+        time.sleep(0.2)  # they spin a while before they sleep
+        worker = multiprocessing.get_context("fork").Process(target=_one_thread, args=(0,))
+        worker.start()
+        worker.join(timeout=10)
+        ended = worker.exitcode
+        worker.kill()
+    finally:
+        cv2.setNumThreads(before)
+    assert ended == 0
 
 
 def test_loaders_leave_the_global_random_state_alone():

@@ -1,0 +1,109 @@
+"""Files are whole or absent, and damaged ones are named in one line."""
+
+import fractions
+
+import pytest
+import torch
+
+from utils import checkpoint
+from utils.errors import UserError
+
+
+def test_an_exception_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    checkpoint.write_text(path, "old")
+    with pytest.raises(RuntimeError), checkpoint.atomic(path) as temporary:
+        temporary.write_text("half of the ne")
+        raise RuntimeError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_checkpoint_that_cannot_be_pickled_leaves_the_old_one(tmp_path):
+    path = tmp_path / "last.pth"
+    checkpoint.save(path, {"model": torch.ones(3)})
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save(path, {"model": torch.zeros(3), "broken": lambda: None})
+    assert checkpoint.load(path)["model"].tolist() == [1, 1, 1]
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pth"]
+
+
+def test_nothing_is_in_place_before_the_end(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with checkpoint.atomic(path) as temporary:
+        temporary.write_text("all")
+        assert not path.exists() and temporary.parent == path.parent  # same folder: replacing is one step of the disk
+    assert path.read_text() == "all"
+
+
+def test_a_leftover_of_a_kill_is_overwritten(tmp_path):
+    path = tmp_path / "a.txt"
+    with checkpoint.atomic(path) as temporary:
+        temporary.write_text("x")
+    temporary.write_text("a long leftover of a killed run")
+    checkpoint.write_text(path, "y")
+    assert path.read_text() == "y" and not temporary.exists()
+
+
+def test_round_trip(tmp_path):
+    state = {"model": {"w": torch.arange(3.0)}, "progress": {"step": 2, "best": float("-inf")}, "names": ["a", "b"]}
+    checkpoint.save(tmp_path / "a.pth", state)
+    loaded = checkpoint.load(tmp_path / "a.pth")
+    assert loaded["format"] == checkpoint.FORMAT and loaded["progress"] == state["progress"]
+    assert torch.equal(loaded["model"]["w"], state["model"]["w"]) and loaded["names"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "text", "foreign", "code"])
+def test_damaged_checkpoints_are_one_line(tmp_path, damage):
+    path = tmp_path / "a.pth"
+    checkpoint.save(path, {"model": torch.ones(1000)})
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    elif damage == "foreign":
+        torch.save({"model": torch.ones(1)}, path)
+    else:
+        torch.save({"format": 1, "model": fractions.Fraction(1, 2)}, path)  # an object: reading it would run code
+    with pytest.raises(UserError, match="a.pth: (no such|not a)") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_not_a_number_is_no_json(tmp_path):
+    with pytest.raises(ValueError):
+        checkpoint.write_json(tmp_path / "a.json", {"miou": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_digest_sees_names_and_contents(tmp_path):
+    folder = tmp_path / "folder"
+    checkpoint.write_text(folder / "a.txt", "1")
+    digests = [checkpoint.digest(folder)]
+    checkpoint.write_text(folder / "a.txt", "2")
+    digests.append(checkpoint.digest(folder))
+    (folder / "a.txt").rename(folder / "b.txt")
+    digests.append(checkpoint.digest(folder))
+    checkpoint.write_text(folder / "c.txt", "")
+    digests.append(checkpoint.digest(folder))
+    assert len(set(digests)) == 4 and checkpoint.digest(folder) == digests[-1]
+
+
+def test_lists(tmp_path):
+    checkpoint.write_list(tmp_path / "a.txt", ["x", "y"])
+    assert checkpoint.read_list(tmp_path / "a.txt") == ["x", "y"]
+    (tmp_path / "b.txt").write_text("x \r\n\r\n y\n")
+    assert checkpoint.read_list(tmp_path / "b.txt") == ["x", "y"]
+    with pytest.raises(UserError, match=r"c.txt: cannot be read .*one image id per line"):
+        checkpoint.read_list(tmp_path / "c.txt")
+
+
+def test_unreadable_json_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    for name in ("a.json", "b.json"):
+        with pytest.raises(UserError, match=name):
+            checkpoint.read_json(tmp_path / name)

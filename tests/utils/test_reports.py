@@ -1,0 +1,60 @@
+"""Tables on the terminal: every figure in its place, in per cent."""
+
+from utils.reports import chain_table, percent, print_metrics
+
+EUMS = {
+    "protocol": "image size",
+    "miou": 0.5,
+    "base_miou": 0.6543,
+    "novel_miou": 0.25,
+    "harmonic_miou": 0.36177,
+    "per_class": {"background": 0.9999, "aeroplane": 0.5, "dog": None},
+}
+BASE = {"miou": 0.7, "base_miou": 0.61, "per_class": {"background": 0.79, "dog": 0.61}}
+
+
+def test_percent():
+    assert [percent(x) for x in (0.12345, 1.0, 0.0, None)] == ["12.3", "100.0", "0.0", "-"]
+
+
+def test_metrics_as_one_aligned_table(capsys):
+    print_metrics(EUMS, "eums, image size")
+    assert capsys.readouterr().out.splitlines() == [
+        "eums, image size",
+        "  class         IoU",
+        "  -----------------",
+        "  background  100.0",
+        "  aeroplane    50.0",
+        "  dog             -",
+        "  -----------------",
+        "  base         65.4",
+        "  novel        25.0",
+        "  all          50.0",
+        "  harmonic     36.2",
+    ]
+
+
+def test_groups_that_are_not_measured_are_left_out(capsys):
+    print_metrics(BASE, "base")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["base", "61.0"] in lines and ["all", "70.0"] in lines
+    assert not {"novel", "harmonic"} & {line[0] for line in lines}
+
+
+def test_chain_table_as_text():
+    table = chain_table([("base model", BASE), ("EUMS", EUMS), ("basic", None)])
+    assert table.splitlines() == [
+        "  method      base mIoU  novel mIoU  all mIoU",
+        "  -------------------------------------------",
+        "  base model       61.0           -         -",  # its mean runs over fewer classes than the others'
+        "  EUMS             65.4        25.0      50.0",
+        "  basic               -           -         -",
+    ]
+
+
+def test_chain_table_as_markdown():
+    assert chain_table([("EUMS", EUMS)], markdown=True).splitlines() == [
+        "| method | base mIoU | novel mIoU | all mIoU |",
+        "|---|--:|--:|--:|",
+        "| EUMS | 65.4 | 25.0 | 50.0 |",
+    ]
