@@ -13,19 +13,20 @@ from pathlib import Path
 
 from utils.checkpoint import read_json
 from utils.errors import UserError
-from utils.reports import METHODS, group_means, mean_table
+from utils.reports import METHODS, group_means, results_table
 from utils.run import entry
 
 
 def collect(folders: list[Path]) -> list[tuple[str, list[dict[str, float | None]]]]:
-    """(method, group means of each folder) in the order of METHODS; a method counts when every folder has it."""
+    """(method and number of runs, group means of each) in the order of METHODS, from the folders that have it."""
     rows = []
-    for stage, title in METHODS.items():
+    for title, stage in METHODS.items():
         files = [folder / stage / "metrics.json" for folder in folders]
-        if all(file.exists() for file in files):
-            rows.append((title, [group_means(read_json(file)) for file in files]))
+        found = [group_means(read_json(file)) for file in files if file.exists()]
+        if found:
+            rows.append((f"{title} ({len(found)})", found))
     if not rows:
-        raise UserError(f"{folders[0]}: no stage is evaluated in all of {len(folders)} folders; run eval.py first")
+        raise UserError(f"{folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")
     return rows
 
 
@@ -47,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         [title, *(spread([means.get(group) for means in runs]) for group in ("base", "novel", "all"))]
         for title, runs in collect(options.folders)
     ]
-    print(mean_table(rows, len(options.folders), options.markdown))
+    print(results_table(rows, options.markdown))
+    print("\nmean ± standard deviation in per cent; number of runs in brackets")
     return 0
 
 

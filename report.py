@@ -23,17 +23,10 @@ from utils import html_report as html
 from utils.checkpoint import atomic, read_json, read_list, write_text
 from utils.config import load_config
 from utils.errors import UserError
-from utils.reports import chain_table, percent, table_figures
+from utils.reports import METHODS, chain_table, percent, table_figures
 from utils.run import entry, stage_dir
 
-TABLE = {  # row of the table -> stage
-    "base model": "eval_base",
-    "basic, random labels": "eval_basic_random",
-    "basic": "eval_basic",
-    "EUMS": "eval_eums",
-    "basic, oracle labels": "eval_basic_oracle",
-}
-METHODS = {"basic": "eval_basic", "EUMS": "eval_eums"}
+COMPARED = {"basic": "eval_basic", "EUMS": "eval_eums"}
 PAPER = (
     "For orientation: on PASCAL-5i (ResNet-50, 512 × 512 pixels, mean of four folds) the paper reports a novel mIoU of "
     "49.81 for the basic framework and 59.09 for EUMS. That is another scale, which this run is not meant to reach."
@@ -57,8 +50,8 @@ class Chain:
 
     @property
     def methods(self) -> dict[str, str]:
-        """The evaluated ones of METHODS."""
-        return {method: stage for method, stage in METHODS.items() if stage in self.metrics}
+        """The evaluated ones of COMPARED."""
+        return {method: stage for method, stage in COMPARED.items() if stage in self.metrics}
 
     @cached_property
     def clusters(self) -> dict[str, int]:
@@ -115,18 +108,18 @@ def headline(chain: Chain) -> str:
         figures.append((percent(metrics["pseudo"]["purity"]), "cluster purity"))
     styles = {"basic": "", "EUMS": "best"}
     rows = [
-        ([name, *table_figures(metrics.get(stage))], styles.get(name, "reference")) for name, stage in TABLE.items()
+        ([name, *table_figures(metrics.get(stage))], styles.get(name, "reference")) for name, stage in METHODS.items()
     ]
     table = html.table(["method", "base mIoU", "novel mIoU", "all mIoU"], rows)
     bars = [
         (name, {group: metrics[stage].get(f"{group}_miou") for group in ("novel", "base")})
-        for name, stage in TABLE.items()
+        for name, stage in METHODS.items()
         if stage in metrics
     ]
     colors = {group: charts.KIND_COLORS[group] for group in ("novel", "base")}
     chart = charts.legend(colors) + charts.bars(bars, colors) if bars else ""
     body = html.side_by_side([("", table), ("", chart)])
-    missing = [name for name, stage in TABLE.items() if stage not in metrics]
+    missing = [name for name, stage in METHODS.items() if stage not in metrics]
     body += html.note(f"Not evaluated yet: {'; '.join(missing)}.") if missing else ""
     intro = (
         "Mean intersection over union in per cent, at the images' own size. Random and oracle labels are reference "
@@ -213,7 +206,7 @@ def training_gallery(chain: Chain) -> str:
     title, folder, views = "How pseudo labels are made", chain.folder / "pseudo", chain.views
     if "pseudo" not in chain.metrics:
         return html.absent(title, "The objects are not clustered yet", "python cluster_pseudolabel.py CONFIG")
-    split, known, k = views.split, views.num_known, views.cfg.cluster.k
+    split, known, k = views.split, views.num_known, max(chain.clusters.values())
     fields = ("image", "saliency", *(["label"] if chain.classes else []))
     samples = voc_index(views.root, read_list(folder / "novel.txt"), fields=fields, missing="drop")
     samples = pick_images(samples, split.novel, COLUMNS) if chain.classes else samples[:COLUMNS]
@@ -246,7 +239,7 @@ def clusters(chain: Chain) -> str:
     members: dict[int, list[str]] = {}
     for name, cluster in sorted(chain.clusters.items()):
         members.setdefault(cluster, []).append(name)
-    called, colors = ["no novel class", *chain.novel_names], pictures.cluster_colors(chain.views.cfg.cluster.k)
+    called, colors = ["no novel class", *chain.novel_names], pictures.cluster_colors(max(members))
     cards = []
     for cluster in sorted(members, key=lambda c: (chain.main_class.get(c, (0, 0))[0], c)):
         names = members[cluster]
@@ -332,7 +325,7 @@ def learning(chain: Chain) -> str:
     losses, scores = [], {"novel": {}, "base": {}}
     for name, stage in stages.items():
         train, val = results.read_history(chain.folder / stage / "history.jsonl")
-        train = {called.get(loss, loss): charts.thin(points) for loss, points in train.items()}
+        train = {called.get(loss, loss): charts.thin(points) for loss, points in train.items() if loss != "loss"}
         if train:
             losses.append((f"Loss, {name}", charts.curves(train, charts.KIND_COLORS, "step")))
         for group, curves in scores.items():
@@ -356,7 +349,7 @@ def main(argv: list[str] | None = None) -> None:
     folder = stage_dir(cfg, "report").parent
     metrics = results.finished_stages(folder)
     chain = Chain(Views.open(cfg), folder, metrics)
-    rows = [(name, metrics.get(stage)) for name, stage in TABLE.items()]
+    rows = [(name, metrics.get(stage)) for name, stage in METHODS.items()]
     write_text(folder / "table.md", chain_table(rows, markdown=True) + "\n")
     parts = (headline, validation_gallery, class_scores, training_gallery, clusters, confusion, ranking, learning)
     split = chain.views.split

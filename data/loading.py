@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from data.dataset import Draw
 from utils import dist
+from utils.errors import UserError
 
 
 class EpochBatches(Sampler[list[Draw]]):
@@ -47,6 +48,8 @@ class Source:
     """A named training set and its loader; the workers live as long as the source."""
 
     def __init__(self, name: str, dataset: Dataset, batch_size: int, *, seed: int, workers: int, pin: bool):
+        if not len(dataset):
+            raise UserError(f"the image list '{name}' is empty; training needs at least one image in it")
         self.steps_per_pass = len(dataset) // batch_size
         self.batches = EpochBatches(len(dataset), batch_size, seed, name)
         self.loader = DataLoader(

@@ -10,6 +10,7 @@ import cluster_pseudolabel
 import entropy_rank
 import eval as evaluation  # the module's name is the script's
 import finetune_novel
+import report
 import train_base
 from data.io import read_label
 from utils.checkpoint import read_list
@@ -33,6 +34,7 @@ def chain(voc, tmp_path_factory):
     assert run(entropy_rank.main, config) == 0
     assert run(finetune_novel.main, config, "method=eums") == 0
     assert run(evaluation.main, config, "method=eums", "save_predictions=true") == 0
+    assert run(report.main, config) == 0
     return folder / "out" / "two", config
 
 
@@ -174,3 +176,9 @@ def test_expected_figure_decides_the_exit_status(chain):
 def test_stage_needs_the_one_before(tiny, capsys):
     assert run(cluster_pseudolabel.main, tiny) == 2
     assert "stage 'base' has not finished; run first: python train_base.py" in capsys.readouterr().err
+
+
+def test_report_is_one_file(chain):
+    out, _ = chain
+    page = (out / "report.html").read_text()
+    assert "EUMS" in page and "data:image/" in page and "http://" not in page.replace("http://www.w3.org", "")

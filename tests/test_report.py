@@ -55,7 +55,7 @@ def write_chain(out: Path, voc: Path) -> None:
     write_json(out / "ranking" / "metrics.json", {})
     for stage in ("base", "basic", "eums"):
         write_json(out / stage / "metrics.json", {})
-        lines = [{"step": s, "epoch": s, "train": {"base": 1 / s}, "lr": 0.1} for s in (1, 2, 3)]
+        lines = [{"step": s, "epoch": s, "train": {"base": 1 / s, "loss": 1 / s}, "lr": 0.1} for s in (1, 2, 3)]
         lines.append({"step": 3, "epoch": 3, "val": {"base_miou": 0.6, "novel_miou": 0.3}})
         (out / stage / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -167,6 +167,24 @@ def test_a_section_without_its_stage_says_so_in_one_line(chain, stages, section,
         (out / stage / "metrics.json").unlink()
     text = section(opened(cfg, out))
     assert said in text and text.count("<p") == 1 and "<img" not in text and "<svg" not in text
+
+
+def test_training_curves(chain):
+    """One loss per kind of image and stage, and the scores of both groups of classes; the sum of losses is left out."""
+    text = report.learning(opened(*chain))
+    assert re.findall(r"<h3>([^<]*)</h3>", text) == [
+        *("Loss, base model", "Loss, basic", "Loss, EUMS"),
+        *("Validation mIoU, novel classes", "Validation mIoU, base classes"),
+    ]
+    assert text.count("<polyline") == 3 + 3 + 3
+
+
+def test_clusters_made_with_another_k(chain):
+    """What is on disk counts, not the number of clusters configured now."""
+    cfg, out = chain
+    fewer = cfg.model_copy(update={"cluster": cfg.cluster.model_copy(update={"k": 2})})
+    assert "Cluster 3" in report.clusters(opened(fewer, out))
+    assert "t007, cluster 3" in report.training_gallery(opened(fewer, out))
 
 
 def test_one_finished_stage_makes_a_page(tiny, tmp_path):

@@ -77,7 +77,7 @@ def histogram(
     groups: Mapping[str, Sequence[float]], colors: Mapping[str, str], x_name: str, split: float | None, width: int = 540
 ) -> str:
     """Stacked counts per group in BINS bins; a dashed line at `split` parts two groups, with their sizes beside it."""
-    height, left, right, top, bottom = 240, 40, 14, 24, 36
+    height, left, right, top, bottom = 240, 40, 24, 24, 36
     everything = [value for values in groups.values() for value in values]
     x_ticks = ticks(min(everything), max(everything), 6)
     low, high = x_ticks[0], x_ticks[-1]

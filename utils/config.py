@@ -22,7 +22,8 @@ class StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.YAMLError(f"key '{key}' appears twice, in or below line {node.start_mark.line + 1}; keep one")
+                line = node.start_mark.line + 1
+                raise yaml.YAMLError(f"key '{key}' appears twice, in or below line {line}; keep one")
         return super().construct_mapping(node, deep)
 
 
@@ -72,7 +73,8 @@ def load_config(argv: list[str] | None, usage: str) -> Config:
         )
     if len(files) != 1:
         raise UserError(f"expected one CONFIG.yaml, got {len(files)}: {' '.join(files) or 'none'}; see --help")
-    layers = [*_file_layers(Path(files[0])), ("command line", _overrides([a for a in positional if "=" in a]))]
+    overrides = [("command line", _override(a)) for a in positional if "=" in a]
+    layers = [*_file_layers(Path(files[0])), *overrides]
     tree: dict = {}
     origin: dict[str, str] = {}
     for source, values in layers:
@@ -113,22 +115,16 @@ def _mapping(path: Path) -> dict:
     return tree
 
 
-def _overrides(pairs: list[str]) -> dict:
-    tree: dict = {}
-    for pair in pairs:
-        key, _, text = pair.partition("=")
-        try:
-            value = yaml.load(text, StrictLoader)
-        except yaml.YAMLError:
-            raise UserError(f"{key}: cannot read the value {text!r}; quote it as YAML") from None
-        node = tree
-        *parents, leaf = key.split(".")
-        for part in parents:
-            node = node.setdefault(part, {})
-            if not isinstance(node, dict):
-                raise UserError(f"{key}: '{part}' was given a value before; it cannot also have keys")
-        node[leaf] = value
-    return tree
+def _override(pair: str) -> dict:
+    """'a.b=1' -> {'a': {'b': 1}}."""
+    key, _, text = pair.partition("=")
+    try:
+        value = yaml.load(text, StrictLoader)
+    except yaml.YAMLError:
+        raise UserError(f"{key}: cannot read the value {text!r}; quote it as YAML") from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
 
 
 def _merge(tree: dict, values: dict, origin: dict[str, str], source: str, prefix: str = "") -> None:

@@ -3,6 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+METHODS = {  # row of a results table -> evaluated stage
+    "base model": "eval_base",
+    "basic, random labels": "eval_basic_random",
+    "basic": "eval_basic",
+    "EUMS": "eval_eums",
+    "basic, oracle labels": "eval_basic_oracle",
+}
 GROUPS = ("base", "novel", "all", "harmonic")  # group means in the order they are shown; all = `miou`
 
 
@@ -29,8 +36,12 @@ def chain_table(rows: Sequence[tuple[str, dict[str, Any] | None]], markdown: boo
 
     The base model has no novel figure; its mean covers fewer classes than the others' and is left out of "all".
     """
-    cells = [["method", "base mIoU", "novel mIoU", "all mIoU"]]
-    cells += [[name, *table_figures(metrics)] for name, metrics in rows]
+    return results_table([[name, *table_figures(metrics)] for name, metrics in rows], markdown)
+
+
+def results_table(rows: Sequence[list[str]], markdown: bool = False) -> str:
+    """Rows of method, base, novel and all mIoU as text under their heading."""
+    cells = [["method", "base mIoU", "novel mIoU", "all mIoU"], *rows]
     if not markdown:
         return _aligned([cells[0], None, *cells[1:]])
     lines = ["| " + " | ".join(row) + " |" for row in cells]

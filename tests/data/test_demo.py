@@ -1,5 +1,5 @@
 import colorsys
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -197,7 +197,7 @@ def test_a_finished_set_is_left_alone(root):
 def test_other_options_need_another_folder(root, changed):
     before = contents(root)
     with pytest.raises(UserError, match="other options; remove it or choose another"):
-        build_demo(root, DemoOptions(**{**json.loads((root / "demo.json").read_text()), **changed}))
+        build_demo(root, replace(SMALL, **changed))
     assert contents(root) == before
 
 

@@ -159,13 +159,11 @@ def test_mistakes_are_one_line_with_key_and_cure(tmp_path, override, parts):
     assert all(part in message for part in parts), message
 
 
-def test_a_value_and_keys_under_it_contradict(tmp_path):
-    assert "'basic' was given a value before" in mistake(tmp_path, "", "basic=1", "basic.lr=1")
-
-
 def test_override_replaces_nothing_else(tmp_path):
     cfg = load(tmp_path, "basic: {lr: 0.5, epochs: 7}\n", "basic.lr=0.25")
     assert cfg.basic.epochs == 7
+    cfg = load(tmp_path, "basic: {lr: 0.5}\n", "basic.epochs=7", "basic={lr: 0.25}", "basic={momentum: 0}", "basic.lr=0.125")
+    assert (cfg.basic.epochs, cfg.basic.lr, cfg.basic.momentum) == (7, 0.125, 0)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: "/".join(path.parts[-2:]))

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import train_base
-from data.loading import Source
 from utils import checkpoint
 from utils.config import load_config
 from utils.errors import Interrupted, UserError
@@ -195,7 +194,7 @@ def test_a_kill_while_starting_over_leaves_no_finished_stage(tiny, folder, monke
     prepared(tiny)
     (folder / "best.pth").write_text("")
     count = len(list(folder.iterdir()))
-    for survived in range(count):
+    for survived in range(1, count):
         with monkeypatch.context() as patch:
             kill_after(patch, survived)
             with pytest.raises(KeyboardInterrupt), start(tiny, "resume=false"):
@@ -300,16 +299,3 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
     while not path.exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=5)
         time.sleep(0.05)
-
-
-def test_workers_see_the_same_batches(tiny):
-    """Any number of loader processes, and none, read the same samples with the same augmentation."""
-    from data.views import Views
-
-    views = Views.open(load_config([str(tiny)], ""))
-    dataset = views.labelled(views.lists.base_train, views.split.base_map(), train=True)
-    read = [
-        [batch["image"].float().mean().item() for batch in Source("a", dataset, 4, seed=1, workers=w, pin=False).epoch(2, range(1, 3))]
-        for w in (0, 2)
-    ]
-    assert read[0] == read[1] and len(read[0]) == 2
