@@ -162,7 +162,7 @@ def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, ru
 
 
 def true_classes(views: Views, ids: list[str], run: Run) -> np.ndarray | None:
-    """Novel class 1..n that covers most of each novel region (0: none), None without masks; for reports and the oracle."""
+    """Novel class 1..n that covers most of each novel region (0: none); None without masks. For reports, the oracle."""
     try:
         samples = voc_index(views.root, ids, fields=("image", "label"))
     except UserError:

@@ -96,6 +96,11 @@ class DeepLabV3(nn.Module):
         logits = self.classifier[4](embedding).contiguous(memory_format=torch.channels_last)
         return Output(F.interpolate(logits, size=size, mode="bilinear", align_corners=False), embedding)
 
+    def compile(self, *args, **kwargs) -> None:
+        """torch.compile for the parts that all ways of calling this network share."""
+        self.backbone.compile(*args, **kwargs)
+        self.classifier[0].compile(*args, **kwargs)
+
     def decoder_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.classifier.parameters() if p.requires_grad]
 

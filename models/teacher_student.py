@@ -20,6 +20,10 @@ class TeacherStudent(nn.Module):
         self._averaged = [p.requires_grad for p in student.parameters()]
         self.teacher.requires_grad_(False)
 
+    def compile(self, *args, **kwargs) -> None:
+        self.student.compile(*args, **kwargs)
+        self.teacher.compile(*args, **kwargs)
+
     @torch.no_grad()
     def update_teacher(self) -> None:
         """theta_k <- m theta_k + (1 - m) theta_q over all parameters; buffers (BatchNorm statistics) stay apart."""

@@ -73,7 +73,7 @@ def tiny(voc, tmp_path) -> Path:
 
 
 def make_pseudo(folder: Path, voc: Path) -> Path:
-    """What clustering and ranking would leave for the split of `tiny`, from the masks: bar is cluster 1, dot cluster 2."""
+    """What clustering and ranking would leave for the split of `tiny`: bar is cluster 1, dot cluster 2."""
     names = read_list(voc / "sets" / "trainaug.txt")
     novel = [name for i, name in enumerate(names) if i % 4 >= 2]
     for name in novel:

@@ -21,7 +21,9 @@ def test_mean_and_sample_deviation(tmp_path, capsys):
     write(tmp_path / "0", "eval_basic_random", 0.1, None, 0.1)
     collect.main([str(tmp_path / str(seed)) for seed in range(3)])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines if "EUMS" in line] == ["EUMS (3) 50.0 ± 0.0 34.0 ± 4.0 40.0 ± 0.0".split()]
+    assert [line.split() for line in lines if "EUMS" in line] == [
+        ["EUMS", "(3)", "50.0", "±", "0.0", "34.0", "±", "4.0", "40.0", "±", "0.0"]
+    ]
     assert [line.split()[-3:] for line in lines if "random" in line] == [["10.0", "-", "10.0"]]
 
 

@@ -1,4 +1,4 @@
-"""Training killed at any file operation comes out as if nothing had happened. scripts/crash_test.sh does it at full length."""
+"""Training killed at any file operation comes out as if it had not been; at full length: scripts/crash_test.sh."""
 
 import os
 import subprocess
@@ -65,7 +65,7 @@ def test_every_kill_point(tiny, tmp_path):
 
 
 def test_every_kill_point_of_starting_over(tiny, tmp_path):
-    """resume=false over a finished run with other settings: afterwards it is refused, done again or gone on, not skipped."""
+    """resume=false over a finished run of other settings: afterwards it is refused or done again, never skipped."""
     other = ("base_training.lr=0.3",)
     assert train(tiny, tmp_path / "reference") == 0
     expected = fingerprint(tmp_path / "reference" / "two" / "toy")

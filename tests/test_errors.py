@@ -181,7 +181,12 @@ def test_unknown_split_and_class_list(fail):
         (entropy_rank.main, ["pseudo_dir={pseudo}"], "basic", "finetune_novel.py CONFIG method=basic"),
         (evaluation.main, ["method=eums"], "eums", "finetune_novel.py CONFIG method=eums"),
         (evaluation.main, ["method=base"], "base", "train_base.py"),
-        (finetune_novel.main, ["method=basic", "pseudo_dir={pseudo}", "basic.init_from_base=true"], "base", "train_base.py"),
+        (
+            finetune_novel.main,
+            ["method=basic", "pseudo_dir={pseudo}", "basic.init_from_base=true"],
+            "base",
+            "train_base.py",
+        ),
     ],
 )
 def test_a_stage_started_before_the_stage_it_needs(fail, pseudo, main, overrides, missing, made_by):
@@ -209,7 +214,12 @@ def test_missing_and_repeated_list(fail, root):
 
 def test_empty_lists_of_pseudo_labels(fail, root, tmp_path):
     pseudo = make_pseudo(tmp_path / "pseudo", root)
-    for method, name in (("eums", "easy_split.txt"), ("eums", "hard_split.txt"), ("basic", "novel.txt"), ("basic", "base.txt")):
+    for method, name in (
+        ("eums", "easy_split.txt"),
+        ("eums", "hard_split.txt"),
+        ("basic", "novel.txt"),
+        ("basic", "base.txt"),
+    ):
         content = (pseudo / name).read_text()
         (pseudo / name).write_text("")
         error = fail(finetune_novel.main, f"method={method}", f"pseudo_dir={pseudo}", f"split_dir={pseudo}")
@@ -252,7 +262,9 @@ def test_fewer_objects_than_clusters(fail, config, tmp_path):
     options = (f"base_checkpoint={base}", "cluster.threshold=1.0")
     assert "cluster.pca_dim" in fail(cluster_pseudolabel.main, *options, "cluster.pca_dim=30")
     assert "cluster.k" in fail(cluster_pseudolabel.main, *options, "cluster.pca_dim=null", "cluster.k=30")
-    assert "cluster.min_pixels=5000: no novel region" in fail(cluster_pseudolabel.main, *options, "cluster.min_pixels=5000")
+    assert "cluster.min_pixels=5000: no novel region" in fail(
+        cluster_pseudolabel.main, *options, "cluster.min_pixels=5000"
+    )
 
 
 def test_not_a_number_in_training(fail, monkeypatch):

@@ -111,7 +111,9 @@ def test_base_is_relative_to_the_file_and_extended_once(tmp_path):
 
 
 def test_lists_replace_and_sections_merge(tmp_path):
-    (tmp_path / "parent.yaml").write_text("eums: {reassign_epochs: [1, 2, 3], epochs: 9}\nexpected: {miou: 0.5, tol: 0.1}\n")
+    (tmp_path / "parent.yaml").write_text(
+        "eums: {reassign_epochs: [1, 2, 3], epochs: 9}\nexpected: {miou: 0.5, tol: 0.1}\n"
+    )
     cfg = load(tmp_path, "base: parent.yaml\neums: {reassign_epochs: [7]}\nexpected: {base_miou: 0.6}\n")
     assert cfg.eums.reassign_epochs == (7,) and cfg.eums.epochs == 9
     assert cfg.expected == {"base_miou": 0.6}
@@ -162,7 +164,9 @@ def test_mistakes_are_one_line_with_key_and_cure(tmp_path, override, parts):
 def test_override_replaces_nothing_else(tmp_path):
     cfg = load(tmp_path, "basic: {lr: 0.5, epochs: 7}\n", "basic.lr=0.25")
     assert cfg.basic.epochs == 7
-    cfg = load(tmp_path, "basic: {lr: 0.5}\n", "basic.epochs=7", "basic={lr: 0.25}", "basic={momentum: 0}", "basic.lr=0.125")
+    cfg = load(
+        tmp_path, "basic: {lr: 0.5}\n", "basic.epochs=7", "basic={lr: 0.25}", "basic={momentum: 0}", "basic.lr=0.125"
+    )
     assert (cfg.basic.epochs, cfg.basic.lr, cfg.basic.momentum) == (7, 0.125, 0)
 
 

@@ -175,7 +175,9 @@ def test_history_has_every_step_and_validation_once(tiny):
 
 def test_best_and_last(tiny):
     metrics, run = toy_fit(tiny, ToyRecipe(scores=[0.1, 0.3, 0.3]))
-    assert metrics["epoch"] == 2 and metrics["miou"] == 0.3 and metrics["checkpoint"] == "best.pth"  # the first of equals
+    assert (
+        metrics["epoch"] == 2 and metrics["miou"] == 0.3 and metrics["checkpoint"] == "best.pth"
+    )  # the first of equals
     assert metrics["last"] == {"miou": 0.3, "other": 1}
     best, last = checkpoint.load(run.best), checkpoint.load(run.last)
     assert best["epoch"] == 2 and last["progress"]["epoch"] == 3 and last["progress"]["best_score"] == 0.3
@@ -210,7 +212,9 @@ def test_learning_rate_of_each_epoch_and_group(tiny, monkeypatch, options, facto
         return update(recipe, batch, optimizer, *rest)
 
     monkeypatch.setattr(loop, "_update", spy)
-    options = f"base_training={{epochs: 4, lr: 0.2, backbone_lr_factor: 0.05, iters_per_epoch: 3, log_every: 1, {options}}}"
+    options = (
+        f"base_training={{epochs: 4, lr: 0.2, backbone_lr_factor: 0.05, iters_per_epoch: 3, log_every: 1, {options}}}"
+    )
     _, run = toy_fit(tiny, ToyRecipe(), options)
     expected = [0.2 * factor for factor in factors for _ in range(3)]
     assert [rate["decoder"] for rate in rates] == pytest.approx(expected)
@@ -243,7 +247,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tiny, tmp_path, value
         recipe.factor = value
 
     recipe = ToyRecipe(trouble=at_step(5, break_loss))
-    with pytest.raises(UserError, match=r"not finite at step 5 \(toy=(nan|inf)\); stopped before the update, .*last.pth"):
+    with pytest.raises(
+        UserError, match=r"not finite at step 5 \(toy=(nan|inf)\); stopped before the update, .*last.pth"
+    ):
         toy_fit(tiny, recipe)
     assert (tmp_path / "out" / "two" / "toy" / "last.pth").read_bytes() == before.pop("file")
     after = recipe.model.state_dict()

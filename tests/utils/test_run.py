@@ -17,7 +17,9 @@ from utils.errors import Interrupted, UserError
 from utils.run import Run, guarded, stage_dir, start_run
 
 ROOT = Path(__file__).parents[2]
-LOCK = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+LOCK = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+)
 
 
 def start(tiny, *overrides, inputs=None, section="base_training"):
@@ -118,7 +120,8 @@ def test_other_settings_are_refused(tiny, folder, make, override, shown):
 
 
 @pytest.mark.parametrize(
-    "override", ["data.workers=1", "data.cache=true", "basic.lr=9", "evaluation.batch_size=1", "base_training.save_every=1"]
+    "override",
+    ["data.workers=1", "data.cache=true", "basic.lr=9", "evaluation.batch_size=1", "base_training.save_every=1"],
 )
 def test_settings_that_do_not_matter_here(tiny, override):
     finish(tiny)
