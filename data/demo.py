@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.demo_shapes import CLASSES, TEXTURES, Outline, texture
-from data.io import write_label
+from data.io import one_opencv_thread, write_label
 from utils.checkpoint import read_json, write_list
 from utils.errors import UserError
 
@@ -49,7 +49,7 @@ def build_demo(root: Path, options: DemoOptions | None = None, workers: int = 2)
     try:
         jobs = [("train", i) for i in range(options.train)] + [("val", i) for i in range(options.val)]
         (building / "images").mkdir()
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, initializer=one_opencv_thread) as pool:
             drawn = pool.map(partial(_draw_files, building, options), jobs, chunksize=16)
             list(tqdm(drawn, total=len(jobs), desc="drawing", leave=False, disable=None))
         write_list(building / "sets" / "trainaug.txt", [image_id(*job) for job in jobs if job[0] == "train"])
@@ -69,7 +69,6 @@ def image_id(part: str, index: int) -> str:
 
 def _draw_files(root: Path, options: DemoOptions, job: tuple[str, int]) -> None:
     part, index = job
-    cv2.setNumThreads(1)
     rng = np.random.default_rng([options.seed, part == "val", index])
     image, label, saliency = draw_scene(rng, options, index % len(CLASSES))
     name = image_id(part, index)

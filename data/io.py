@@ -11,6 +11,15 @@ from utils.checkpoint import atomic
 from utils.errors import UserError
 
 
+def one_opencv_thread(_worker: int | None = None) -> None:
+    """For a worker process, which would start one OpenCV thread per core.
+
+    0 runs everything in the caller. 1 would first stop the threads of the parent process, which a fork does not have,
+    and wait for them for ever.
+    """
+    cv2.setNumThreads(0)
+
+
 def read_image(path: Path) -> np.ndarray:
     """The stored pixels, whatever turn EXIF asks for: masks were drawn on those. A file cut short is an error."""
     try:

@@ -3,12 +3,12 @@
 import zlib
 from collections.abc import Iterator
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from data.dataset import Draw
+from data.io import one_opencv_thread
 from utils import dist
 from utils.errors import UserError
 
@@ -58,7 +58,7 @@ class Source:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_opencv_thread,
             generator=torch.Generator(),  # its own, because the default would draw from the global random state
         )
 
@@ -71,14 +71,10 @@ def eval_loader(dataset: Dataset, batch_size: int, *, workers: int, pin: bool) -
     """Every sample once, in order; with several processes each reads its share, nothing is padded."""
     shard = Subset(dataset, range(dist.rank(), len(dataset), dist.world_size()))
     return DataLoader(
-        shard, batch_size, num_workers=workers, pin_memory=pin, worker_init_fn=_one_thread, generator=torch.Generator()
+        shard,
+        batch_size,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=one_opencv_thread,
+        generator=torch.Generator(),
     )
-
-
-def _one_thread(_worker: int) -> None:
-    """Else every worker starts one OpenCV thread per core.
-
-    0 runs everything in the caller. 1 would first stop the threads of the parent process, which a fork does not have,
-    and wait for them for ever.
-    """
-    cv2.setNumThreads(0)

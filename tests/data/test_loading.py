@@ -8,8 +8,9 @@ import torch
 from torch.utils.data import Dataset
 
 from data.dataset import Draw, SegmentationDataset
+from data.io import one_opencv_thread
 from data.layouts import voc_index
-from data.loading import EpochBatches, Source, _one_thread, eval_loader
+from data.loading import EpochBatches, Source, eval_loader
 from data.transforms import TrainTransform
 
 
@@ -92,7 +93,7 @@ def test_workers_start_when_opencv_has_threads_already():
     try:
         cv2.resize(np.zeros((1024, 1024, 3), np.uint8), (2048, 2048), interpolation=cv2.INTER_CUBIC)
         time.sleep(0.2)  # they spin a while before they sleep
-        worker = multiprocessing.get_context("fork").Process(target=_one_thread, args=(0,))
+        worker = multiprocessing.get_context("fork").Process(target=one_opencv_thread)
         worker.start()
         worker.join(timeout=10)
         ended = worker.exitcode
