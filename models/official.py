@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def read_weights(path: Path, which: Literal["student", "teacher"] = "student") -
 
     `which` picks the network of a teacher-student file. Raises UserError for anything else.
     """
-    content = _load(path)
+    content = load_file(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     extra = {k: v for k, v in content.items() if k != "model"} if isinstance(content.get("model"), dict) else {}
@@ -94,7 +94,8 @@ def _strip(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def _load(path: Path) -> dict:
+def load_file(path: Path) -> Any:
+    """Content of a torch file on the CPU, without running code from it; UserError in one line."""
     try:
         with torch.serialization.safe_globals(NUMPY_SCALAR):
             return torch.load(path, map_location="cpu", weights_only=True)

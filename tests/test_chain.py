@@ -53,6 +53,20 @@ def test_files_are_those_of_the_official_code(chain):
     assert [entropy[name] for name in easy + hard] == sorted(entropy.values())
 
 
+def test_clustering_takes_its_features_from_any_checkpoint(chain, tmp_path):
+    out, config = chain  # whose features are the base model's
+    state = torch.load(out / "base" / "best.pth", weights_only=True)["model"]
+    plain = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    torch.save(plain, tmp_path / "backbone.pth")
+    options = [f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}"]
+    assert (
+        run(cluster_pseudolabel.main, config, *options, f"cluster.features_checkpoint={tmp_path / 'backbone.pth'}") == 0
+    )
+    for name in read_list(out / "pseudo" / "novel.txt"):
+        one, other = (folder / "pseudo" / "prototypes" / f"{name}.npy" for folder in (out, tmp_path / "two"))
+        assert np.array_equal(np.load(one), np.load(other))
+
+
 def test_reassignment_keeps_half_of_the_clean_list(chain):
     out, _ = chain
     before, after = (read_list(out / stage / "easy_split.txt") for stage in ("ranking", "eums"))

@@ -59,6 +59,14 @@ def test_lite0_package():
     assert len(own) == len(file) - 1 - 5 - 2 and left_out == {"_conv_head", "_bn1", "_fc"}
 
 
+def test_lite0_of_a_segmentation_network(tmp_path):
+    source = build_backbone("efficientnet_lite0", 8, "imagenet").state_dict()
+    student = decorate(source, "student.backbone.", "teacher.backbone.")
+    torch.save({"model": student | {"student.classifier.4.weight": torch.ones(3, 8, 1, 1)}}, tmp_path / "w.pth")
+    own = build_backbone("efficientnet_lite0", 16, str(tmp_path / "w.pth")).state_dict()
+    assert own.keys() == source.keys() and all(torch.equal(own[key], source[key]) for key in own)
+
+
 def test_a_missing_tensor_is_an_error(source, tmp_path):
     del source["layer3.1.conv2.weight"]
     torch.save(source, tmp_path / "w.pth")
@@ -76,7 +84,7 @@ def test_weights_of_another_network_are_an_error(source, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match="nowhere.pth: no such weights file"):
+    with pytest.raises(UserError, match="nowhere.pth: no such checkpoint"):
         build_backbone("resnet18", 8, str(tmp_path / "nowhere.pth"))
 
 
@@ -102,7 +110,7 @@ def test_damaged_files_give_one_line(start, content, tmp_path):
 def test_code_in_a_file_is_not_run(tmp_path):
     path = tmp_path / "w.pth"
     torch.save({"conv1.weight": torch.zeros(1), "x": print}, path)
-    with pytest.raises(UserError, match="not a readable weights file"):
+    with pytest.raises(UserError, match="not a readable checkpoint"):
         imagenet.read_file(path)
 
 
