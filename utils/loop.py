@@ -178,6 +178,7 @@ def _save(path: Path, recipe, optimizer, scaler, progress: Progress, run: Run) -
             "recipe": recipe.state(),
             "progress": asdict(progress),
             "random": random_states,
+            "history": run.history,
             "config": run.cfg.model_dump(mode="json"),
         }
         checkpoint.save(path, state)
@@ -204,7 +205,7 @@ def _resume(recipe, optimizer, scaler, run: Run) -> Progress:
         raise UserError(f"{run.resume_from}: does not fit this run ({reason}); resume=false starts over") from None
     if not run.best.exists():  # resumed from a file elsewhere: its best model is not here, so the best starts anew
         progress.best_score = float("-inf")
-    run.rewind_history(progress.step, progress.epoch)
+    run.restore_history(state["history"])
     log.info("resumed from step %d", progress.step)
     return progress
 

@@ -45,6 +45,7 @@ class Run:
     resume_from: Path | None = None
     saves_on_signal: bool = False  # the training loop does; other stages stop at once, as they start over anyway
     stop_requested: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     _writer: Any = field(default=None, repr=False)
 
     @property
@@ -82,8 +83,9 @@ class Run:
         """One line of history.jsonl and the same numbers to TensorBoard. Main process only; a no-op elsewhere."""
         if not dist.is_main():
             return
+        self.history.append({"step": step, **values})
         with (self.dir / "history.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+            file.write(json.dumps(self.history[-1]) + "\n")
         for name, value in config.flatten(values).items():
             if isinstance(value, (int, float)) and name not in ("epoch", "seconds"):
                 self.writer().add_scalar(name.replace(".", "/"), value, step)
@@ -96,12 +98,12 @@ class Run:
             self._writer = SummaryWriter(str(self.dir / "tb"))
         return self._writer
 
-    def rewind_history(self, step: int, epoch: int) -> None:
-        """Forget reports made after the checkpoint (its step, its finished epochs) from which the run goes on."""
-        path = self.dir / "history.jsonl"
-        if dist.is_main() and path.exists():
-            lines = [line for line in path.read_text().splitlines() if _reported_by(line, step, epoch)]
-            checkpoint.write_text(path, "".join(f"{line}\n" for line in lines))
+    def restore_history(self, reports: list[dict[str, Any]]) -> None:
+        """Go back to the reports of a checkpoint: a kill leaves later ones in the file, or a line cut short."""
+        self.history = list(reports)
+        if dist.is_main():
+            text = "".join(json.dumps(report) + "\n" for report in reports)
+            checkpoint.write_text(self.dir / "history.jsonl", text)
 
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json, the mark of a finished stage; everything else must be on disk before."""
@@ -346,12 +348,3 @@ def _git_hash() -> str:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _reported_by(line: str, step: int, epoch: int) -> bool:
-    try:
-        report = json.loads(line)
-    except json.JSONDecodeError:
-        return False  # a line cut by a kill
-    # a checkpoint of an epoch's last step is from before that epoch's validation
-    return report["step"] <= step and not ("val" in report and report["epoch"] > epoch)
