@@ -18,7 +18,7 @@ import torch
 
 from data.dataset import SegmentationDataset
 from data.io import read_label, write_array, write_label
-from data.layouts import voc_index
+from data.layouts import index_samples
 from data.transforms import ValTransform
 from data.views import Views
 from models.backbones import build_backbone
@@ -104,7 +104,7 @@ def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
     size = cfg.cluster.features_size or cfg.data.image_size
     samples = [
         replace(s, saliency=run.dir / "novel_map" / f"{s.id}.png")
-        for s in voc_index(views.root, ids, fields=("image",))
+        for s in index_samples(views.root, ids, fields=("image",))
     ]
     dataset = SegmentationDataset(
         samples, ("image", "saliency"), transform=ValTransform(size), max_side=cfg.data.max_side
@@ -156,7 +156,7 @@ def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, ru
 def true_classes(views: Views, ids: list[str], run: Run) -> np.ndarray | None:
     """Novel class 1..n that covers most of each novel region (0: none); None without masks. For reports, the oracle."""
     try:
-        samples = voc_index(views.root, ids, fields=("image", "label"))
+        samples = index_samples(views.root, ids, fields=("image", "label"))
     except UserError:
         return None
     full = views.split.full_map()

@@ -1,20 +1,23 @@
 """Make, list and check data sets.
 
 python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
+python prepare_data.py coco  --images DIR --annotations DIR --root DIR        masks and lists of COCO 2014
 python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
 python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from pathlib import Path
 
 from tqdm import tqdm
 
+from data.coco_masks import build_coco
 from data.demo import DemoOptions, build_demo
 from data.io import read_image, read_label
-from data.layouts import voc_index
+from data.layouts import find_layout, index_samples
 from data.lists import write_lists
 from data.views import Views
 from utils.config import load_config
@@ -27,9 +30,14 @@ def demo(options: argparse.Namespace) -> None:
     print(f"demo set: {options.root}")
 
 
+def coco(options: argparse.Namespace) -> None:
+    counts = build_coco(options.root, options.images, options.annotations, options.masks, options.workers)
+    print(f"{options.root}: " + ", ".join(f"{count} masks of {part}" for part, count in counts.items()))
+
+
 def lists(options: argparse.Namespace) -> None:
     views = Views.open(load_config(options.config, __doc__))
-    write_lists(views.lists, views.split, options.to)
+    write_lists(views.lists, views.split, options.to, find_layout(views.root))
     print(f"{options.to}: lists of {views.split.name}; use them with data.lists={options.to}")
 
 
@@ -44,7 +52,7 @@ def check(options: argparse.Namespace) -> None:
         ("val", lists.val, ("image", "label")),
         ("novel", lists.novel, ("image", "label", "saliency")),
     ):
-        samples = voc_index(views.root, ids, fields=fields)
+        samples = index_samples(views.root, ids, fields=fields)
         for sample in tqdm(samples, desc=role, leave=False, disable=None):
             size = read_image(sample.image).shape[:2]
             label = full(read_label(sample.label), where=str(sample.label))
@@ -64,7 +72,7 @@ def check(options: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="demo|lists|check")
+    commands = parser.add_subparsers(required=True, metavar="demo|coco|lists|check")
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
     one.add_argument("--seed", type=int, default=0)
@@ -72,6 +80,18 @@ def main(argv: list[str] | None = None) -> int:
         "--saliency-error", type=float, default=DemoOptions.saliency_error, help="0: perfect maps, 1: mostly wrong"
     )
     one.set_defaults(run=demo)
+    four = commands.add_parser("coco")
+    four.add_argument("--images", type=Path, required=True, help="folder with train2014/ and val2014/")
+    four.add_argument("--annotations", type=Path, required=True, help="folder with instances_{train,val}2014.json")
+    four.add_argument("--root", type=Path, default=Path("datasets/coco"), help="data root to make")
+    four.add_argument(
+        "--masks",
+        choices=("published", "correct"),
+        default="published",
+        help="published: first polygon of an object only, as the official code; correct: all of it, crowds ignored",
+    )
+    four.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw")
+    four.set_defaults(run=coco)
     two = commands.add_parser("lists")
     two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
     two.add_argument("--to", type=Path, required=True, help="folder for the lists")

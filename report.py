@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from data.io import read_image, read_label, voc_palette
-from data.layouts import Sample, voc_index
+from data.layouts import Sample, index_samples
 from data.views import Views
 from utils import charts, pictures, results
 from utils import html_report as html
@@ -66,7 +66,7 @@ class Chain:
         """
         ids = sorted(self.clusters)
         try:
-            samples = voc_index(self.views.root, ids[:: -(-len(ids) // MOST_OBJECTS)], fields=("image", "label"))
+            samples = index_samples(self.views.root, ids[:: -(-len(ids) // MOST_OBJECTS)], fields=("image", "label"))
         except UserError:
             return {}
         full, known, found = self.views.split.full_map(), self.views.num_known, {}
@@ -92,7 +92,7 @@ class Chain:
     def crops(self, names: list[str]) -> list[str]:
         """The objects of some images as HTML, misplaced ones in a frame."""
         called, shown = ["no novel class", *self.novel_names], []
-        for sample in voc_index(self.views.root, names, fields=("image",)):
+        for sample in index_samples(self.views.root, names, fields=("image",)):
             picture = pictures.crop_object(read_image(sample.image), self.novel_map(sample.id))
             title = f"{sample.id}: {called[self.classes[sample.id]]}" if sample.id in self.classes else sample.id
             shown.append(html.image(picture, "wrong" if self.misplaced(sample.id) else "", title))
@@ -161,7 +161,7 @@ def validation_gallery(chain: Chain) -> str:
         command = "python eval.py CONFIG method=eums save_predictions=true resume=false"
         return html.absent(title, "No predictions are saved", command)
     masks = views.cfg.evaluation.label_folder
-    samples = voc_index(views.root, views.lists.val, fields=("image", "label"), label_folder=masks)
+    samples = index_samples(views.root, views.lists.val, fields=("image", "label"), label_folder=masks)
     samples = [s for s in samples if all((folder / f"{s.id}.png").exists() for folder in folders.values())]
     samples = pick_images(samples, split.novel, COLUMNS)
     draw = partial(pictures.overlay, colors=voc_palette(), names=dict(enumerate(split.classes)), strong=split.novel)
@@ -208,7 +208,7 @@ def training_gallery(chain: Chain) -> str:
         return html.absent(title, "The objects are not clustered yet", "python cluster_pseudolabel.py CONFIG")
     split, known, k = views.split, views.num_known, max(chain.clusters.values())
     fields = ("image", "saliency", *(["label"] if chain.classes else []))
-    samples = voc_index(views.root, read_list(folder / "novel.txt"), fields=fields, missing="drop")
+    samples = index_samples(views.root, read_list(folder / "novel.txt"), fields=fields, missing="drop")
     samples = pick_images(samples, split.novel, COLUMNS) if chain.classes else samples[:COLUMNS]
     palette = voc_palette().copy()  # of the values in pseudo labels: base classes in their colours, then clusters
     palette[:known] = voc_palette()[split.original_ids[:known]]

@@ -1,21 +1,13 @@
-"""The VOC disk layout: the only place that knows folder names."""
+"""The disk layouts of data roots, VOC's and COCO's: the only place that knows folder names."""
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from utils.errors import UserError
-
-LAYOUT = "images/<id>.jpg, SegmentationClassAug/<id>.png, saliency_supervised_model/<id>.png, sets/*.txt"
-FOLDERS = {  # first existing one is taken; the second names are those of the VOC devkit
-    "image": ("images", "JPEGImages"),
-    "saliency": ("saliency_supervised_model", "saliency"),
-    "sets": ("sets", "ImageSets/Segmentation"),
-    "SegmentationClassAug": ("SegmentationClassAug", "SegmentationClass"),
-    "SegmentationClass": ("SegmentationClass", "SegmentationClassAug"),
-}
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,63 @@ class Sample:
     pseudo: Path | None = None
 
 
-def voc_index(
+@dataclass(frozen=True)
+class Layout:
+    """Folder names by kind of file, the first existing one is taken; {part} is group 1 of the pattern of image ids."""
+
+    folders: dict[str, tuple[str, ...]]
+    ids: re.Pattern
+    val_list: str
+    expected: str
+
+    def part(self, image_id: str) -> str:
+        match = self.ids.fullmatch(image_id)
+        if not match:
+            raise UserError(f"image id '{image_id}' in a list: not one of this layout ({self.expected})")
+        return match[1]
+
+    def folder(self, root: Path, kind: str, part: str = "") -> Path:
+        """The folder of `kind` under a data root; UserError names what was expected."""
+        names = [name.format(part=part) for name in self.folders.get(kind, (kind,))]
+        for name in names:
+            if (root / name).is_dir():
+                return root / name
+        raise UserError(f"data.root={root} has no folder '{names[0]}'; expected layout: {self.expected}")
+
+
+VOC = Layout(
+    folders={  # the second names are those of the VOC devkit
+        "image": ("images", "JPEGImages"),
+        "saliency": ("saliency_supervised_model", "saliency"),
+        "sets": ("sets", "ImageSets/Segmentation"),
+        "SegmentationClassAug": ("SegmentationClassAug", "SegmentationClass"),
+        "SegmentationClass": ("SegmentationClass", "SegmentationClassAug"),
+    },
+    ids=re.compile(r"()[^/]+"),
+    val_list="val",
+    expected="images/<id>.jpg, SegmentationClassAug/<id>.png, saliency_supervised_model/<id>.png, sets/*.txt",
+)
+COCO = Layout(
+    folders={
+        "image": ("{part}",),
+        "saliency": ("saliency_supervised_model", "saliency"),
+        "sets": (".",),
+        "SegmentationClassAug": ("masks_{part}",),
+        "SegmentationClass": ("masks_{part}",),
+    },
+    ids=re.compile(r"COCO_([a-z]+\d{4})_\d{12}"),
+    val_list="val2014",
+    expected="train2014/COCO_train2014_<12 digits>.jpg, masks_train2014/<id>.png, "
+    "saliency_supervised_model/<id>.png, train2014.txt, and the same for val2014",
+)
+
+
+def find_layout(root: Path) -> Layout:
+    """COCO's when the root has one of its image folders, else VOC's."""
+    return COCO if any((root / part).is_dir() for part in ("train2014", "val2014")) else VOC
+
+
+def index_samples(
     root: Path,
     ids: Iterable[str],
     *,
@@ -42,31 +90,31 @@ def voc_index(
 
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
     """
-    folders = {}
-    for field in fields:
-        if field == "pseudo":
-            folders[field] = pseudo_dir / "pseudo_labels"
-        else:
-            folders[field] = find_folder(root, label_folder if field == "label" else field)
-    present = {field: _names(folder) for field, folder in folders.items()}
+    layout = find_layout(root)
+    folders: dict[tuple[str, str], tuple[Path, set[str]]] = {}
+
+    def locate(field: str, part: str) -> tuple[Path, set[str]]:
+        if (field, part) not in folders:
+            kind = label_folder if field == "label" else field
+            path = pseudo_dir / "pseudo_labels" if field == "pseudo" else layout.folder(root, kind, part)
+            folders[field, part] = path, _names(path)
+        return folders[field, part]
+
     samples = []
-    for name in ids:
-        paths = {field: folder / f"{name}{'.jpg' if field == 'image' else '.png'}" for field, folder in folders.items()}
-        absent = [field for field in fields if paths[field].name not in present[field]]
+    for image_id in ids:
+        paths, absent = {}, []
+        for field in fields:
+            folder, present = locate(field, layout.part(image_id))
+            name = f"{image_id}.jpg" if field == "image" else f"{image_id}.png"
+            paths[field] = folder / name
+            if name not in present:
+                absent.append(field)
         if absent and (missing == "error" or "image" in absent):
-            raise UserError(f"{paths[absent[0]]}: no such file, but '{name}' is in the image list (layout: {LAYOUT})")
+            listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
+            raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
         if not absent:
-            samples.append(Sample(name, **paths))
+            samples.append(Sample(image_id, **paths))
     return samples
-
-
-def find_folder(root: Path, kind: str) -> Path:
-    """The folder of `kind` (a key of FOLDERS) under a data root; UserError names what was expected."""
-    names = FOLDERS.get(kind, (kind,))
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    raise UserError(f"data.root={root} has no folder '{names[0]}'; expected layout: {LAYOUT}")
 
 
 def _names(folder: Path) -> set[str]:

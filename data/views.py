@@ -8,7 +8,7 @@ from pathlib import Path
 from data.class_split import ClassSplit, load_split
 from data.dataset import SegmentationDataset
 from data.label_map import LabelMap
-from data.layouts import voc_index
+from data.layouts import index_samples
 from data.lists import ImageLists, load_lists
 from data.loading import Source, eval_loader
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
@@ -70,7 +70,7 @@ class Views:
     ) -> SegmentationDataset:
         size, border = self.cfg.data.image_size, self.cfg.data.border
         ids = list(ids)[:DRY_IMAGES] if self.cfg.run.dry else list(ids)
-        samples = voc_index(self.root, ids, fields=fields, **where)
+        samples = index_samples(self.root, ids, fields=fields, **where)
         if len(samples) < len(ids):
             log.info("%d of %d images dropped, because a file of theirs is missing", len(ids) - len(samples), len(ids))
         augment = WeakStrongTransform if strong else TrainTransform

@@ -30,7 +30,7 @@ class Data(Section):
         None,
         description="list under the root's sets/ whose masks decide base and novel; default: shipped official lists",
     )
-    val_list: str | None = Field(None, description="validation list under the root's sets/; default val")
+    val_list: str | None = Field(None, description="validation list under the root's sets/; default val, or val2014")
     image_size: PositiveInt = Field(512, description="side of the square network input, pixels")
     border: Literal["background", "ignore"] = Field(
         "background", description="label of pixels that rotation brings in from outside (official code: background)"

@@ -9,15 +9,11 @@ from utils.errors import UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ncdss"
 OFFICIAL = json.loads((FIXTURES / "c6_class_maps.json").read_text())
-COCO_BLOCKS = [tuple(range(first, first + 20)) for first in (1, 21, 41, 61)]
 
 
 def official_split(name: str) -> ClassSplit:
-    if name.startswith("pascal"):
-        return load_split(name.removeprefix("pascal_"), "pascal")
-    novel = COCO_BLOCKS[int(name[-1])]
-    names = tuple(f"class{i}" for i in range(81))
-    return ClassSplit(name, names, tuple(i for i in range(1, 81) if i not in novel), novel)
+    dataset, fold = name.split("_")
+    return load_split(fold, dataset)
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -124,5 +120,5 @@ def test_unknown_split_and_data_set_list_the_choices(tmp_path):
         load_split("fold9", "pascal")
     with pytest.raises(UserError, match=f"split={tmp_path}/none.yaml: no such split"):
         load_split(f"{tmp_path}/none.yaml", "pascal")
-    with pytest.raises(UserError, match="data.dataset=pascl: no class list; use one of demo, pascal"):
+    with pytest.raises(UserError, match="data.dataset=pascl: no class list; use one of coco, demo, pascal"):
         load_split("fold0", "pascl")

@@ -9,7 +9,7 @@ from PIL import Image
 from data.dataset import Draw, SegmentationDataset
 from data.io import read_image, read_label, write_label
 from data.label_map import LabelMap
-from data.layouts import Sample, voc_index
+from data.layouts import Sample, index_samples
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.errors import UserError
 
@@ -19,7 +19,7 @@ FIELDS = ("image", "label", "saliency")
 
 @pytest.fixture
 def samples(voc) -> list[Sample]:
-    return voc_index(voc, [f"t{i:03d}" for i in range(6)], fields=FIELDS)
+    return index_samples(voc, [f"t{i:03d}" for i in range(6)], fields=FIELDS)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_iteration_ends(samples):
 
 def test_real_images(voc_subset):
     ids = (voc_subset / "sets" / "val_mixed.txt").read_text().split()[::10]
-    samples = voc_index(voc_subset, ids, fields=FIELDS)
+    samples = index_samples(voc_subset, ids, fields=FIELDS)
     every = LabelMap.from_pairs({value: value for value in range(21)})
     dataset = SegmentationDataset(samples, FIELDS, transform=TrainTransform(128), label_map=every)
     for index, sample in enumerate(samples):

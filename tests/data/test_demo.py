@@ -11,7 +11,7 @@ from data.class_split import load_split
 from data.demo import DemoOptions, build_demo, draw_object, draw_scene, estimate_saliency, image_id
 from data.demo_shapes import CLASSES, TEXTURES, texture
 from data.io import read_image, read_label
-from data.layouts import voc_index
+from data.layouts import index_samples
 from data.lists import load_lists
 from utils.errors import UserError
 
@@ -68,7 +68,7 @@ def test_lists_and_folders_fit_each_other(root):
 
 
 def test_sizes_and_values(root):
-    for sample in voc_index(root, IDS, fields=("image", "label", "saliency")):
+    for sample in index_samples(root, IDS, fields=("image", "label", "saliency")):
         assert read_image(sample.image).shape == (64, 64, 3)
         label, saliency = read_label(sample.label), read_label(sample.saliency)
         assert label.shape == saliency.shape == (64, 64)

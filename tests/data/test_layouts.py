@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from data.layouts import Sample, find_folder, voc_index
+from data.layouts import VOC, Sample, index_samples
 from utils.errors import UserError
 
 IDS = ["a", "b", "c"]
@@ -25,7 +25,7 @@ def root(tmp_path):
 
 
 def test_paths_of_the_asked_fields_in_the_order_of_the_ids(root):
-    samples = voc_index(root, ["c", "a"], fields=("image", "label"))
+    samples = index_samples(root, ["c", "a"], fields=("image", "label"))
     assert samples == [
         Sample(name, root / "images" / f"{name}.jpg", root / "SegmentationClassAug" / f"{name}.png") for name in "ca"
     ]
@@ -34,14 +34,14 @@ def test_paths_of_the_asked_fields_in_the_order_of_the_ids(root):
 
 def test_all_fields(root, tmp_path):
     fill(tmp_path / "out", "pseudo_labels", ["a"])
-    (sample,) = voc_index(root, ["a"], fields=("image", "label", "saliency", "pseudo"), pseudo_dir=tmp_path / "out")
+    (sample,) = index_samples(root, ["a"], fields=("image", "label", "saliency", "pseudo"), pseudo_dir=tmp_path / "out")
     assert sample.saliency == root / "saliency_supervised_model" / "a.png"
     assert sample.pseudo == tmp_path / "out" / "pseudo_labels" / "a.png"
 
 
 def test_label_folder_is_taken_as_asked(root):
     for folder in ("SegmentationClass", "SegmentationClassAug"):
-        (sample,) = voc_index(root, ["a"], fields=("label", "image"), label_folder=folder)
+        (sample,) = index_samples(root, ["a"], fields=("label", "image"), label_folder=folder)
         assert sample.label.parent.name == folder
 
 
@@ -50,21 +50,36 @@ def test_folders_of_the_voc_devkit(tmp_path):
     fill(tmp_path, "SegmentationClass")
     fill(tmp_path, "saliency")
     fill(tmp_path, "ImageSets/Segmentation", [])
-    (sample,) = voc_index(tmp_path, ["a"], fields=("image", "label", "saliency"))
+    (sample,) = index_samples(tmp_path, ["a"], fields=("image", "label", "saliency"))
     assert [p.parent.name for p in (sample.image, sample.label, sample.saliency)] == [
         "JPEGImages", "SegmentationClass", "saliency",
     ]  # fmt: skip
-    assert find_folder(tmp_path, "sets") == tmp_path / "ImageSets" / "Segmentation"
+    assert VOC.folder(tmp_path, "sets") == tmp_path / "ImageSets" / "Segmentation"
+
+
+def test_coco_folders_follow_from_the_image_id(tmp_path):
+    ids = ["COCO_val2014_000000000042", "COCO_train2014_000000000025"]
+    for name, part in zip(ids, ("val2014", "train2014"), strict=True):
+        fill(tmp_path, part, [name], ".jpg")
+        fill(tmp_path, f"masks_{part}", [name])
+        fill(tmp_path, "saliency_supervised_model", [name])
+    for folder in ("SegmentationClass", "SegmentationClassAug"):  # the one folder of masks serves both
+        one, two = index_samples(tmp_path, ids, fields=("image", "label", "saliency"), label_folder=folder)
+        assert one.image == tmp_path / "val2014" / f"{ids[0]}.jpg"
+        assert two.label == tmp_path / "masks_train2014" / f"{ids[1]}.png"
+        assert two.saliency == tmp_path / "saliency_supervised_model" / f"{ids[1]}.png"
+    with pytest.raises(UserError, match="image id '25' in a list: not one of this layout .*COCO_train2014_<12 digits>"):
+        index_samples(tmp_path, ["25"], fields=("image",))
 
 
 def test_images_without_a_map_are_dropped_when_asked(root):
-    samples = voc_index(root, IDS, fields=("image", "saliency"), missing="drop")
+    samples = index_samples(root, IDS, fields=("image", "saliency"), missing="drop")
     assert [sample.id for sample in samples] == ["a", "c"]
 
 
 def test_a_missing_map_is_one_line_with_its_path(root):
     with pytest.raises(UserError) as caught:
-        voc_index(root, IDS, fields=("image", "saliency"))
+        index_samples(root, IDS, fields=("image", "saliency"))
     message, path = str(caught.value), root / "saliency_supervised_model" / "b.png"
     assert message.startswith(f"{path}: no such file, but 'b' is in the image list") and "\n" not in message
 
@@ -72,34 +87,34 @@ def test_a_missing_map_is_one_line_with_its_path(root):
 def test_a_missing_image_is_an_error_in_any_case(root):
     for missing in ("error", "drop"):
         with pytest.raises(UserError, match=r"images/d\.jpg: no such file"):
-            voc_index(root, ["a", "d"], fields=("image", "saliency"), missing=missing)
+            index_samples(root, ["a", "d"], fields=("image", "saliency"), missing=missing)
 
 
 def test_missing_folders_are_named(root, tmp_path):
     with pytest.raises(UserError, match="has no folder 'Masks'; expected layout: images/<id>.jpg"):
-        voc_index(root, IDS, fields=("image", "label"), label_folder="Masks")
+        index_samples(root, IDS, fields=("image", "label"), label_folder="Masks")
     with pytest.raises(UserError, match="has no folder 'images'"):
-        voc_index(root / "nowhere", IDS, fields=("image",))
+        index_samples(root / "nowhere", IDS, fields=("image",))
     with pytest.raises(UserError, match="out/pseudo_labels: cannot be read"):
-        voc_index(root, IDS, fields=("image", "pseudo"), pseudo_dir=tmp_path / "out")
+        index_samples(root, IDS, fields=("image", "pseudo"), pseudo_dir=tmp_path / "out")
 
 
 def test_a_file_added_since_the_last_index_is_seen(root):
-    assert len(voc_index(root, IDS, fields=("image", "saliency"), missing="drop")) == 2
+    assert len(index_samples(root, IDS, fields=("image", "saliency"), missing="drop")) == 2
     fill(root, "saliency_supervised_model", ["b"])
-    assert len(voc_index(root, IDS, fields=("image", "saliency"), missing="drop")) == 3
+    assert len(index_samples(root, IDS, fields=("image", "saliency"), missing="drop")) == 3
 
 
 def test_folders_are_listed_once_and_files_never_touched(root, monkeypatch):
     calls = []
     listdir = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: calls.append(path) or listdir(path))
-    voc_index(root, IDS * 50, fields=("image", "label"))
+    index_samples(root, IDS * 50, fields=("image", "label"))
     assert len(calls) == 2
 
 
 def test_real_files(voc_subset):
     ids = (voc_subset / "sets" / "trainaug_mixed.txt").read_text().split()
-    samples = voc_index(voc_subset, ids, fields=("image", "label", "saliency"))
+    samples = index_samples(voc_subset, ids, fields=("image", "label", "saliency"))
     assert [sample.id for sample in samples] == ids
     assert all(path.is_file() for path in (samples[0].image, samples[0].label, samples[0].saliency))

@@ -8,17 +8,24 @@ import pytest
 
 from data.class_split import SPLITS, ClassSplit, load_split
 from data.io import write_label
+from data.layouts import COCO, VOC
 from data.lists import ImageLists, load_lists, presence, write_lists
 from utils.checkpoint import read_list, write_list
 from utils.errors import UserError
 
-PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures" / "ncdss" / "pascal_lists.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures" / "ncdss" / "lists.json").read_text())
 COUNTS = {  # base_train, base only, novel, base_train and novel, base_val
     "fold0": (8829, 7746, 2836, 1083, 1165),
     "fold1": (8713, 6978, 3604, 1735, 1194),
     "fold2": (7679, 5040, 5542, 2639, 1129),
     "fold3": (9568, 8437, 2145, 1131, 1240),
     "fold4": (8309, 8309 - 858, 3131, 858, 1125),  # the official base list holds the 858 mixed images
+}
+COCO_COUNTS = {  # base_train, base only, novel, base_val
+    "fold0": (62515, 21479, 60602, 30467),
+    "fold1": (77860, 46398, 35683, 38008),
+    "fold2": (78457, 55761, 26320, 38340),
+    "fold3": (76902, 55189, 26892, 37506),
 }
 SPLIT = ClassSplit("own", ("background", "disc", "square", "bar", "dot", "rest"), base=(1, 2), novel=(3, 4))
 MASKS = {  # values in each mask
@@ -45,7 +52,8 @@ def load(root: Path, split: ClassSplit = SPLIT, dataset="none", lists_dir=None, 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_shipped_files_are_the_published_ones(name):
-    text = gzip.decompress((SPLITS / "pascal" / "lists" / name).read_bytes())
+    dataset, file = name.split("/")
+    text = gzip.decompress((SPLITS / dataset / "lists" / file).read_bytes())
     assert len(text.split()) == PUBLISHED[name]["lines"]
     assert hashlib.sha256(text).hexdigest()[:16] == PUBLISHED[name]["sha256_16_of_text"]
 
@@ -60,6 +68,28 @@ def test_shipped_lists_have_the_published_counts(fold, root):
     assert len(base | novel) == 10582  # every image of trainaug has one role
     if fold != "fold4":
         assert lists.base_train[: len(base)] == lists.base  # list order is kept
+
+
+@pytest.mark.parametrize("fold", COCO_COUNTS)
+def test_shipped_coco_lists_have_the_published_counts(fold, tmp_path):
+    (tmp_path / "train2014").mkdir()
+    lists = load(tmp_path, load_split(fold, "coco"), "coco")
+    base_train, base, novel = set(lists.base_train), set(lists.base), set(lists.novel)
+    assert (len(base_train), len(base), len(novel), len(lists.base_val)) == COCO_COUNTS[fold]
+    assert base == base_train - novel and len(base_train | novel) == 82081
+    assert len(lists.val) == 40137 and lists.val[0] == "COCO_val2014_000000000042"
+    assert lists.base_train[0].startswith("COCO_train2014_0000000000")
+    write_list(tmp_path / "val2014.txt", ["COCO_val2014_000000000073"])  # a list of one's own is taken
+    assert load(tmp_path, load_split(fold, "coco"), "coco").val == ("COCO_val2014_000000000073",)
+
+
+def test_coco_lists_are_written_and_read_back(tmp_path):
+    (tmp_path / "train2014").mkdir()
+    split = load_split("fold2", "coco")
+    lists = load(tmp_path, split, "coco")
+    write_lists(lists, split, tmp_path / "lists", COCO)
+    assert len(list((tmp_path / "lists").iterdir())) == 4
+    assert load(tmp_path, split, "coco", lists_dir=tmp_path / "lists") == lists
 
 
 def test_roles_follow_from_the_masks(root):
@@ -79,7 +109,7 @@ def test_presence_leaves_out_the_ignore_value(root):
 
 def test_written_lists_are_read_back(root, tmp_path):
     lists = load(root, train_list="all")
-    write_lists(lists, SPLIT, tmp_path / "lists")
+    write_lists(lists, SPLIT, tmp_path / "lists", VOC)
     names = {"base_train_own.txt", "own_base.txt", "own_novel.txt", "base_val_own.txt", "val.txt"}
     assert {path.name for path in (tmp_path / "lists").iterdir()} == names
     assert read_list(tmp_path / "lists" / "own_novel.txt") == ["both", "dot"]
@@ -88,14 +118,14 @@ def test_written_lists_are_read_back(root, tmp_path):
 
 
 def test_own_lists_without_val_use_that_of_the_root(root, tmp_path):
-    write_lists(load(root, train_list="all"), SPLIT, tmp_path / "lists")
+    write_lists(load(root, train_list="all"), SPLIT, tmp_path / "lists", VOC)
     (tmp_path / "lists" / "val.txt").unlink()
     assert load(root, lists_dir=tmp_path / "lists").val == ("rest", "dot", "square")
     assert load(root, lists_dir=tmp_path / "lists", val_list="all").val == tuple(MASKS)
 
 
 def test_novel_images_leave_the_base_list(root, tmp_path):
-    write_lists(ImageLists(("b", "a"), ("c", "b", "a"), ("b",), ("v",), ("v",)), SPLIT, tmp_path / "lists")
+    write_lists(ImageLists(("b", "a"), ("c", "b", "a"), ("b",), ("v",), ("v",)), SPLIT, tmp_path / "lists", VOC)
     lists = load(root, lists_dir=tmp_path / "lists")
     assert lists.base == ("c", "a") and lists.base_train == ("b", "a")
 

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from data.dataset import Draw, SegmentationDataset
 from data.io import one_opencv_thread
-from data.layouts import voc_index
+from data.layouts import index_samples
 from data.loading import EpochBatches, Source, eval_loader
 from data.transforms import TrainTransform
 
@@ -73,7 +73,7 @@ def test_evaluation_reads_every_sample_once_in_order(monkeypatch):
 
 
 def test_workers_do_not_change_the_samples(voc):
-    samples = voc_index(voc, [f"t{i:03d}" for i in range(7)], fields=("image", "label"))
+    samples = index_samples(voc, [f"t{i:03d}" for i in range(7)], fields=("image", "label"))
     dataset = SegmentationDataset(samples, ("image", "label"), transform=TrainTransform(16), seed=5)
     alone, workers = (Source("novel", dataset, 3, seed=5, workers=n, pin=False) for n in (0, 2))
     assert alone.steps_per_pass == workers.steps_per_pass == 2
