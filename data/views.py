@@ -33,6 +33,11 @@ class Views:
     def open(cls, cfg: Config) -> "Views":
         root = data_root(cfg)
         split = load_split(cfg.split, cfg.data.dataset)
+        if cfg.cluster.k < split.num_novel:
+            raise UserError(
+                f"cluster.k={cfg.cluster.k}: fewer clusters than split={cfg.split} has novel classes; use at least "
+                f"{split.num_novel}"
+            )
         d = cfg.data
         lists = load_lists(
             split, dataset=d.dataset, root=root, lists_dir=d.lists, train_list=d.train_list, val_list=d.val_list

@@ -244,8 +244,17 @@ def test_missing_pseudo_label(fail, root, tmp_path):
 
 def test_pseudo_labels_of_more_clusters(fail, root, tmp_path):
     pseudo = make_pseudo(tmp_path / "pseudo", root)
-    options = ("method=basic", f"pseudo_dir={pseudo}", "cluster.k=1", "basic={batch_size: 8, iters_per_epoch: 1}")
-    assert "label value 4 is not a class here; allowed: 0-3, 255" in fail(finetune_novel.main, *options)
+    options = ("method=basic", f"pseudo_dir={pseudo}", "cluster.k=2", "basic={batch_size: 8, iters_per_epoch: 1}")
+    labels = pseudo / "pseudo_labels"
+    for path in labels.iterdir():
+        write_label(path, np.full_like(read_label(path), 5))
+    assert "label value 5 is not a class here; allowed: 0-4, 255" in fail(finetune_novel.main, *options)
+
+
+def test_fewer_clusters_than_novel_classes(fail):
+    assert "cluster.k=1: fewer clusters than split=two has novel classes; use at least 2" in fail(
+        train_base.main, "cluster.k=1"
+    )
 
 
 def test_batch_larger_than_the_list(fail):
