@@ -1,33 +1,69 @@
-"""Mean and standard deviation over runs: several seeds of a chain, or several folds.
+"""Mean and standard deviation over seeds: one table of all groups, or with --folds the paper's table of novel mIoU.
 
 reads   <folder>/eval_*/metrics.json of every folder given (a folder is <output_dir>/<split>)
 
     python collect.py output/demo/seed*/fold0
-    python collect.py output/pascal_subset/seed*/fold1 --markdown
+    python collect.py --folds output/pascal/seed*/fold[0-3] --style latex
 """
 
 import argparse
 import statistics
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 from utils.checkpoint import read_json
+from utils.config import read_yaml
 from utils.errors import UserError
-from utils.reports import METHODS, group_means, results_table
+from utils.reports import HEADING, METHODS, STYLES, percent, table, table_means
 from utils.run import entry
 
+# novel mIoU, mean of folds 0-3, ResNet-50 (Zhao et al., CVPR 2022, abstract); those of single folds are not known here
+PUBLISHED = {("pascal", "basic"): 0.4981, ("pascal", "EUMS"): 0.5909}
+FOLDS = {"fold0", "fold1", "fold2", "fold3"}
 
-def collect(folders: list[Path]) -> list[tuple[str, list[dict[str, float | None]]]]:
-    """(method and number of runs, group means of each) in the order of METHODS, from the folders that have it."""
-    rows = []
+
+def read_means(folder: Path, stage: str) -> dict[str, float | None] | None:
+    """Group means of an evaluated stage, None where it was not evaluated."""
+    file = folder / stage / "metrics.json"
+    return table_means(read_json(file)) if file.exists() else None
+
+
+def by_group(folders: list[Path]) -> list[list[str]]:
+    """Rows of base, novel and all mIoU over the folders that have the method."""
+    rows = [HEADING]
     for title, stage in METHODS.items():
-        files = [folder / stage / "metrics.json" for folder in folders]
-        found = [group_means(read_json(file)) for file in files if file.exists()]
+        found = [means for means in (read_means(folder, stage) for folder in folders) if means]
         if found:
-            rows.append((f"{title} ({len(found)})", found))
-    if not rows:
-        raise UserError(f"{folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")
+            figures = [spread([means.get(group) for means in found]) for group in ("base", "novel", "all")]
+            rows.append([f"{title} ({len(found)})", *figures])
     return rows
+
+
+def by_fold(folders: list[Path]) -> list[list[str]]:
+    """Rows of novel mIoU per split over seeds; their mean, of every run that has all of them; the published value."""
+    splits = sorted({folder.name for folder in folders})
+    rows = [["novel mIoU", *splits, "mean", "paper"]]
+    for title, stage in METHODS.items():
+        runs: dict[Path, dict[str, float]] = defaultdict(dict)  # by output_dir
+        datasets = set()
+        for folder in folders:
+            novel = (read_means(folder, stage) or {}).get("novel")
+            if novel is not None:
+                runs[folder.parent][folder.name] = novel
+                datasets.add(dataset(folder / stage))
+        if runs:
+            cells = [spread([run[split] for run in runs.values() if split in run]) for split in splits]
+            whole = [statistics.mean(run.values()) for run in runs.values() if len(run) == len(splits)]
+            comparable = set(splits) == FOLDS and len(datasets) == 1
+            paper = PUBLISHED.get((datasets.pop(), title)) if comparable else None
+            rows.append([title, *cells, spread(whole), percent(paper)])
+    return rows
+
+
+def dataset(stage: Path) -> str:
+    """The data set that a stage's configuration names."""
+    return read_yaml(stage / "config.yaml")["data"]["dataset"]
 
 
 def spread(values: list[float | None]) -> str:
@@ -42,14 +78,18 @@ def spread(values: list[float | None]) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="<output_dir>/<split> of each run")
-    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--folds", action="store_true", help="a column per split, their mean, the paper's value")
+    parser.add_argument("--style", choices=STYLES, default="text")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    rows = [
-        [title, *(spread([means.get(group) for means in runs]) for group in ("base", "novel", "all"))]
-        for title, runs in collect(options.folders)
-    ]
-    print(results_table(rows, options.markdown))
-    print("\nmean ± standard deviation in per cent; number of runs in brackets")
+    folders = [Path(folder.resolve()) for folder in options.folders]
+    rows = (by_fold if options.folds else by_group)(folders)
+    if len(rows) == 1:
+        raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")
+    print(table(rows, options.style))
+    note = (
+        "the paper's value is known for the mean of folds 0-3 only" if options.folds else "number of runs in brackets"
+    )
+    print(f"\nmean ± standard deviation over seeds in per cent; {note}", file=sys.stderr)
     return 0
 
 

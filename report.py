@@ -350,7 +350,7 @@ def main(argv: list[str] | None = None) -> None:
     metrics = results.finished_stages(folder)
     chain = Chain(Views.open(cfg), folder, metrics)
     rows = [(name, metrics.get(stage)) for name, stage in METHODS.items()]
-    write_text(folder / "table.md", chain_table(rows, markdown=True) + "\n")
+    write_text(folder / "table.md", chain_table(rows, "markdown") + "\n")
     parts = (headline, validation_gallery, class_scores, training_gallery, clusters, confusion, ranking, learning)
     split = chain.views.split
     facts = f"{cfg.model.backbone}, {split.num_base} labelled base classes; never labelled:"

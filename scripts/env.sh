@@ -1,5 +1,7 @@
-# Sourced by the scripts of this folder: a virtual environment in .venv with the listed requirements. VENV=none uses the
-# Python that is active already.
+# Sourced by the scripts of this folder.
+#   VENV=none   use the Python that is active already, instead of a virtual environment in .venv
+#   GPUS=4      start every stage with torchrun on so many processes
+#   FOLDS="0 2" the folds of scripts that run several
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,4 +17,18 @@ use_requirements() {
     fi
     # shellcheck disable=SC1091
     source "$venv/bin/activate"
+}
+
+# launch SCRIPT.py ...: one process, or $GPUS of them
+launch() {
+    if [ "${GPUS:-1}" -gt 1 ]; then torchrun --standalone --nproc_per_node="$GPUS" "$@"; else python "$@"; fi
+}
+
+# each_fold SCRIPT.py CONFIG [key=value ...]: one stage for every fold; what is finished is skipped
+each_fold() {
+    local script=$1 config=$2 fold
+    shift 2
+    for fold in ${FOLDS:-0 1 2 3}; do
+        launch "$script" "$config" split="fold$fold" "$@"
+    done
 }

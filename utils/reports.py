@@ -1,4 +1,4 @@
-"""Tables on the terminal and in Markdown."""
+"""Tables on the terminal, in Markdown and in LaTeX."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,8 @@ METHODS = {  # row of a results table -> evaluated stage
     "EUMS": "eval_eums",
     "basic, oracle labels": "eval_basic_oracle",
 }
+HEADING = ["method", "base mIoU", "novel mIoU", "all mIoU"]
+STYLES = ("text", "markdown", "latex")
 GROUPS = ("base", "novel", "all", "harmonic")  # group means in the order they are shown; all = `miou`
 
 
@@ -31,29 +33,33 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
     print(f"{title}\n{_aligned([['class', 'IoU'], None, *classes, None, *groups])}")
 
 
-def chain_table(rows: Sequence[tuple[str, dict[str, Any] | None]], markdown: bool = False) -> str:
-    """Methods and their metrics.json (None: not run) as a table of base, novel and all mIoU in per cent.
-
-    The base model has no novel figure; its mean covers fewer classes than the others' and is left out of "all".
-    """
-    return results_table([[name, *table_figures(metrics)] for name, metrics in rows], markdown)
+def chain_table(rows: Sequence[tuple[str, dict[str, Any] | None]], style: str = "text") -> str:
+    """Methods and their metrics.json (None: not run) as a table of base, novel and all mIoU in per cent."""
+    return table([HEADING, *([name, *table_figures(metrics)] for name, metrics in rows)], style)
 
 
-def results_table(rows: Sequence[list[str]], markdown: bool = False) -> str:
-    """Rows of method, base, novel and all mIoU as text under their heading."""
-    cells = [["method", "base mIoU", "novel mIoU", "all mIoU"], *rows]
-    if not markdown:
-        return _aligned([cells[0], None, *cells[1:]])
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([lines[0], "|---|--:|--:|--:|", *lines[1:]])
+def table_means(metrics: dict[str, Any] | None) -> dict[str, float | None]:
+    """group_means to compare methods by: "all" of a base model covers fewer classes than that of others, so it goes."""
+    means = group_means(metrics or {})
+    return means if "novel" in means else {name: value for name, value in means.items() if name != "all"}
 
 
 def table_figures(metrics: dict[str, Any] | None) -> list[str]:
     """base, novel and all mIoU of one metrics.json as text."""
-    means = group_means(metrics or {})
-    if "novel" not in means:
-        means.pop("all", None)
+    means = table_means(metrics)
     return [percent(means.get(group)) for group in ("base", "novel", "all")]
+
+
+def table(rows: Sequence[list[str]], style: str = "text") -> str:
+    """Rows of text, the heading first, as `text`, `markdown` or `latex`."""
+    if style == "text":
+        return _aligned([rows[0], None, *rows[1:]])
+    if style == "markdown":
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join([lines[0], "|---|" + "--:|" * (len(rows[0]) - 1), *lines[1:]])
+    lines = [" & ".join(row).replace("±", "$\\pm$") + r" \\" for row in rows]
+    columns = "l" + "r" * (len(rows[0]) - 1)
+    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", lines[0], r"\hline", *lines[1:], r"\end{tabular}"])
 
 
 def _aligned(rows: Sequence[list[str] | None]) -> str:

@@ -53,8 +53,18 @@ def test_chain_table_as_text():
 
 
 def test_chain_table_as_markdown():
-    assert chain_table([("EUMS", EUMS)], markdown=True).splitlines() == [
+    assert chain_table([("EUMS", EUMS)], "markdown").splitlines() == [
         "| method | base mIoU | novel mIoU | all mIoU |",
         "|---|--:|--:|--:|",
         "| EUMS | 65.4 | 25.0 | 50.0 |",
+    ]
+
+
+def test_chain_table_as_latex():
+    assert chain_table([("EUMS", EUMS)], "latex").splitlines() == [
+        r"\begin{tabular}{lrrr}",
+        r"method & base mIoU & novel mIoU & all mIoU \\",
+        r"\hline",
+        r"EUMS & 65.4 & 25.0 & 50.0 \\",
+        r"\end{tabular}",
     ]

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Fine-tune with EUMS, every fold.
+#   DATA_ROOT=/data/VOCSegmentation GPUS=4 FOLDS="0 1" scripts/finetune_eums.sh [key=value ...]
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+use_requirements requirements.txt
+CONFIG=${CONFIG:-configs/ncdss/pascal.yaml}
+each_fold finetune_novel.py "$CONFIG" method=eums "$@"

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The paper's table from what is evaluated: novel mIoU per fold, mean and deviation over seeds, the published value.
+#   scripts/ncdss/table.sh [FOLDER ...] [--style text|markdown|latex]
+#   scripts/ncdss/table.sh output/pascal output/pascal_seed1 --style latex
+# A FOLDER is the output_dir of one seed, output/pascal when none is given.
+source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
+use_requirements requirements.txt
+folders=() options=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --*) options+=("$1" "$2"); shift ;;
+        *) folders+=("$1"/fold*) ;;
+    esac
+    shift
+done
+[ ${#folders[@]} -gt 0 ] || folders=(output/pascal/fold*)
+exec python collect.py --folds "${options[@]}" "${folders[@]}"
