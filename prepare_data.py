@@ -52,7 +52,8 @@ def check(options: argparse.Namespace) -> None:
         ("val", lists.val, ("image", "label")),
         ("novel", lists.novel, ("image", "label", "saliency")),
     ):
-        samples = index_samples(views.root, ids, fields=fields)
+        missing = views.cfg.data.missing if role == "novel" else "error"
+        samples = index_samples(views.root, ids, fields=fields, missing=missing)
         for sample in tqdm(samples, desc=role, leave=False, disable=None):
             size = read_image(sample.image).shape[:2]
             label = full(read_label(sample.label), where=str(sample.label))
@@ -64,7 +65,8 @@ def check(options: argparse.Namespace) -> None:
                     raise UserError(f"{path}: {shape[1]}x{shape[0]} pixels, but {sample.image} has {size[1]}x{size[0]}")
             if role == "train":
                 images_per_class.update(set(label.ravel().tolist()) - {0, 255})
-        print(f"{role}: {len(samples)} images, no fault")
+        dropped = f", {len(ids) - len(samples)} without all files" if len(samples) < len(ids) else ""
+        print(f"{role}: {len(samples)} images, no fault{dropped}")
     for index, name in enumerate(views.split.names[1:], start=1):
         kind = "base" if index < views.num_known else "novel"
         print(f"  {kind:6}{name:20}{images_per_class[index]:6} training images")
