@@ -28,7 +28,7 @@ from utils.checkpoint import read_list, write_list
 from utils.config import load_config
 from utils.errors import UserError
 from utils.evaluation import confusion, discovery_metrics, entropy_scores
-from utils.loop import fit
+from utils.loop import Recipe, fit
 from utils.ranking import split_by_score
 from utils.run import Run, entry, require_stage, start_run
 from utils.schedules import sigmoid_rampup
@@ -36,7 +36,7 @@ from utils.schedules import sigmoid_rampup
 log = logging.getLogger("ncd")
 
 
-class BasicRecipe:
+class BasicRecipe(Recipe):
     """L = ( CE(f(x_base), y_base) + CE(f(x_novel), y_pseudo) ) / 2, every image of `novel.txt` trusted."""
 
     score = "novel_miou"
@@ -90,12 +90,6 @@ class BasicRecipe:
         metrics = discovery_metrics(matrix, views.split.names, views.num_known, options.match, options.absent)
         return metrics | {"protocol": "network resolution"}
 
-    def state(self) -> dict:
-        return {}
-
-    def load_state(self, state: dict) -> None:
-        pass
-
 
 class EumsRecipe(BasicRecipe):
     """L = ( CE(q(x_base), y_base) + CE(q(x_clean), y_pseudo) ) / 2
@@ -148,12 +142,14 @@ class EumsRecipe(BasicRecipe):
             write_list(self.run.dir / "hard_split.txt", self.hard)
         log.info("epoch %d: reassigned, %d clean and %d unclean images", epoch + 1, len(self.easy), len(self.hard))
 
+    def before_step(self) -> None:
+        self.model.update_teacher()  # before the optimiser step: the teacher sees the student of the step before
+
     def step(self, batch: dict, epoch: int) -> dict:
         base, easy, hard = batch["base"], batch["easy"], batch["hard"]
         normalize, s = self.network.normalize, self.settings
         views = [normalize(base["image"]), normalize(easy["image"]), normalize(hard["strong"])]
         on_base, on_easy, on_hard = self.network.forward_sources(views)
-        self.model.update_teacher()  # before the optimiser step: the teacher sees the student of the step before
         with torch.no_grad():
             seen = self.model.teacher(normalize(hard["image"])).logits
             target = teacher_label(seen, s.threshold)

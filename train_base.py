@@ -16,12 +16,12 @@ from models.official import load_weights
 from utils import dist
 from utils.config import load_config
 from utils.evaluation import confusion
-from utils.loop import fit
+from utils.loop import Recipe, fit
 from utils.metrics import summarize
 from utils.run import Run, entry, start_run
 
 
-class SupervisedRecipe:
+class SupervisedRecipe(Recipe):
     """L = CE(f(x), y) on images with at least one base class; novel pixels are background."""
 
     score = "miou"
@@ -54,12 +54,6 @@ class SupervisedRecipe:
         names = self.views.split.names[:known]
         groups = {"base": list(range(1, known))}
         return summarize(matrix, names, groups, self.run.cfg.evaluation.absent) | {"protocol": "network resolution"}
-
-    def state(self) -> dict:
-        return {}
-
-    def load_state(self, state: dict) -> None:
-        pass
 
 
 def main(argv: list[str] | None = None) -> None:

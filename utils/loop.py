@@ -2,10 +2,11 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,28 +22,37 @@ log = logging.getLogger("ncd")
 DRY_EPOCHS, DRY_STEPS = 2, 2
 
 
-class Recipe(Protocol):
+class Recipe(ABC):
     """A method. `model` holds every tensor that a checkpoint keeps; `score` names the metric that picks the best."""
 
     model: nn.Module
     score: str
 
+    @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters: 'decoder' learns at `lr`, 'backbone' at `lr * backbone_lr_factor`."""
 
+    @abstractmethod
     def sources(self, epoch: int) -> Mapping[str, Any]:
         """Name -> data.loading.Source read in this epoch; called once at its start."""
 
+    @abstractmethod
     def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
         """Losses whose sum is minimised."""
 
+    @abstractmethod
     def evaluate(self) -> dict[str, Any]:
         """Validation metrics, `score` among them; the same on every process."""
 
+    def before_step(self) -> None:  # noqa: B027
+        """Called once before each optimiser step, however many parts its batch has; a moving average goes here."""
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides model and optimizer, as plain values."""
+        return {}
 
-    def load_state(self, state: dict[str, Any]) -> None: ...
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take over what `state` gave."""
 
 
 @dataclass
@@ -79,7 +89,8 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
         meter = Meter(run, progress, length, epochs, rate)
         for parts in meter.timed(batches, len(steps)):
             batch = {name: _to_device(part, run.device) for name, part in zip(sources, parts, strict=True)}
-            losses, stop = _update(recipe, batch, optimizer, scaler, progress, run)
+            recipe.before_step()
+            losses, stop = _update(recipe, _parts(batch, settings.accumulate), optimizer, scaler, progress, run)
             progress.step_in_epoch += 1
             progress.step += 1
             meter.report(losses, settings.log_every)
@@ -118,25 +129,29 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, epoc
     return optimizer.param_groups[0]["lr"]
 
 
-def _update(recipe, batch, optimizer, scaler, progress: Progress, run: Run) -> tuple[dict[str, torch.Tensor], bool]:
-    """One optimiser step: the losses, and whether some process was asked to stop.
+def _update(recipe, parts, optimizer, scaler, progress: Progress, run: Run) -> tuple[dict[str, torch.Tensor], bool]:
+    """One optimiser step over the parts of a batch: the mean losses, and whether some process was asked to stop.
 
-    The check for a finite loss waits for the forward pass only, while the backward pass already runs.
+    The check for a finite loss waits for the last forward pass only, while its backward pass already runs.
     """
-    with run.autocast():
-        losses = recipe.step(batch, progress.epoch)
-        total = torch.stack(list(losses.values())).sum()
-    finite = total.detach().isfinite().to("cpu", non_blocking=True)
-    done = torch.cuda.Event() if run.device.type == "cuda" else None
-    if done:
-        done.record()
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(total).backward()
+    sums: dict[str, torch.Tensor] = {}
+    for part in parts:
+        with run.autocast():
+            losses = {name: loss / len(parts) for name, loss in recipe.step(part, progress.epoch).items()}
+            total = torch.stack(list(losses.values())).sum()
+        sums = {name: loss.detach() + sums.get(name, 0) for name, loss in {**losses, "loss": total}.items()}
+        if part is parts[-1]:
+            finite = sums["loss"].isfinite().to("cpu", non_blocking=True)
+            done = torch.cuda.Event() if run.device.type == "cuda" else None
+            if done:
+                done.record()
+        scaler.scale(total).backward()
     if done:
         done.synchronize()
     broken, stop = dist.any_rank(not bool(finite), run.stop_requested)
     if broken:
-        named = ", ".join(f"{name}={value.item():.4g}" for name, value in losses.items())
+        named = ", ".join(f"{name}={value.item():.4g}" for name, value in sums.items() if name != "loss")
         raise UserError(
             f"the loss is not finite at step {progress.step + 1} ({named}); stopped before the update, {run.last} is "
             "intact; try a smaller learning rate or amp=off"
@@ -144,7 +159,17 @@ def _update(recipe, batch, optimizer, scaler, progress: Progress, run: Run) -> t
     dist.average_gradients([p for group in optimizer.param_groups for p in group["params"]])
     scaler.step(optimizer)
     scaler.update()
-    return {**losses, "loss": total}, stop
+    return sums, stop
+
+
+def _parts(batch: dict[str, dict], count: int) -> list[dict[str, dict]]:
+    """The batch cut into `count` equal parts along its images."""
+    if count == 1:
+        return [batch]
+    return [
+        {name: {key: values[i::count] for key, values in source.items()} for name, source in batch.items()}
+        for i in range(count)
+    ]
 
 
 def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter) -> None:
@@ -230,9 +255,16 @@ def _epoch_length(sources: Mapping[str, Any], settings: Training, run: Run) -> i
         return DRY_STEPS
     shortest = min(sources, key=lambda name: sources[name].steps_per_pass)
     length = settings.iters_per_epoch or sources[shortest].steps_per_pass
-    if settings.batch_size < 2 * dist.world_size():  # BatchNorm of a pooled feature needs two values
+    shares = dist.world_size() * settings.accumulate
+    if settings.batch_size < 2 * shares:  # BatchNorm of a pooled feature needs two values
         raise UserError(
-            f"batch_size={settings.batch_size}: less than 2 images for each of {dist.world_size()} processes; raise it"
+            f"batch_size={settings.batch_size}: less than 2 images for each of {dist.world_size()} processes and "
+            f"{settings.accumulate} parts; raise it"
+        )
+    if settings.accumulate > 1 and settings.batch_size % shares:
+        raise UserError(
+            f"accumulate={settings.accumulate}: batch_size={settings.batch_size} does not part evenly over "
+            f"{dist.world_size()} processes and {settings.accumulate} parts"
         )
     if not length:
         raise UserError(
@@ -253,7 +285,11 @@ def _recipe_line(recipe: Recipe, settings: Training) -> str:
     counts = {name: sum(p.numel() for p in params) / 1e6 for name, params in recipe.parameter_groups().items()}
     trained = ", ".join(f"{name} {count:.2f} M" for name, count in counts.items())
     share = settings.batch_size / dist.world_size()
-    return f"trained parameters: {trained}; {share:g} images per process and source of {settings.batch_size} in all"
+    parts = f", {share / settings.accumulate:g} at a time" if settings.accumulate > 1 else ""
+    synchronized = any(isinstance(module, nn.SyncBatchNorm) for module in recipe.model.modules())
+    statistics = "synchronised" if synchronized else "of each process"
+    images = f"{share:g} images per process and source of {settings.batch_size} in all{parts}"
+    return f"trained parameters: {trained}; {images}; BatchNorm statistics {statistics}"
 
 
 class Meter:

@@ -251,7 +251,8 @@ def _prepare(run: Run, fresh: bool) -> None:
 
 def _difference(run: Run, section: str) -> str | None:
     """The first setting or input that differs from those the folder was made with."""
-    before = config.flatten(config.read_yaml(run.dir / "config.yaml"))
+    defaults = config.flatten(Config().model_dump(mode="json"))  # of keys that came after the folder was made
+    before = defaults | config.flatten(config.read_yaml(run.dir / "config.yaml"))
     now = config.flatten(run.cfg.model_dump(mode="json"))
     for key in sorted(now.keys() | before.keys()):
         relevant = not {key, key.split(".")[0]}.isdisjoint((*SHARED, *section.split()))

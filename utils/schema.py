@@ -66,6 +66,9 @@ class Training(Section):
         None, description="length of an epoch in optimiser steps; default: until the shortest source ends"
     )
     batch_size: PositiveInt = Field(8, description="images per step and source, over all processes")
+    accumulate: PositiveInt = Field(
+        1, description="parts that a batch goes through the network in, for small GPUs; BatchNorm sees a part at a time"
+    )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
     lr: PositiveFloat = Field(0.1, description="decoder learning rate at epoch 0")
     backbone_lr_factor: PositiveFloat = Field(0.01, description="backbone learning rate as a multiple of lr")

@@ -16,6 +16,7 @@ from utils.config import load_config
 from utils.errors import Interrupted, UserError
 from utils.run import Run, guarded, start_run
 
+EIGHT = ("base_training.batch_size=8",)  # the toy's batches have four rows whatever it says
 SMALL = ("model.backbone=efficientnet_lite0", "base_training.log_every=1", "eums.log_every=1")
 
 
@@ -30,7 +31,7 @@ class ToySource:
             yield {"x": torch.randn(4, 2, generator=draw), "y": torch.randn(4, generator=draw)}
 
 
-class ToyRecipe:
+class ToyRecipe(loop.Recipe):
     """A linear model; `scores` are the validation results in turn, `trouble(recipe, epoch)` is called in every step."""
 
     score = "miou"
@@ -367,3 +368,25 @@ def test_eums_resumes_to_the_last_bit(whole, tmp_path, monkeypatch, step):
     assert fingerprint(tmp_path / "two" / "eums") == prints["eums"]
     for name in ("easy_split.txt", "hard_split.txt"):
         assert (tmp_path / "two" / "eums" / name).read_text() == (folder / "eums" / name).read_text()
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_parts_of_a_batch_add_up_to_it(tiny, tmp_path, count):
+    """The mean of the parts' losses is that of the batch, so are gradients; hooks run once per step."""
+    models, calls = [], []
+    for parts in (1, count):
+        recipe = ToyRecipe()
+        recipe.model[1].p = 0.0
+        recipe.before_step = lambda: calls.append(1)
+        _, run = toy_fit(tiny, recipe, f"base_training.accumulate={parts}", f"output_dir={tmp_path}/{parts}", *EIGHT)
+        models.append(checkpoint.load(run.last)["model"])
+        assert len(calls) == 9 and recipe.steps == 9 * parts
+        calls.clear()
+    for name, value in models[0].items():
+        torch.testing.assert_close(models[1][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_that_do_not_fit_the_batch(tiny):
+    for parts, message in ((3, "accumulate=3: batch_size=8 does not part evenly"), (5, "less than 2 images for each")):
+        with pytest.raises(UserError, match=message):
+            toy_fit(tiny, ToyRecipe(), f"base_training.accumulate={parts}", *EIGHT)

@@ -128,6 +128,15 @@ def test_settings_that_do_not_matter_here(tiny, override):
     assert finish(tiny, override).finished
 
 
+def test_a_key_that_came_later_counts_with_its_default(tiny):
+    path = finish(tiny).dir / "config.yaml"
+    lines = [line for line in path.read_text().splitlines() if "accumulate" not in line]
+    assert len(lines) < len(path.read_text().splitlines())
+    path.write_text("\n".join(lines))
+    assert finish(tiny).finished
+    assert "base_training.accumulate: 1 there, 2 now" in refusal(tiny, "base_training.accumulate=2")
+
+
 def test_a_single_key_can_matter(tiny):
     finish(tiny, section="basic cluster.k")
     assert finish(tiny, "cluster.n_init=9", section="basic cluster.k").finished
