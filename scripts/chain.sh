@@ -15,10 +15,14 @@ launch eval.py "$CONFIG" method=basic save_predictions=true "$@"
 launch entropy_rank.py "$CONFIG" "$@"
 launch finetune_novel.py "$CONFIG" method=eums "$@"
 launch eval.py "$CONFIG" method=eums save_predictions=true "$@"
-if [ "${REFERENCES:-0}" = 1 ]; then  # what would the labels be worth if they were random, or all right?
-    for labels in random oracle; do
-        launch cluster_pseudolabel.py "$CONFIG" cluster.assign=$labels "$@"
-        launch finetune_novel.py "$CONFIG" method=basic cluster.assign=$labels "$@"
-        launch eval.py "$CONFIG" method=basic cluster.assign=$labels "$@"
-    done
+
+reference() {  # what would the labels be worth if they were random, or all right?
+    launch cluster_pseudolabel.py "$CONFIG" cluster.assign="$1" "${@:2}"
+    launch finetune_novel.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
+    launch eval.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
+}
+if [ "${REFERENCES:-0}" = 1 ]; then  # side by side: two processes of one thread do more than one of two
+    reference random run.threads=1 "$@" >/dev/null &
+    reference oracle run.threads=1 "$@"
+    wait $!
 fi
