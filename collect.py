@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folds", action="store_true", help="a column per split, their mean, the paper's value")
     parser.add_argument("--style", choices=STYLES, default="text")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    folders = [Path(folder.resolve()) for folder in options.folders]
+    folders = [folder.resolve() for folder in options.folders]
     rows = (by_fold if options.folds else by_group)(folders)
     if len(rows) == 1:
         raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")

@@ -102,9 +102,9 @@ def index_samples(
 
     samples = []
     for image_id in ids:
-        paths, absent = {}, []
+        part, paths, absent = layout.part(image_id), {}, []
         for field in fields:
-            folder, present = locate(field, layout.part(image_id))
+            folder, present = locate(field, part)
             name = f"{image_id}.jpg" if field == "image" else f"{image_id}.png"
             paths[field] = folder / name
             if name not in present:
