@@ -15,10 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from tqdm.contrib.concurrent import thread_map
 
 from data.dataset import SegmentationDataset
 from data.io import read_label, write_array, write_label
-from data.layouts import index_samples
+from data.label_map import IGNORE
+from data.layouts import Sample, index_samples
 from data.transforms import ValTransform
 from data.views import Views
 from models.backbones import build_backbone
@@ -59,40 +61,42 @@ def fuse(high_base_pred: np.ndarray, embeddings: np.ndarray, num_known: int) -> 
     return np.where(high_base_pred > 0, high_base_pred, clusters).astype(np.uint8)
 
 
-def remove_base_classes(views: Views, model: DeepLabV3, run: Run) -> list[str]:
-    """Write the four maps of every novel image at its own size; ids of the images handled."""
+def remove_base_classes(views: Views, model: DeepLabV3, run: Run) -> dict[str, int]:
+    """Write the four maps of every novel image at its own size; image id -> pixels of its novel region."""
     cfg = run.cfg.cluster
     dataset = views.unlabelled(views.lists.novel)
     loader = views.loader(dataset, cfg.batch_size)
+    pixels: dict[str, int] = {}
+
+    def write(index: int, size: torch.Tensor, *maps: np.ndarray) -> None:
+        image_id = dataset.samples[index].id
+        written = [write_map(run.dir / n, image_id, m, size.tolist()) for n, m in zip(MAPS, maps, strict=True)]
+        pixels[image_id] = int(np.count_nonzero(written[-1]))
+
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
         saliency = batch["saliency"].to(run.device)
         if cfg.binarize_saliency:
             saliency = (saliency > 0).to(torch.uint8)
-        maps = {name: m.cpu().numpy() for name, m in base_removal(output.logits, saliency, cfg.threshold).items()}
-        for position, index in enumerate(batch["index"].tolist()):
-            size = batch["size"][position].tolist()
-            for name in MAPS:
-                write_map(run.dir / name, dataset.samples[index].id, maps[name][position], size)
-    dist.barrier()
-    return [sample.id for sample in dataset.samples]
+        maps = base_removal(output.logits, saliency, cfg.threshold)
+        arrays = [maps[name].cpu().numpy() for name in MAPS]
+        thread_map(write, batch["index"].tolist(), batch["size"], *arrays, disable=True)
+    return {image_id: count for part in dist.gather(pixels) for image_id, count in part.items()}
 
 
-def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) -> None:
-    """Nearest-resize a uint8 [H, W] map to (h, w) and write it as <id>.png."""
+def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) -> np.ndarray:
+    """Nearest-resize a uint8 [H, W] map to (h, w), write it as <id>.png, and give it back."""
     height, width = size
-    write_label(folder / f"{image_id}.png", cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST))
+    resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
+    write_label(folder / f"{image_id}.png", resized)
+    return resized
 
 
-def keep_images(ids: list[str], run: Run) -> list[str]:
-    """Sorted ids whose novel region has more than `cluster.min_pixels` pixels at the image's own size."""
-    kept = [
-        i
-        for i in sorted(ids)
-        if np.count_nonzero(read_label(run.dir / "novel_map" / f"{i}.png")) > run.cfg.cluster.min_pixels
-    ]
+def keep_images(pixels: dict[str, int], least: int) -> list[str]:
+    """Sorted ids whose novel region has more than `least` pixels at the image's own size."""
+    kept = sorted(image_id for image_id, count in pixels.items() if count > least)
     if not kept:
         raise UserError(
-            f"cluster.min_pixels={run.cfg.cluster.min_pixels}: no novel region of the {len(ids)} images is larger; "
+            f"cluster.min_pixels={least}: no novel region of the {len(pixels)} images is larger; "
             "lower it, or check the saliency maps and the base model"
         )
     return kept
@@ -160,26 +164,35 @@ def true_classes(views: Views, ids: list[str], run: Run) -> np.ndarray | None:
     except UserError:
         return None
     full = views.split.full_map()
-    classes = []
-    for sample in samples:
-        label = full(read_label(sample.label), where=str(sample.label)).astype(np.int64) - views.num_known + 1
+
+    def main_class(sample: Sample) -> int:
+        label = full(read_label(sample.label), where=str(sample.label))
         region = read_label(run.dir / "novel_map" / f"{sample.id}.png") > 0
-        inside = label[region & (label > 0) & (label <= views.split.num_novel)]
-        classes.append(int(np.bincount(inside).argmax()) if len(inside) else 0)
-    return np.array(classes)
+        counts = np.bincount(label[region], minlength=256)[views.num_known : IGNORE]
+        return 1 + int(counts.argmax()) if counts.any() else 0
+
+    own = dist.share(samples)
+    found = thread_map(main_class, own, desc="true classes", leave=False, disable=None)
+    everywhere = dist.gather(dict(zip((sample.id for sample in own), found, strict=True)))
+    classes = {image_id: number for part in everywhere for image_id, number in part.items()}
+    return np.array([classes[image_id] for image_id in ids])
 
 
 def write_pseudo_labels(views: Views, ids: list[str], clusters: np.ndarray, run: Run) -> None:
     """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction)."""
     size = run.cfg.data.image_size
-    for image_id, cluster in list(zip(ids, clusters, strict=True))[dist.rank() :: dist.world_size()]:
+
+    def write(image_id: str, cluster: int) -> None:
         novel_map = read_label(run.dir / "novel_map" / f"{image_id}.png")
         # through network resolution and back, as the official files went: borders move by up to a pixel
         region = cv2.resize(novel_map, (size, size), interpolation=cv2.INTER_NEAREST) > 0.5
-        write_map(run.dir / "embeddings", image_id, region.astype(np.uint8) * np.uint8(cluster), list(novel_map.shape))
-        embeddings = read_label(run.dir / "embeddings" / f"{image_id}.png")
+        values = region.astype(np.uint8) * np.uint8(cluster)
+        embeddings = write_map(run.dir / "embeddings", image_id, values, list(novel_map.shape))
         base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
         write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, embeddings, views.num_known))
+
+    shares = dist.share(ids), dist.share(clusters)
+    thread_map(write, *shares, desc="pseudo labels", leave=False, disable=None)
     dist.barrier()
 
 
@@ -206,13 +219,13 @@ def main(argv: list[str] | None = None) -> None:
             return
         model = build_model(cfg.model.model_copy(update={"init": "random"}), views.num_known)
         load_weights(model, inputs["base_checkpoint"])
-        ids = remove_base_classes(views, run.place(model), run)
-        kept = keep_images(ids, run)
+        pixels = remove_base_classes(views, run.place(model), run)
+        kept = keep_images(pixels, cfg.cluster.min_pixels)
         classes = true_classes(views, kept, run)
         clusters = assign_clusters(views, kept, classes, run)
         write_pseudo_labels(views, kept, clusters, run)
         metrics = {
-            "images": len(ids),
+            "images": len(pixels),
             "kept": len(kept),
             "cluster_sizes": np.bincount(clusters, minlength=cfg.cluster.k + 1)[1:].tolist(),
         }
@@ -223,7 +236,9 @@ def main(argv: list[str] | None = None) -> None:
             write_json(run.dir / "clusters.json", {i: int(c) for i, c in zip(kept, clusters, strict=True)})
             write_list(run.dir / "novel.txt", kept)
             write_list(run.dir / "base.txt", list(views.lists.base))
-        log.info("kept %d of %d novel images; objects per cluster: %s", len(kept), len(ids), metrics["cluster_sizes"])
+        log.info(
+            "kept %d of %d novel images; objects per cluster: %s", len(kept), len(pixels), metrics["cluster_sizes"]
+        )
         run.finish(metrics)
 
 

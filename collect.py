@@ -1,9 +1,11 @@
-"""Mean and standard deviation over seeds: one table of all groups, or with --folds the paper's table of novel mIoU.
+"""Mean and standard deviation over seeds: one table of all groups; with --folds the paper's table of novel mIoU; with
+--variants one row per variant of scripts/ncdss/ablations.sh.
 
 reads   <folder>/eval_*/metrics.json of every folder given (a folder is <output_dir>/<split>)
 
     python collect.py output/demo/seed*/fold0
     python collect.py --folds output/pascal/seed*/fold[0-3] --style latex
+    python collect.py --variants output/ablations/seed*/*/fold0
 """
 
 import argparse
@@ -61,28 +63,60 @@ def by_fold(folders: list[Path]) -> list[list[str]]:
     return rows
 
 
+def by_variant(folders: list[Path]) -> list[list[str]]:
+    """Rows of variants, named by <variant>/<split>, `default` first: purity of the clusters, novel mIoU of basic and
+    EUMS, base mIoU of EUMS, and the novel mIoU of EUMS less that of the default with the same seed."""
+    rows = [["variant", "purity", "basic novel", "EUMS novel", "EUMS base", "against default"]]
+    default = {f.parent.parent: read_means(f, "eval_eums") for f in folders if f.parent.name == "default"}
+    names = dict.fromkeys(folder.parent.name for folder in folders)
+    for name in sorted(names, key=lambda name: name != "default"):
+        runs = [folder for folder in folders if folder.parent.name == name]
+        eums = {folder.parent.parent: read_means(folder, "eval_eums") or {} for folder in runs}
+        basic = [read_means(folder, "eval_basic") or {} for folder in runs]
+        pairs = [(means.get("novel"), (default.get(seed) or {}).get("novel")) for seed, means in eums.items()]
+        gains = [ours - theirs for ours, theirs in pairs if None not in (ours, theirs)]
+        rows.append(
+            [
+                f"{name} ({len(runs)})",
+                spread([purity(folder) for folder in runs]),
+                spread([means.get("novel") for means in basic]),
+                *(spread([means.get(group) for means in eums.values()]) for group in ("novel", "base")),
+                "-" if name == "default" else spread(gains, "+"),
+            ]
+        )
+    return rows
+
+
+def purity(folder: Path) -> float | None:
+    """Share of objects whose cluster's majority class is theirs; None where nothing was clustered."""
+    file = folder / "pseudo" / "metrics.json"
+    return read_json(file).get("purity") if file.exists() else None
+
+
 def dataset(stage: Path) -> str:
     """The data set that a stage's configuration names."""
     return read_yaml(stage / "config.yaml")["data"]["dataset"]
 
 
-def spread(values: list[float | None]) -> str:
-    """Mean ± sample standard deviation of fractions, in per cent."""
+def spread(values: list[float | None], sign: str = "") -> str:
+    """Mean ± sample standard deviation of fractions, in per cent; `sign="+"` shows the sign of the mean always."""
     known = [100 * value for value in values if value is not None]
     if not known:
         return "-"
     deviation = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-    return f"{statistics.mean(known):.1f}{deviation}"
+    return f"{statistics.mean(known):{sign}.1f}{deviation}"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="<output_dir>/<split> of each run")
-    parser.add_argument("--folds", action="store_true", help="a column per split, their mean, the paper's value")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--folds", action="store_true", help="a column per split, their mean, the paper's value")
+    shape.add_argument("--variants", action="store_true", help="a row per variant of an ablation")
     parser.add_argument("--style", choices=STYLES, default="text")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     folders = [folder.resolve() for folder in options.folders]
-    rows = (by_fold if options.folds else by_group)(folders)
+    rows = (by_fold if options.folds else by_variant if options.variants else by_group)(folders)
     if len(rows) == 1:
         raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")
     print(table(rows, options.style))

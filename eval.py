@@ -1,106 +1,172 @@
 """Stage 6 of 6: evaluate a model at the images' own size, in one pass over the validation set.
 
-reads   the best model of a finished stage (method=base|basic|eums), or checkpoint=FILE, the official ones included
-writes  <output_dir>/<split>/eval_<method>/{metrics.json, predictions/<id>.png with save_predictions=true}
+reads   the best and the last model of a finished stage (method=base|basic|eums), or checkpoint=FILE, ours or one of the
+        official code, whose method and number of clusters are read off its weights
+writes  <output_dir>/<split>/eval_<method>/{metrics.json, confusion.npy}; with save_predictions=true predictions/*.png
+        for a given FILE model.pth, which knows the classes of its outputs (predict.py)
 
     python eval.py configs/demo/ncdss.yaml method=eums
-    python eval.py configs/ncdss/pascal_subset.yaml split=fold1 checkpoint=eums_f1.pth.tar save_predictions=true
+    python eval.py configs/ncdss/pascal.yaml split=fold1 checkpoint=eums_f1.pth.tar save_predictions=true
 """
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from torch import nn
+from tqdm.contrib.concurrent import thread_map
 
+from data.dataset import SegmentationDataset
 from data.io import read_label, write_array, write_label
-from data.label_map import IGNORE
 from data.views import Views
 from finetune_novel import finetune_stage
 from models.deeplab import build_model
-from models.official import load_weights, read_weights
-from utils import dist
-from utils.checkpoint import read_json
+from models.official import Weights, load_weights, read_weights
+from utils import checkpoint, dist
 from utils.config import load_config
 from utils.errors import EXIT_EXPECTATION_MISSED, UserError
 from utils.evaluation import discovery_metrics, predict
-from utils.metrics import confusion_matrix, summarize
-from utils.reports import print_metrics
+from utils.metrics import MatchingRule, confusion_matrix, summarize
+from utils.reports import print_comparison, print_metrics
 from utils.run import Run, entry, require_stage, start_run
 
 log = logging.getLogger("ncd")
 
 
-def evaluate(model: torch.nn.Module, views: Views, num_outputs: int, run: Run) -> dict:
-    """Metrics at image size; clusters are matched at network resolution, in the same pass."""
-    cfg, split = run.cfg, views.split
-    is_base = num_outputs == views.num_known
-    ids = views.lists.base_val if is_base else views.lists.val
-    label_map = split.base_map() if is_base else split.full_map()
-    dataset = views.labelled(ids, label_map, folder=cfg.evaluation.label_folder)
-    num_true = num_outputs if is_base else views.num_known + split.num_novel
-    coarse, fine = (torch.zeros(num_true, num_outputs, dtype=torch.int64, device=run.device) for _ in range(2))
-    loader = views.loader(dataset, cfg.evaluation.batch_size, run.device.type == "cuda")
-    for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "evaluation"):
-        prediction = output.logits.argmax(1)
-        coarse += confusion_matrix(prediction, batch["label"].to(run.device), num_outputs, num_true)
-        for index, values in zip(batch["index"].tolist(), prediction.to(torch.uint8).cpu().numpy(), strict=True):
+@dataclass
+class Candidate:
+    """A network to evaluate and its confusion matrices, int64 [true classes, outputs]."""
+
+    origin: str  # best epoch, last epoch, or given file
+    path: Path
+    model: nn.Module
+    coarse: torch.Tensor  # at network resolution, where clusters are matched
+    fine: torch.Tensor  # at image size, where everything is measured
+
+
+def count(candidates: list[Candidate], dataset: SegmentationDataset, views: Views, run: Run) -> None:
+    """Fill the matrices of all candidates in one pass; the first one's outputs go to predictions/ when asked for."""
+    num_true, num_outputs = candidates[0].fine.shape
+    loader = views.loader(dataset, run.cfg.evaluation.batch_size, run.device.type == "cuda")
+    models = nn.ModuleList(candidate.model for candidate in candidates)
+
+    def forward(images: torch.Tensor) -> list[torch.Tensor]:
+        return [model(model.normalize(images)).logits.argmax(1) for model in models]
+
+    for batch, outputs in predict(forward, models, loader, run, "evaluation"):
+        label = batch["label"].to(run.device)
+        for candidate, output in zip(candidates, outputs, strict=True):
+            candidate.coarse += confusion_matrix(output, label, num_outputs, num_true)
+        stacked = torch.stack(outputs, 1).to(torch.uint8).cpu().numpy()  # [B, candidates, S, S]
+
+        def at_image_size(index: int, maps: np.ndarray) -> torch.Tensor:
             sample = dataset.samples[index]
-            truth = label_map(read_label(sample.label), where=str(sample.label))
-            resized = cv2.resize(values, truth.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            fine += confusion_matrix(
-                *(torch.from_numpy(a).to(run.device) for a in (resized, truth)), num_outputs, num_true
-            )
-            if cfg.save_predictions:
-                write_label(run.dir / "predictions" / f"{sample.id}.png", resized)
-    coarse, fine = dist.sum_(coarse), dist.sum_(fine)
-    names, absent = split.names[:num_true], cfg.evaluation.absent
-    if is_base:
-        metrics = summarize(fine, names, {"base": list(range(1, num_true))}, absent)
-    else:
-        metrics = discovery_metrics(fine, names, views.num_known, cfg.evaluation.match, absent, match_on=coarse)
+            truth = dataset.maps["label"](read_label(sample.label), where=str(sample.label))
+            resized = [cv2.resize(m, truth.shape[::-1], interpolation=cv2.INTER_NEAREST) for m in maps]
+            if run.cfg.save_predictions:
+                write_label(run.dir / "predictions" / f"{sample.id}.png", resized[0])
+            label = torch.from_numpy(truth)
+            return torch.stack([confusion_matrix(torch.from_numpy(m), label, num_outputs, num_true) for m in resized])
+
+        for found in thread_map(at_image_size, batch["index"].tolist(), stacked, disable=True):
+            for candidate, matrix in zip(candidates, found, strict=True):
+                candidate.fine += matrix
+    for candidate in candidates:
+        candidate.coarse, candidate.fine = (
+            dist.sum_(matrix.to(run.device)).cpu() for matrix in (candidate.coarse, candidate.fine)
+        )
+
+
+def evaluate(candidates: list[Candidate], views: Views, run: Run) -> dict[str, Any]:
+    """Metrics of the first candidate by `evaluation.match`; under `compared` those of all, by both ways of matching."""
+    options, split = run.cfg.evaluation, views.split
+    num_true, num_outputs = candidates[0].fine.shape
+    is_base = num_outputs == views.num_known
+    ids, label_map = (views.lists.base_val, split.base_map()) if is_base else (views.lists.val, split.full_map())
+    dataset = views.labelled(ids, label_map, folder=options.label_folder)
+    count(candidates, dataset, views, run)
+
+    def measure(candidate: Candidate, rule: MatchingRule) -> dict[str, Any]:
+        names, absent = split.names[:num_true], options.absent
+        if is_base:
+            return summarize(candidate.fine, names, {"base": list(range(1, num_true))}, absent)
+        return discovery_metrics(candidate.fine, names, views.num_known, rule, absent, match_on=candidate.coarse)
+
+    rules = dict.fromkeys(["official"] if is_base else [options.match, "official", "one_to_one"])
+    compared = []
+    for candidate in candidates:
+        for rule in rules:
+            scores = {key: value for key, value in measure(candidate, rule).items() if key.endswith("miou")}
+            compared.append({"model": candidate.origin, "matching": rule, **scores})
     if dist.is_main():
-        write_array(run.dir / "confusion.npy", fine.cpu().numpy())
-    return metrics | {"protocol": "image size, original classes", "images": len(dataset)}
+        write_array(run.dir / "confusion.npy", candidates[0].fine.numpy())
+    metrics = measure(candidates[0], options.match)
+    return metrics | {"compared": compared, "protocol": "image size, original classes", "images": len(dataset)}
 
 
 def restore_classes(views: Views, match: list[list[int]], run: Run) -> None:
     """Turn the outputs in predictions/<id>.png into original class numbers; leftover clusters become 255."""
     table = np.zeros(256, np.uint8)
-    table[: views.num_known] = views.split.original_ids[: views.num_known]
-    for cluster, novel in match:
-        table[views.num_known + cluster] = views.split.original_ids[views.num_known + novel] if novel >= 0 else IGNORE
-    for path in sorted((run.dir / "predictions").glob("*.png"))[dist.rank() :: dist.world_size()]:
+    ids = views.output_ids(match)
+    table[: len(ids)] = ids
+
+    def restore(path: Path) -> None:
         write_label(path, table[read_label(path)])
 
+    paths = sorted((run.dir / "predictions").glob("*.png"))
+    thread_map(restore, dist.share(paths), desc="predictions", leave=False, disable=None)
 
-def choose_checkpoint(cfg) -> tuple[str, Path]:
-    """(stage to evaluate, its weights)."""
-    stage = "base" if cfg.method == "base" else finetune_stage(cfg)
+
+def find_weights(cfg, views: Views) -> tuple[str, dict[str, Path]]:
+    """(stage to evaluate, weights files by where they come from)."""
     if cfg.checkpoint:
-        return stage, cfg.checkpoint
+        return identify(read_weights(cfg.checkpoint), cfg.checkpoint, views), {"given file": cfg.checkpoint}
+    stage = "base" if cfg.method == "base" else finetune_stage(cfg)
     made_by = "train_base.py" if cfg.method == "base" else f"finetune_novel.py CONFIG method={cfg.method}"
-    return stage, require_stage(cfg, stage, f"{cfg.evaluation.split}.pth", made_by)
+    first = cfg.evaluation.split
+    other = {"best": "last", "last": "best"}[first]
+    epochs = (first, other) if cfg.evaluation.compare else (first,)
+    return stage, {f"{epoch} epoch": require_stage(cfg, stage, f"{epoch}.pth", made_by) for epoch in epochs}
 
 
-def measure(views: Views, path: Path, run: Run) -> None:
-    """Evaluate the weights in `path` and finish the stage."""
-    cfg = run.cfg
-    weights = read_weights(path)
-    expected = views.num_known if cfg.method == "base" else views.num_outputs
-    if weights.num_classes != expected:
+def identify(weights: Weights, path: Path, views: Views) -> str:
+    """Which method a weights file comes from: base, basic or eums; UserError when it cannot be of this split."""
+    clusters, known = weights.num_classes - views.num_known, views.num_known
+    theirs = weights.extra.get("classes", [])[:known]  # our own files know their classes
+    if theirs and [tuple(pair) for pair in theirs] != views.output_classes({}):
+        raise UserError(f"{path}: trained on other base classes than split={views.cfg.split} has; give its own split")
+    if clusters and clusters < views.split.num_novel:
         raise UserError(
-            f"{path}: has {weights.num_classes} outputs, but method={cfg.method} with split={cfg.split} and "
-            f"cluster.k={cfg.cluster.k} needs {expected}; change method, split or cluster.k to what it was trained with"
+            f"{path}: has {weights.num_classes} outputs, but split={views.cfg.split} of {views.cfg.data.dataset} needs "
+            f"{known} (base model) or at least {known} + {views.split.num_novel}; give the split it was trained on"
         )
-    model = build_model(cfg.model.model_copy(update={"init": "random"}), expected)
-    load_weights(model, path)
-    metrics = evaluate(run.place(model), views, expected, run)
-    if cfg.save_predictions:
-        dist.barrier()
-        restore_classes(views, metrics.get("match", []), run)
-    run.finish(metrics | {"checkpoint": str(path)})
+    print(f"{path}: {weights.flavour}, {known} known classes and {clusters} clusters")
+    return "eums" if "teacher-student" in weights.flavour else "basic" if clusters else "base"
+
+
+def load_candidates(paths: dict[str, Path], views: Views, run: Run) -> list[Candidate]:
+    """The networks; the second one only when it differs from the first."""
+    candidates: list[Candidate] = []
+    for origin, path in paths.items():
+        num_outputs = read_weights(path).num_classes
+        model = build_model(run.cfg.model.model_copy(update={"init": "random"}), num_outputs)
+        load_weights(model, path)
+        num_true = num_outputs if num_outputs == views.num_known else views.num_known + views.split.num_novel
+        coarse, fine = (torch.zeros(num_true, num_outputs, dtype=torch.int64) for _ in range(2))
+        if not candidates or not _same(candidates[0].model, model):
+            candidates.append(Candidate(origin, path, model, coarse.to(run.device), fine))
+    for candidate in candidates:
+        run.place(candidate.model)
+    return candidates
+
+
+def _same(first: nn.Module, second: nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
@@ -122,13 +188,26 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     cfg = load_config(argv, __doc__)
     views = Views.open(cfg)
-    stage, path = choose_checkpoint(cfg)
-    with start_run(cfg, f"eval_{stage}", "evaluation cluster save_predictions checkpoint", {"checkpoint": path}) as run:
+    stage, paths = find_weights(cfg, views)
+    section = "evaluation cluster save_predictions checkpoint"
+    with start_run(cfg, f"eval_{stage}", section, {"checkpoint": next(iter(paths.values()))}) as run:
         if not run.finished:
-            measure(views, path, run)
-        metrics = read_json(run.dir / "metrics.json")
+            candidates = load_candidates(paths, views, run)
+            metrics = evaluate(candidates, views, run)
+            if cfg.save_predictions:
+                dist.barrier()
+                restore_classes(views, metrics.get("match", []), run)
+            if cfg.checkpoint and dist.is_main():
+                state = {"model": candidates[0].model.state_dict(), "metrics": metrics}
+                checkpoint.save(
+                    run.dir / "model.pth",
+                    state | {"classes": views.output_classes(metrics), "config": cfg.model_dump(mode="json")},
+                )
+            run.finish(metrics | {"checkpoint": str(candidates[0].path)})
+        metrics = checkpoint.read_json(run.dir / "metrics.json")
         if dist.is_main():
             print_metrics(metrics, f"{stage}, {metrics['protocol']}")
+            print_comparison(metrics.get("compared", []))
         problems = missed(cfg.expected, metrics)
         if problems and dist.is_main():
             print(f"FAIL: {'; '.join(problems)}")

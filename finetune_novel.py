@@ -83,6 +83,9 @@ class BasicRecipe(Recipe):
             "novel": cross_entropy(on_novel.logits, novel["pseudo"], pixels=dist.labelled_pixels(novel["pseudo"])) / 2,
         }
 
+    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
+        return self.views.output_classes(metrics)
+
     def evaluate(self) -> dict:
         views, options = self.views, self.run.cfg.evaluation
         num_true = views.num_known + views.split.num_novel
@@ -120,11 +123,9 @@ class EumsRecipe(BasicRecipe):
         if epoch in self.settings.reassign_epochs and epoch not in self.reassigned:
             self.reassign(epoch)
         if not self.current:
-            self.current = {
-                "base": self.base_source,
-                "easy": self.novel_source("easy", self.easy),
-                "hard": self.novel_source("hard", self.hard, strong=True),
-            }
+            self.current = {"base": self.base_source, "easy": self.novel_source("easy", self.easy)}
+            if self.settings.rampup_weight:
+                self.current["hard"] = self.novel_source("hard", self.hard, strong=True)
         return self.current
 
     def reassign(self, epoch: int) -> None:
@@ -146,20 +147,26 @@ class EumsRecipe(BasicRecipe):
         self.model.update_teacher()  # before the optimiser step: the teacher sees the student of the step before
 
     def step(self, batch: dict, epoch: int) -> dict:
-        base, easy, hard = batch["base"], batch["easy"], batch["hard"]
-        normalize, s = self.network.normalize, self.settings
-        views = [normalize(base["image"]), normalize(easy["image"]), normalize(hard["strong"])]
-        on_base, on_easy, on_hard = self.network.forward_sources(views)
-        with torch.no_grad():
-            seen = self.model.teacher(normalize(hard["image"])).logits
-            target = teacher_label(seen, s.threshold)
-        weight = s.rampup_weight * sigmoid_rampup(epoch, s.rampup_length)
-        consistency = cross_entropy(on_hard.logits, target, pixels=dist.labelled_pixels(target))
-        return {
+        base, easy, hard = batch["base"], batch["easy"], batch.get("hard")
+        normalize = self.network.normalize
+        views = [base["image"], easy["image"], *([hard["strong"]] if hard else [])]
+        on_base, on_easy, *on_hard = self.network.forward_sources([normalize(view) for view in views])
+        losses = {
             "base": cross_entropy(on_base.logits, base["label"], pixels=dist.labelled_pixels(base["label"])) / 2,
             "easy": cross_entropy(on_easy.logits, easy["pseudo"], pixels=dist.labelled_pixels(easy["pseudo"])) / 2,
-            "consistency": weight * consistency,
         }
+        if hard:
+            target = self.teacher_target(normalize(hard["image"]))
+            weight = self.settings.rampup_weight * sigmoid_rampup(epoch, self.settings.rampup_length)
+            consistency = cross_entropy(on_hard[0].logits, target, pixels=dist.labelled_pixels(target))
+            losses["consistency"] = weight * consistency
+        return losses
+
+    @torch.no_grad()
+    def teacher_target(self, weak: torch.Tensor) -> torch.Tensor:
+        """The teacher's label of every pixel, uint8 [B, H, W]; 255 where it is less certain than `threshold`."""
+        self.model.teacher.train(self.settings.teacher_mode == "train")
+        return teacher_label(self.model.teacher(weak).logits, self.settings.threshold)
 
     def state(self) -> dict:
         return {"easy": self.easy, "hard": self.hard, "reassigned": self.reassigned}

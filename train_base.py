@@ -48,6 +48,9 @@ class SupervisedRecipe(Recipe):
         images, label = self.model.normalize(batch["base"]["image"]), batch["base"]["label"]
         return {"base": cross_entropy(self.model(images).logits, label, pixels=dist.labelled_pixels(label))}
 
+    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
+        return self.views.output_classes(metrics)
+
     def evaluate(self) -> dict:
         known = self.views.num_known
         matrix = confusion(self.model, self.val_loader, self.run, num_true=known, num_pred=known)

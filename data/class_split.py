@@ -53,9 +53,12 @@ class ClassSplit:
         return self._map({old: i for i, old in enumerate(self.original_ids.tolist())})
 
     def finetune_base_map(self) -> LabelMap:
-        """For images that hold no novel class: as base_map, but a novel pixel is an error."""
+        """For images listed without novel class: as base_map, but novel pixels that the list overlooked are ignored.
+
+        The official COCO lists come from masks that lack all but the first polygon of an object.
+        """
         table = self.base_map().table.copy()
-        table[list(self.novel)] = -1
+        table[list(self.novel)] = IGNORE
         return LabelMap(table)
 
     def _map(self, pairs: dict[int, int]) -> LabelMap:

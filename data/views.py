@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.class_split import ClassSplit, load_split
 from data.dataset import SegmentationDataset
-from data.label_map import LabelMap
+from data.label_map import IGNORE, LabelMap
 from data.layouts import index_samples
 from data.lists import ImageLists, load_lists
 from data.loading import Source, eval_loader
@@ -53,6 +53,16 @@ class Views:
     def num_outputs(self) -> int:
         """Outputs of the fine-tuned models, B+1+K."""
         return self.num_known + self.cfg.cluster.k
+
+    def output_ids(self, match: list[list[int]]) -> list[int]:
+        """Class number in the masks of each network output, given [cluster, novel class] pairs; 255: no class."""
+        novel = [self.split.original_ids[self.num_known + index] if index >= 0 else IGNORE for _, index in match]
+        return [int(number) for number in (*self.split.original_ids[: self.num_known], *novel)]
+
+    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
+        """(class number in the masks, name) of each output of an evaluated network: metrics["match"] names clusters."""
+        names = dict(enumerate(self.split.classes)) | {IGNORE: "unmatched cluster"}
+        return [(number, names[number]) for number in self.output_ids(metrics.get("match", []))]
 
     def labelled(
         self, ids, label_map: LabelMap, *, folder: str = "SegmentationClassAug", train: bool = False
@@ -107,10 +117,16 @@ def data_root(cfg: Config) -> Path:
 
 
 def read_novel_lists(folder: Path, universe: ImageLists) -> tuple[list[str], list[str]]:
-    """(base.txt, novel.txt) of a pseudo-label folder, ours or the official one; each id must be in the data's lists."""
+    """(base.txt, novel.txt) of a pseudo-label folder, ours or the official one, which must fit the split's lists."""
     base, novel = read_list(folder / "base.txt"), read_list(folder / "novel.txt")
-    known = set(universe.novel) | set(universe.base) | set(universe.base_train)
-    foreign = next((name for name in (*base, *novel) if name not in known), None)
+    with_novel = set(universe.novel)
+    unlabelled = next((name for name in novel if name not in with_novel), None)
+    if unlabelled:
+        raise UserError(
+            f"{folder / 'novel.txt'}: image '{unlabelled}' has no novel class here; made for another split?"
+        )
+    known = {*universe.base, *universe.base_train}
+    foreign = next((name for name in base if name not in known or name in with_novel), None)
     if foreign:
-        raise UserError(f"{folder}: image '{foreign}' is not in this data set's lists; was it made for another one?")
+        raise UserError(f"{folder / 'base.txt'}: image '{foreign}' is not in this split's base list; made for another?")
     return base, novel

@@ -73,9 +73,31 @@ def load_weights(
     return weights
 
 
-def to_official(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Key names of the official base and basic checkpoints, so that their scripts read our weights."""
-    return {k.replace("classifier.", "decoder.", 1): v for k, v in state.items()}
+def read_networks(path: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """State dicts of all networks in a weights file: "student", and "teacher" where it holds both."""
+    student = read_weights(path)
+    if "teacher-student" not in student.flavour:
+        return {"student": student.state}
+    return {"student": student.state, "teacher": read_weights(path, "teacher").state}
+
+
+def to_official(networks: dict[str, dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Under the key names of the official checkpoints, so that their scripts read our weights.
+
+    One network gives a base or basic checkpoint, student and teacher an EUMS one.
+    """
+    renamed = {
+        name: {k.replace("classifier.", "decoder.", 1): v for k, v in state.items()} for name, state in networks.items()
+    }
+    if "teacher" not in networks:
+        return renamed["student"]
+    state = {
+        f"{prefix}.{key.replace('decoder.4.', 'head.')}": value
+        for name, prefix in (("student", "model_q"), ("teacher", "model_k"))
+        for key, value in renamed[name].items()
+    }
+    queue = torch.zeros(networks["student"][LAST].shape[1], 128)  # a buffer that their code never uses
+    return state | {"queue": queue}
 
 
 def _rename(state: dict[str, torch.Tensor], which: str) -> tuple[str, dict[str, torch.Tensor]]:

@@ -1,6 +1,7 @@
 """The only importer of torch.distributed. Outside a torchrun launch every function gives the one-process answer."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -67,6 +68,11 @@ def labelled_pixels(label: torch.Tensor, ignore: int = 255) -> torch.Tensor:
 def any_rank(*flags: bool) -> list[bool]:
     """Each flag true on every rank when it is set on one of them. CPU tensors, so no wait for the GPU."""
     return [bool(count) for count in sum_(torch.tensor(flags, dtype=torch.int32)).tolist()]
+
+
+def share(items: Sequence[Any]) -> Sequence[Any]:
+    """This rank's part of a list."""
+    return items[rank() :: world_size()]
 
 
 def broadcast(value: Any) -> Any:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from losses.entropy import image_entropy
 from utils import dist
-from utils.metrics import apply_match, confusion_matrix, match_clusters, summarize
+from utils.metrics import MatchingRule, apply_match, confusion_matrix, match_clusters, summarize
 from utils.run import Run
 
 
@@ -53,7 +53,7 @@ def discovery_metrics(
     matrix: torch.Tensor,
     names: list[str],
     num_known: int,
-    rule: Literal["official", "many_to_one", "one_to_one"],
+    rule: MatchingRule,
     absent: Literal["zero", "skip"],
     match_on: torch.Tensor | None = None,
 ) -> dict[str, Any]:

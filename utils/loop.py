@@ -47,6 +47,10 @@ class Recipe(ABC):
     def before_step(self) -> None:  # noqa: B027
         """Called once before each optimiser step, however many parts its batch has; a moving average goes here."""
 
+    def output_classes(self, metrics: dict[str, Any]) -> list[tuple[int, str]]:
+        """Class number in the masks and name of each network output, to be saved with the best model; [] if unknown."""
+        return []
+
     def state(self) -> dict[str, Any]:
         """What a resumed run needs besides model and optimizer, as plain values."""
         return {}
@@ -212,8 +216,14 @@ def _save(path: Path, recipe, optimizer, scaler, progress: Progress, run: Run) -
 
 def _save_best(run: Run, recipe, progress: Progress) -> None:
     if dist.is_main():
-        state = {"model": recipe.model.state_dict(), "metrics": progress.last, "epoch": progress.epoch}
-        checkpoint.save(run.best, {**state, "config": run.cfg.model_dump(mode="json")})
+        state = {
+            "model": recipe.model.state_dict(),
+            "metrics": progress.last,
+            "epoch": progress.epoch,
+            "classes": recipe.output_classes(progress.last),
+            "config": run.cfg.model_dump(mode="json"),
+        }
+        checkpoint.save(run.best, state)
 
 
 def _resume(recipe, optimizer, scaler, run: Run) -> Progress:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+MatchingRule = Literal["official", "many_to_one", "one_to_one"]
+
 
 def confusion_matrix(
     pred: torch.Tensor, label: torch.Tensor, num_pred: int, num_true: int, ignore: int = 255
@@ -35,9 +37,7 @@ def iou(confusion: np.ndarray) -> np.ndarray:
         return hit / union
 
 
-def match_clusters(
-    confusion: torch.Tensor | np.ndarray, num_known: int, rule: Literal["official", "many_to_one", "one_to_one"]
-) -> np.ndarray:
+def match_clusters(confusion: torch.Tensor | np.ndarray, num_known: int, rule: MatchingRule) -> np.ndarray:
     """Novel class 0..n-1 of each cluster, int64 [K]; -1 for a cluster left over by one-to-one matching.
 
     Only pixels of novel classes predicted as clusters count, and IoU is taken among them, as in the official code.

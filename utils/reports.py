@@ -33,6 +33,18 @@ def print_metrics(metrics: dict[str, Any], title: str) -> None:
     print(f"{title}\n{_aligned([['class', 'IoU'], None, *classes, None, *groups])}")
 
 
+def print_comparison(compared: Sequence[dict[str, Any]]) -> None:
+    """What the choices that use validation labels are worth: group means by model and way of matching, in per cent."""
+    if len(compared) < 2:
+        return
+    groups = [group for group in GROUPS if group in group_means(compared[0])]
+    rows = [
+        [f"{row['model']}, {row['matching']} matching", *(percent(group_means(row).get(group)) for group in groups)]
+        for row in compared
+    ]
+    print(f"choices made with validation labels\n{_aligned([['model', *groups], None, *rows])}")
+
+
 def chain_table(rows: Sequence[tuple[str, dict[str, Any] | None]], style: str = "text") -> str:
     """Methods and their metrics.json (None: not run) as a table of base, novel and all mIoU in per cent."""
     return table([HEADING, *([name, *table_figures(metrics)] for name, metrics in rows)], style)

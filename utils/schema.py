@@ -14,6 +14,8 @@ from pydantic import (
     PositiveInt,
 )
 
+from utils.metrics import MatchingRule
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, bool) else v)]  # true stays a word
 
@@ -89,7 +91,12 @@ class Training(Section):
 
 class Eums(Training):
     teacher_momentum: Fraction = Field(0.99, description="EMA factor of the teacher")
-    rampup_weight: NonNegativeFloat = Field(1.0, description="final weight of the consistency loss")
+    teacher_mode: Literal["train", "eval"] = Field(
+        "train", description="teacher's BatchNorm and dropout: train, as the student's (official code), or eval"
+    )
+    rampup_weight: NonNegativeFloat = Field(
+        1.0, description="final weight of the consistency loss; 0 leaves the unclean images out"
+    )
     rampup_length: NonNegativeFloat = Field(5, description="epochs over which that weight rises")
     threshold: Fraction = Field(0.0, description="teacher pixels below this confidence are ignored")
     reassign_epochs: tuple[NonNegativeInt, ...] = Field((5,), description="epochs that re-split clean and unclean")
@@ -128,13 +135,14 @@ class Ranking(Section):
 
 
 class Evaluation(Section):
-    match: Literal["official", "many_to_one", "one_to_one"] = Field(
+    match: MatchingRule = Field(
         "official", description="clusters to classes: IoU arg-max when K > classes, else Hungarian"
     )
     absent: Literal["zero", "skip"] = Field("zero", description="a class without any pixel counts as 0, or not at all")
     label_folder: str = Field("SegmentationClass", description="masks of the base-stage validation and of eval.py")
     batch_size: PositiveInt = Field(16, description="images per forward pass")
     split: Literal["best", "last"] = Field("best", description="which checkpoint of a finished stage eval.py takes")
+    compare: bool = Field(True, description="eval.py: report the other one beside it, from the same pass")
 
 
 class RunOptions(Section):

@@ -75,5 +75,10 @@ def test_novel_lists_must_belong_to_the_data(tiny, tmp_path):
     write_list(tmp_path / "novel.txt", list(v.lists.novel[:3]))
     assert read_novel_lists(tmp_path, v.lists) == (list(v.lists.base[:2]), list(v.lists.novel[:3]))
     write_list(tmp_path / "novel.txt", ["2007_000032"])
-    with pytest.raises(UserError, match="image '2007_000032' is not in this data set's lists"):
+    with pytest.raises(UserError, match="novel.txt: image '2007_000032' has no novel class here"):
         read_novel_lists(tmp_path, v.lists)
+    write_list(tmp_path / "novel.txt", list(v.lists.novel[:3]))
+    for foreign in ("2007_000032", v.lists.novel[5]):  # the second one as in a folder made for another split
+        write_list(tmp_path / "base.txt", [*v.lists.base[:2], foreign])
+        with pytest.raises(UserError, match=f"base.txt: image '{foreign}' is not in this split's base list"):
+            read_novel_lists(tmp_path, v.lists)

@@ -121,7 +121,7 @@ def test_logits_are_those_of_the_official_code(kind, network, weights):
 
 def test_resumable_official_checkpoint(weights, tmp_path):
     """Its best IoU is a numpy scalar, which safe loading refuses; numpy 1, which wrote it, had another module name."""
-    state = to_official(tiny().state_dict())
+    state = to_official({"student": tiny().state_dict()})
     best = np.float64(0.25)
     new = weights(
         {"optimizer": {"state": {}}, "model": state, "epoch": 30, "best_epoch": 28, "best_iou": best}, "new.tar"
@@ -143,8 +143,15 @@ def test_resumable_official_checkpoint(weights, tmp_path):
 def test_to_official_gives_the_official_keys():
     with torch.device("meta"):
         model = DeepLabV3(build_backbone("resnet50", 8, "random"), 16)
-    renamed = to_official(model.state_dict())
+    renamed = to_official({"student": model.state_dict()})
     assert {key: list(value.shape) for key, value in renamed.items()} == official_shapes("base_pascal")
+
+
+def test_to_official_gives_the_official_keys_of_eums():
+    with torch.device("meta"):
+        state = DeepLabV3(build_backbone("resnet50", 8, "random"), 26).state_dict()
+    renamed = to_official({"student": state, "teacher": state})
+    assert {key: list(value.shape) for key, value in renamed.items()} == official_shapes("eums_pascal_k10")
 
 
 # ---- every way a file may be packed
@@ -154,9 +161,9 @@ PACKINGS = {
     "bare": lambda state: state,
     "wrapped": lambda state: {"model": state, "epoch": 3},
     "data parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
-    "official": to_official,
+    "official": lambda state: to_official({"student": state}),
     "official, wrapped, data parallel": lambda state: {
-        "model": {f"module.{key}": value for key, value in to_official(state).items()}
+        "model": {f"module.{key}": value for key, value in to_official({"student": state}).items()}
     },
     "torchvision with auxiliary head": lambda state: state | {"aux_classifier.0.weight": torch.ones(2, 2, 3, 3)},
 }
@@ -218,7 +225,7 @@ def refuse(path: Path, message: str, model: DeepLabV3 | None = None) -> None:
 
 def test_number_of_outputs(weights):
     refuse(
-        weights(to_official(tiny(16).state_dict())),
+        weights(to_official({"student": tiny(16).state_dict()})),
         "w.pth: has 16 outputs, this run needs 5; check split and cluster.k",
     )
 

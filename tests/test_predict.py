@@ -1,0 +1,73 @@
+"""Single images through a saved model that knows its classes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import eval as evaluation
+import finetune_novel
+import predict
+from data.io import read_image, read_label
+from models.backbones import build_backbone
+from models.deeplab import DeepLabV3
+from tests.conftest import balance
+from utils import checkpoint
+from utils.run import guarded
+
+
+@pytest.fixture
+def evaluated(tiny, voc, tmp_path):
+    """Evaluation folder of a network whose outputs all occur: predictions/ and model.pth."""
+    torch.manual_seed(3)
+    model = balance(DeepLabV3(build_backbone("resnet18", 8, "random"), 6, (1, 2, 3), 8), voc)
+    torch.save(model.state_dict(), tmp_path / "bare.pth")
+    assert guarded(evaluation.main, [str(tiny), f"checkpoint={tmp_path / 'bare.pth'}", "save_predictions=true"]) == 0
+    return tmp_path / "out" / "two" / "eval_basic"
+
+
+def test_trained_model_knows_its_classes(tiny, pseudo, tmp_path):
+    assert guarded(finetune_novel.main, [str(tiny), "method=basic", f"pseudo_dir={pseudo}"]) == 0
+    best = checkpoint.load(tmp_path / "out" / "two" / "basic" / "best.pth")
+    names = {0: "background", 1: "disc", 2: "square", 3: "bar", 4: "dot"}
+    numbers = [0, 1, 2, *(3 + novel for _, novel in best["metrics"]["match"])]
+    assert [tuple(pair) for pair in best["classes"]] == [(number, names[number]) for number in numbers]
+
+
+def test_single_images_get_the_labels_of_the_evaluation(evaluated, voc, tmp_path, capsys):
+    images, seen = sorted((voc / "images").glob("v0*.jpg")), set()
+    assert guarded(predict.main, [str(evaluated / "model.pth"), *map(str, images), "--to", str(tmp_path / "made")]) == 0
+    for path in images:
+        label = read_label(tmp_path / "made" / f"{path.stem}.png")
+        assert np.array_equal(label, read_label(evaluated / "predictions" / f"{path.stem}.png"))
+        assert read_image(tmp_path / "made" / f"{path.stem}_overlay.jpg").ndim == 3
+        seen |= set(np.unique(label).tolist())
+    assert len(seen) > 2
+    shown = capsys.readouterr().out
+    assert all(name in shown for number, name in [(3, "bar"), (4, "dot")] if number in seen)
+
+
+def test_a_folder_of_images_of_any_size(evaluated, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (50, 20), (200, 40, 40)).save(folder / "wide.png")
+    Image.new("RGB", (9, 33)).save(folder / "tall.JPG", "JPEG")
+    (folder / "notes.txt").write_text("no image")
+    assert guarded(predict.main, [str(evaluated / "model.pth"), str(folder), "--to", str(tmp_path / "made")]) == 0
+    assert sorted(path.stem for path in (tmp_path / "made").glob("*.png")) == ["tall", "wide"]
+    assert read_label(tmp_path / "made" / "wide.png").shape == (20, 50)
+
+
+def test_a_file_without_classes_is_refused(evaluated, voc, tmp_path, capsys):
+    assert guarded(predict.main, [str(tmp_path / "bare.pth"), str(voc / "images" / "v000.jpg")]) == 2
+    assert "does not know the classes of its outputs; python eval.py CONFIG checkpoint=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("case", ["missing", "twice", "none"])
+def test_wrong_images(case, evaluated, voc, tmp_path, capsys):
+    image = next((voc / "images").glob("v*.jpg"))
+    (tmp_path / "empty").mkdir()
+    paths = {"missing": [tmp_path / "no.jpg"], "twice": [image, image], "none": [tmp_path / "empty"]}[case]
+    assert guarded(predict.main, [str(evaluated / "model.pth"), *map(str, paths), "--to", str(tmp_path / "made")]) == 2
+    expected = {"missing": "no such image", "twice": "two images are called", "none": "no image in these folders"}[case]
+    assert expected in capsys.readouterr().err and not (tmp_path / "made").exists()
