@@ -31,7 +31,7 @@ class SupervisedRecipe(Recipe):
         self.views, self.run = views, run
         self.model = run.place(build_model(cfg.model, views.num_known))
         if cfg.init_from:
-            load_weights(self.model, cfg.init_from)
+            load_weights(self.model, cfg.init_from, other_classes=True)
         pin = run.device.type == "cuda"
         train = views.labelled(views.lists.base_train, split.base_map(), train=True)
         self.train_sources = {"base": views.source("base", train, cfg.base_training, pin)}

@@ -45,20 +45,29 @@ def read_weights(path: Path, which: Literal["student", "teacher"] = "student") -
     flavour, state = _rename(state, which)
     if LAST not in state:
         found = ", ".join(sorted({k.split(".")[0] for k in state})[:5]) or "nothing"
-        raise UserError(f"{path}: no known segmentation weights (its keys begin with {found})")
+        hint = "model.init=FILE takes the weights of a backbone"
+        raise UserError(f"{path}: no known segmentation weights (its keys begin with {found}); {hint}")
     return Weights(state, flavour, len(state[LAST]), extra)
 
 
 def load_weights(
-    model: nn.Module, path: Path, *, which: Literal["student", "teacher"] = "student", only: str = ""
+    model: nn.Module,
+    path: Path,
+    *,
+    which: Literal["student", "teacher"] = "student",
+    only: str = "",
+    other_classes: bool = False,
 ) -> Weights:
     """Load a weights file into a DeepLabV3, strictly; `only="backbone"` leaves the decoder as it is.
 
+    With `other_classes` the last layer stays as it is when the file has another number of outputs.
     Raises UserError that names the file and what does not fit.
     """
     weights = read_weights(path, which)
     own = {k: v for k, v in model.state_dict().items() if k.startswith(only)}
     state = {k: v for k, v in weights.state.items() if k.startswith(only)}
+    if other_classes and weights.num_classes != len(own[LAST]):
+        own, state = ({k: v for k, v in d.items() if not k.startswith("classifier.4.")} for d in (own, state))
     if own.keys() != state.keys():
         absent = sorted(own.keys() - state.keys()) or sorted(state.keys() - own.keys())
         raise UserError(f"{path}: made for another network ({absent[0]} differs); check the keys of section model")
@@ -69,7 +78,7 @@ def load_weights(
                 raise UserError(f"{path}: {counts}; check split and cluster.k")
             shapes = f"{key} has shape {tuple(state[key].shape)}, this network {tuple(value.shape)}"
             raise UserError(f"{path}: {shapes}; check section model")
-    model.load_state_dict(state, strict=not only)
+    model.load_state_dict(state, strict=not only and not other_classes)
     return weights
 
 

@@ -162,7 +162,9 @@ class Config(Section):
         "eums", description="fine-tuning method; for eval.py the stage to evaluate"
     )
     checkpoint: Path | None = Field(None, description="eval.py: weights to evaluate instead of that stage's")
-    init_from: Path | None = Field(None, description="start the network from this checkpoint")
+    init_from: Path | None = Field(
+        None, description="start the network from this checkpoint (last layer anew if the number of classes differs)"
+    )
     base_checkpoint: Path | None = Field(None, description="base model to use instead of the base stage's best.pth")
     basic_checkpoint: Path | None = Field(
         None, description="ranking model to use instead of the basic stage's best.pth"

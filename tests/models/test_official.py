@@ -211,6 +211,19 @@ def test_backbone_only(weights):
     assert equal(model.classifier.state_dict(), decoder)
 
 
+def test_torchvision_coco_weights_as_initialisation(weights):
+    """21 outputs and an auxiliary head there, 5 outputs here: everything but the last layer."""
+    theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=21).state_dict()
+    model = DeepLabV3(build_backbone("resnet50", 8, "random"), 5)
+    last = {k: v.clone() for k, v in model.classifier[4].state_dict().items()}
+    path = weights(theirs)
+    load_weights(model, path, other_classes=True)
+    own = model.state_dict()
+    assert all(torch.equal(own[key], theirs[key]) for key in own if not key.startswith("classifier.4."))
+    assert equal(model.classifier[4].state_dict(), last)
+    refuse(path, "has 21 outputs, this run needs 5", model)
+
+
 # ---- files that do not fit
 
 

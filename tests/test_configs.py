@@ -1,0 +1,99 @@
+"""Every shipped configuration starts: two steps of every stage, through saving, loading and evaluation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cluster_pseudolabel
+import entropy_rank
+import eval as evaluation
+import finetune_novel
+import train_base
+from data.class_split import load_split
+from data.io import write_label
+from data.lists import load_lists
+from data.views import DRY_IMAGES
+from utils.checkpoint import write_list
+from utils.config import flatten, load_config
+from utils.run import guarded
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+SIZE = 40
+CHAIN = (
+    (train_base.main, "method=eums"),
+    (cluster_pseudolabel.main, "method=eums"),
+    (finetune_novel.main, "method=basic"),
+    (entropy_rank.main, "method=basic"),
+    (finetune_novel.main, "method=eums"),
+    (evaluation.main, "method=base"),
+    (evaluation.main, "method=eums"),
+)
+VARIANTS = ("pascal_r101", "coco_r101")  # only another backbone
+VARIANT_CHAIN = ((train_base.main, "method=eums"), (evaluation.main, "method=base"))
+# what makes it fit a test: small images and batches, no download
+SMALL = (
+    *("run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "cluster.min_pixels=100"),
+    *("base_training.batch_size=2", "basic.batch_size=2", "eums.batch_size=2", "evaluation.batch_size=4"),
+    *(
+        "cluster.features_size=32",
+        "cluster.n_init=1",
+        "cluster.features=base",
+        "cluster.batch_size=4",
+        "ranking.batch_size=4",
+    ),
+)
+
+
+def make_root(root: Path, cfg) -> Path:
+    """The images that a dry run reads: the first of each list, drawn, with two classes and full saliency each."""
+    split = load_split(cfg.split, cfg.data.dataset)
+    coco = cfg.data.dataset == "coco"
+    if coco:
+        (root / "train2014").mkdir(parents=True)
+    if cfg.data.train_list:
+        lists = {name: [f"{name}{i}" for i in range(3 * DRY_IMAGES)] for name in ("trainaug", "val")}
+        for name, ids in lists.items():
+            write_list(root / "sets" / f"{name}.txt", ids)
+    else:
+        write_list(root / "sets" / "val.txt", ["2007_000033"])
+        found = load_lists(split, dataset=cfg.data.dataset, root=root, lists_dir=None, train_list=None, val_list=None)
+        lists = {role: ids[:DRY_IMAGES] for role, ids in vars(found).items()}
+    rng = np.random.default_rng(0)
+    for role, names in lists.items():
+        for i, name in enumerate(names):
+            number = split.base[i % split.num_base] if "base" in role or i % 2 else split.novel[i % split.num_novel]
+            part = name.split("_")[1] if coco else ""
+            image = root / (part or "images") / f"{name}.jpg"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)).save(image)
+            masks = root / (f"masks_{part}" if coco else "SegmentationClassAug")
+            write_label(masks / f"{name}.png", np.full((SIZE, SIZE), number, np.uint8))
+            write_label(root / "saliency_supervised_model" / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
+    return root
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_differ_in_the_backbone_alone(name):
+    folder = Path(__file__).parents[1] / "configs" / "ncdss"
+    one, other = (
+        flatten(load_config([str(folder / f"{n}.yaml")], "").model_dump()) for n in (name, name.removesuffix("_r101"))
+    )
+    assert {key for key in one if one[key] != other[key]} == {"model.backbone", "output_dir"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_dry_run_of_the_whole_chain(path, tmp_path):
+    root = make_root(tmp_path / "data", load_config([str(path)], ""))
+    given = [*SMALL, f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
+    for main, method in CHAIN if path.stem not in VARIANTS else VARIANT_CHAIN:
+        assert guarded(main, [str(path), *given, method]) == 0, (main.__module__, method)
+    if path.stem in VARIANTS:
+        return
+    (folder,) = (tmp_path / "out" / "dry").iterdir()
+    metrics = json.loads((folder / "eval_eums" / "metrics.json").read_text())
+    assert metrics["images"] > 0 and "novel_miou" in metrics and metrics["match"]
+    for file in folder.rglob("*.pth"):  # hundreds of MB
+        file.unlink()
