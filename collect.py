@@ -1,5 +1,5 @@
 """Mean and standard deviation over seeds: one table of all groups; with --folds the paper's table of novel mIoU; with
---variants one row per variant of scripts/ncdss/ablations.sh.
+--variants one row per variant of scripts/ncdss/ablations.sh; with --cost the time and memory of every stage.
 
 reads   <folder>/eval_*/metrics.json of every folder given (a folder is <output_dir>/<split>)
 
@@ -59,7 +59,8 @@ def by_fold(folders: list[Path]) -> list[list[str]]:
             whole = [statistics.mean(run.values()) for run in runs.values() if len(run) == len(splits)]
             comparable = set(splits) == FOLDS and len(datasets) == 1
             paper = PUBLISHED.get((datasets.pop(), title)) if comparable else None
-            rows.append([title, *cells, spread(whole), percent(paper)])
+            cell = "not known" if paper is None and comparable and title in ("basic", "EUMS") else percent(paper)
+            rows.append([title, *cells, spread(whole), cell])
     return rows
 
 
@@ -84,6 +85,19 @@ def by_variant(folders: list[Path]) -> list[list[str]]:
                 "-" if name == "default" else spread(gains, "+"),
             ]
         )
+    return rows
+
+
+def by_stage(folders: list[Path]) -> list[list[str]]:
+    """Rows of finished stages: seconds, milliseconds of a training step, images per second, GPU memory, device."""
+    rows = [["stage", "seconds", "ms/step", "images/s", "peak GiB", "precision", "device"]]
+    for folder in folders:
+        for file in sorted(folder.glob("*/cost.json"), key=lambda file: file.stat().st_mtime):
+            cost, metrics = read_json(file), read_json(file.with_name("metrics.json"))
+            speed = cost.get("images_per_second") or metrics.get("images", 0) / cost["seconds"]
+            cells = [cost["seconds"], cost.get("ms_per_step"), speed, cost["peak_gpu_gib"]]
+            shown = ["-" if value is None else f"{value:.1f}" for value in cells]
+            rows.append([f"{folder.parent.name}/{file.parent.name}", *shown, cost["amp"], cost["device"]])
     return rows
 
 
@@ -113,17 +127,19 @@ def main(argv: list[str] | None = None) -> int:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--folds", action="store_true", help="a column per split, their mean, the paper's value")
     shape.add_argument("--variants", action="store_true", help="a row per variant of an ablation")
+    shape.add_argument("--cost", action="store_true", help="a row per stage of the runs: time, speed, memory")
     parser.add_argument("--style", choices=STYLES, default="text")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     folders = [folder.resolve() for folder in options.folders]
-    rows = (by_fold if options.folds else by_variant if options.variants else by_group)(folders)
+    shapes = {"folds": by_fold, "variants": by_variant, "cost": by_stage}
+    rows = next((make for name, make in shapes.items() if getattr(options, name)), by_group)(folders)
     if len(rows) == 1:
         raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")
     print(table(rows, options.style))
-    note = (
-        "the paper's value is known for the mean of folds 0-3 only" if options.folds else "number of runs in brackets"
-    )
-    print(f"\nmean ± standard deviation over seeds in per cent; {note}", file=sys.stderr)
+    if not options.cost:
+        known = "the paper's value is known for the mean of folds 0-3 only"
+        note = known if options.folds else "number of runs in brackets"
+        print(f"\nmean ± standard deviation over seeds in per cent; {note}", file=sys.stderr)
     return 0
 
 

@@ -44,6 +44,42 @@ def test_folds_beside_the_paper(tmp_path, capsys):
     assert capsys.readouterr().out.split()[-1] == "-"
 
 
+def test_a_published_value_that_is_not_known_says_so(tmp_path, capsys):
+    for fold in range(4):
+        write(tmp_path / f"fold{fold}", "eval_eums", 0.5, 0.3, 0.4)
+        (tmp_path / f"fold{fold}" / "eval_eums" / "config.yaml").write_text("data: {dataset: coco}")
+    collect.main(["--folds", *(str(tmp_path / f"fold{fold}") for fold in range(4))])
+    assert capsys.readouterr().out.rstrip().endswith("not known")
+
+
+def test_variants_are_compared_seed_by_seed(tmp_path, capsys):
+    """Default 30 and 40, variant 35 and 43: +5 and +3, so +4.0 ± 1.4; a third seed without default adds nothing."""
+    for seed, (default, variant) in enumerate([(0.30, 0.35), (0.40, 0.43)]):
+        write(tmp_path / str(seed) / "a_variant" / "fold0", "eval_eums", 0.2, variant, 0.4)
+        write(tmp_path / str(seed) / "default" / "fold0", "eval_eums", 0.2, default, 0.4)
+        write(tmp_path / str(seed) / "default" / "fold0", "eval_basic", 0.2, 0.25, 0.4)
+        write(tmp_path / str(seed) / "default" / "fold0", "pseudo", 0.2, 0.25, 0.4)
+        (tmp_path / str(seed) / "default" / "fold0" / "pseudo" / "metrics.json").write_text('{"purity": 0.5}')
+    write(tmp_path / "2" / "a_variant" / "fold0", "eval_eums", 0.2, 0.39, 0.4)
+    collect.main(["--variants", "--style", "markdown", *map(str, sorted(tmp_path.glob("*/*/fold0")))])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == "| default (2) | 50.0 ± 0.0 | 25.0 ± 0.0 | 35.0 ± 7.1 | 20.0 ± 0.0 | - |"
+    assert lines[3] == "| a_variant (3) | - | - | 39.0 ± 4.0 | 20.0 ± 0.0 | +4.0 ± 1.4 |"
+
+
+def test_cost_of_the_stages(tmp_path, capsys):
+    cost = {"seconds": 20.0, "peak_gpu_gib": 3.25, "amp": "bfloat16", "device": "H"}
+    for stage, more, images in (("base", {"ms_per_step": 100.0, "images_per_second": 160.0}, 5), ("pseudo", {}, 40)):
+        folder = tmp_path / "run" / "fold0" / stage
+        folder.mkdir(parents=True)
+        (folder / "cost.json").write_text(json.dumps(cost | more))
+        (folder / "metrics.json").write_text(json.dumps({"images": images}))
+    collect.main(["--cost", "--style", "markdown", str(tmp_path / "run" / "fold0")])
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert "| run/base | 20.0 | 100.0 | 160.0 | 3.2 | bfloat16 | H |" in lines
+    assert "| run/pseudo | 20.0 | - | 2.0 | 3.2 | bfloat16 | H |" in lines
+
+
 def test_nothing_to_collect(tmp_path):
     with pytest.raises(UserError, match="no evaluated stage"):
         collect.main([str(tmp_path)])

@@ -90,7 +90,7 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
         steps = range(progress.step_in_epoch, length)
         batches = zip(*(source.epoch(progress.epoch, steps) for source in sources.values()), strict=True)
         recipe.model.train()
-        meter = Meter(run, progress, length, epochs, rate)
+        meter = Meter(run, progress, length, epochs, rate, images=settings.batch_size * len(sources))
         for parts in meter.timed(batches, len(steps)):
             batch = {name: _to_device(part, run.device) for name, part in zip(sources, parts, strict=True)}
             recipe.before_step()
@@ -305,10 +305,11 @@ def _recipe_line(recipe: Recipe, settings: Training) -> str:
 class Meter:
     """Times and reports the steps of an epoch: progress bar on a terminal, history.jsonl, one log line at its end."""
 
-    def __init__(self, run: Run, progress: Progress, length: int, epochs: int, rate: float):
+    def __init__(self, run: Run, progress: Progress, length: int, epochs: int, rate: float, images: int):
         self.run, self.progress, self.length, self.epochs, self.rate = run, progress, length, epochs, rate
+        self.images = images  # in a step, of all sources
         self.start = time.perf_counter()
-        self.waited, self.steps, self.latest = 0.0, 0, {}
+        self.seconds, self.waited, self.steps, self.latest = 0.0, 0.0, 0, {}
 
     def timed(self, batches, steps: int):
         """The batches, with the time spent waiting for them."""
@@ -322,6 +323,7 @@ class Meter:
                 break
             yield parts
             self.steps += 1
+            self.seconds = time.perf_counter() - self.start
             bar.update()
         bar.close()
 
@@ -335,12 +337,16 @@ class Meter:
 
     def end_of_epoch(self, scores: dict[str, float]) -> None:
         """The progress has moved on to the next epoch already."""
-        seconds = time.perf_counter() - self.start
-        left = (self.epochs - self.progress.epoch) * seconds
+        left = (self.epochs - self.progress.epoch) * (time.perf_counter() - self.start)
+        step = 1e3 * self.seconds / max(self.steps, 1)
+        waiting = 1e3 * self.waited / max(self.steps, 1)
+        if self.steps:  # of the last epoch: what comes before may be a warm-up
+            speed = 1e3 * self.images / step
+            self.run.cost = {"ms_per_step": step, "ms_waiting": waiting, "images_per_second": speed}
         parts = " ".join(f"{k} {v:.3f}" for k, v in {**self.latest, **scores}.items())
         memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if self.run.device.type == "cuda" else ""
         log.info(
             "epoch %d/%d step %d: %s, lr %.2g, %.0f ms/step (%.0f waiting), %.0f s left%s",
             *(self.progress.epoch, self.epochs, self.progress.step, parts, self.rate),
-            *(1e3 * seconds / max(self.steps, 1), 1e3 * self.waited / max(self.steps, 1), left, memory),
+            *(step, waiting, left, memory),
         )

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,8 @@ class Run:
     saves_on_signal: bool = False  # the training loop does; other stages stop at once, as they start over anyway
     stop_requested: bool = False
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    cost: dict[str, float] = field(default_factory=dict, repr=False)  # of training, see utils.loop.Meter
+    started: float = field(default_factory=time.perf_counter, repr=False)
     _writer: Any = field(default=None, repr=False)
 
     @property
@@ -105,10 +108,24 @@ class Run:
             text = "".join(json.dumps(report) + "\n" for report in reports)
             checkpoint.write_text(self.dir / "history.jsonl", text)
 
+    def _cost(self) -> dict[str, Any]:
+        """What the stage took on this machine; of a resumed run since it was resumed."""
+        gpu = self.device.type == "cuda"
+        return {
+            "seconds": round(time.perf_counter() - self.started, 1),
+            **{name: round(value, 2) for name, value in self.cost.items()},
+            "peak_gpu_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if gpu else None,
+            "device": torch.cuda.get_device_name() if gpu else f"CPU, {torch.get_num_threads()} threads",
+            "processes": dist.world_size(),
+            "amp": str(self.amp_dtype()).removeprefix("torch."),
+            "resumed": self.resume_from is not None,
+        }
+
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Write metrics.json, the mark of a finished stage; everything else must be on disk before."""
+        """Write cost.json, and metrics.json, the mark of a finished stage; the rest must be on disk before."""
         dist.barrier()
         if dist.is_main():
+            checkpoint.write_json(self.dir / "cost.json", self._cost())
             sha = hashlib.sha256((self.dir / "config.yaml").read_bytes()).hexdigest()
             checkpoint.write_json(self.dir / "metrics.json", {**metrics, "config_sha256": sha})
         dist.barrier()  # the other processes may read it now

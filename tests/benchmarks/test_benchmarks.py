@@ -1,8 +1,11 @@
 """The benchmarks check that both ways agree before they time them; here on sizes that take no time."""
 
 import pytest
+import torch
 
-from benchmarks import evaluation, prototypes
+from benchmarks import devices, evaluation, prototypes
+from models.backbones import build_backbone
+from models.deeplab import DeepLabV3
 
 SMALL = ["--images", "3", "--repeats", "1"]
 
@@ -16,3 +19,15 @@ def test_evaluation(capsys, clusters):
 def test_prototypes(capsys):
     prototypes.main([*SMALL, "--channels", "6", "--cells", "5", "--pixels", "32"])
     assert "adjoint on the mask" in capsys.readouterr().out
+
+
+def test_devices():
+    torch.manual_seed(0)
+    model = DeepLabV3(build_backbone("resnet18", 8, "random"), 5, (1, 2), 8)
+    images = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
+    label = torch.randint(0, 5, (2, 48, 48))
+    reference = devices.measure(model, images, label, "cpu", torch.float32)
+    same = devices.compare(reference, devices.measure(model, images, label, "cpu", torch.float32))
+    assert all(value < 1e-5 for value in same.values())
+    low = devices.compare(reference, devices.measure(model, images, label, "cpu", torch.bfloat16))
+    assert low["gradient"] > 0 and low["logit"] > 0 and low["loss"] < 0.02
