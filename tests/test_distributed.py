@@ -1,5 +1,6 @@
 """Two processes, started by torchrun: the same evaluation to the last digit, the same training up to rounding."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,9 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-import eval as evaluation
-import finetune_novel
-import train_base
 from utils import checkpoint
 from utils.run import guarded
 
@@ -20,21 +18,20 @@ ROOT = Path(__file__).parents[1]
 # BatchNorm in training mode would see half a batch per process (SyncBatchNorm has no CPU form), dropout other draws
 ALIKE = ("model.freeze_batchnorm=all", "model.dropout=0", "model.backbone=efficientnet_lite0", "model.head_channels=16")
 SHORT = ("base_training.log_every=1", "eums.log_every=1", "eums.epochs=2", "base_training.epochs=2")
-# all three stages in one start, which is most of the time
+# all stages in one start, which is most of the time
 SCRIPT = """
 import json, sys
-import eval, finetune_novel, train_base
+import importlib
 from utils import dist
-scripts = {"train_base": train_base, "finetune_novel": finetune_novel, "eval": eval}
 for name, argv in json.loads(sys.argv[1]):
-    assert not scripts[name].main(argv)
+    assert not importlib.import_module(name).main(argv)
 dist.shutdown()
 """
 
 
 @pytest.fixture(scope="module")
 def folders(voc, pseudo, tmp_path_factory):
-    """Output folders of base training, EUMS and two evaluations by one process and by two."""
+    """Output folders of every stage by one process and by two."""
     from tests.conftest import write_tiny
 
     folder = tmp_path_factory.mktemp("distributed")
@@ -43,16 +40,18 @@ def folders(voc, pseudo, tmp_path_factory):
     def commands(output: Path) -> list[tuple[str, list[str]]]:
         options = [config, f"output_dir={output}", *ALIKE, *SHORT]
         one = folder / "one" / "two"  # the split is called two
+        basic = f"basic_checkpoint={one / 'eums' / 'best.pth'}"  # any network of these classes will do
         return [
             ("train_base", options),
             ("finetune_novel", [*options, "method=eums", f"pseudo_dir={pseudo}", f"split_dir={pseudo}"]),
+            ("cluster_pseudolabel", [*options, f"base_checkpoint={one / 'base' / 'best.pth'}"]),
+            ("entropy_rank", [*options, f"pseudo_dir={pseudo}", basic]),
             ("eval", [*options, "method=base", f"checkpoint={one / 'base' / 'best.pth'}", "save_predictions=true"]),
             ("eval", [*options, "method=eums", f"checkpoint={one / 'eums' / 'best.pth'}", "save_predictions=true"]),
         ]
 
-    scripts = {"train_base": train_base, "finetune_novel": finetune_novel, "eval": evaluation}
     for name, argv in commands(folder / "one"):
-        assert guarded(scripts[name].main, argv) == 0
+        assert guarded(importlib.import_module(name).main, argv) == 0
     (folder / "script.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -76,6 +75,26 @@ def test_evaluation_agrees_to_the_last_digit(folders, stage):
     assert len(names) == metrics[0]["images"] and names == sorted(p.name for p in (both / "predictions").iterdir())
     for name in names:
         assert (one / "predictions" / name).read_bytes() == (both / "predictions" / name).read_bytes()
+
+
+def test_pseudo_labels_are_the_same_files(folders):
+    one, both = (folder / "pseudo" for folder in folders)
+    names = sorted(p.relative_to(one) for p in one.rglob("*") if p.suffix in (".png", ".txt") and p.name != "log.txt")
+    assert names == sorted(
+        p.relative_to(both) for p in both.rglob("*") if p.suffix in (".png", ".txt") and p.name != "log.txt"
+    )
+    assert sum(name.parts[0] == "pseudo_labels" for name in names) > 10
+    for name in names:
+        assert (one / name).read_bytes() == (both / name).read_bytes()
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, both)]
+    assert metrics[0]["purity"] == metrics[1]["purity"] and metrics[0]["kept"] == metrics[1]["kept"]
+
+
+def test_ranking_is_the_same(folders):
+    entropies = [json.loads((folder / "ranking" / "entropy.json").read_text()) for folder in folders]
+    assert entropies[1] == pytest.approx(entropies[0], rel=1e-5) and list(entropies[0]) == list(entropies[1])
+    for name in ("easy_split.txt", "hard_split.txt"):
+        assert len({(folder / "ranking" / name).read_text() for folder in folders}) == 1
 
 
 @pytest.mark.parametrize("stage", ["base", "eums"])

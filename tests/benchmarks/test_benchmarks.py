@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import devices, evaluation, prototypes
+from benchmarks import clustering, devices, evaluation, prototypes
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 
@@ -31,3 +31,8 @@ def test_devices():
     assert all(value < 1e-5 for value in same.values())
     low = devices.compare(reference, devices.measure(model, images, label, "cpu", torch.bfloat16))
     assert low["gradient"] > 0 and low["logit"] > 0 and low["loss"] < 0.02
+
+
+def test_clustering(capsys):
+    clustering.main(["--images", "400", "--features", "64", "--clusters", "8", "--classes", "4"])
+    assert "majority class is theirs: 1.000" in capsys.readouterr().out
