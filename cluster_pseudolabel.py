@@ -197,10 +197,10 @@ def write_pseudo_labels(views: Views, ids: list[str], clusters: np.ndarray, run:
 
 
 def base_checkpoint(cfg) -> Path:
-    """The base model: `base_checkpoint`, else the best of the base stage."""
+    """The base model: `base_checkpoint`, else the one of the base stage that `cluster.base_model` names."""
     if cfg.base_checkpoint:
         return cfg.base_checkpoint
-    return require_stage(cfg, "base", "best.pth", "train_base.py")
+    return require_stage(cfg, "base", f"{cfg.cluster.base_model}.pth", "train_base.py")
 
 
 def pseudo_stage(cfg) -> str:

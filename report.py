@@ -23,7 +23,7 @@ from utils import html_report as html
 from utils.checkpoint import atomic, read_json, read_list, write_text
 from utils.config import load_config
 from utils.errors import UserError
-from utils.reports import METHODS, chain_table, percent, table_figures
+from utils.reports import HEADING, METHODS, chain_table, percent, table_figures
 from utils.run import entry, stage_dir
 
 COMPARED = {"basic": "eval_basic", "EUMS": "eval_eums"}
@@ -110,7 +110,7 @@ def headline(chain: Chain) -> str:
     rows = [
         ([name, *table_figures(metrics.get(stage))], styles.get(name, "reference")) for name, stage in METHODS.items()
     ]
-    table = html.table(["method", "base mIoU", "novel mIoU", "all mIoU"], rows)
+    table = html.table(HEADING, rows)
     bars = [
         (name, {group: metrics[stage].get(f"{group}_miou") for group in ("novel", "base")})
         for name, stage in METHODS.items()
@@ -126,6 +126,24 @@ def headline(chain: Chain) -> str:
         "runs of the basic framework: clusters drawn at random, and every object in its true class."
     )
     return html.tiles(figures) + html.section("Results", intro, body + html.note(PAPER))
+
+
+def choices(chain: Chain) -> str:
+    """What validation labels decide: the epoch of the best model, and the matching of clusters to classes."""
+    rows = []
+    for method, stage in chain.methods.items():
+        for row in chain.metrics[stage].get("compared", []):
+            chosen = row["model"].startswith("best") and row["matching"] == "official"
+            name = f"{method}, {row['model']}, {row['matching'].replace('_', ' ')} matching"
+            rows.append(([name, *table_figures(row)], "" if chosen else "reference"))
+    if not rows:
+        return ""
+    intro = (
+        "The published protocol takes the epoch with the best novel mIoU on the validation images, and matches each "
+        "cluster to the class with the largest IoU there. In grey: the last epoch, and one cluster per class."
+    )
+    table = html.table(HEADING, rows)
+    return html.section("What validation labels decide", intro, table)
 
 
 def pick_images(samples: list[Sample], novel: tuple[int, ...], count: int) -> list[Sample]:
@@ -351,7 +369,8 @@ def main(argv: list[str] | None = None) -> None:
     chain = Chain(Views.open(cfg), folder, metrics)
     rows = [(name, metrics.get(stage)) for name, stage in METHODS.items()]
     write_text(folder / "table.md", chain_table(rows, "markdown") + "\n")
-    parts = (headline, validation_gallery, class_scores, training_gallery, clusters, confusion, ranking, learning)
+    parts = [headline, validation_gallery, class_scores, training_gallery, clusters, confusion, choices]
+    parts += [ranking, learning]
     split = chain.views.split
     facts = f"{cfg.model.backbone}, {split.num_base} labelled base classes; never labelled:"
     lead = html.chips(facts, chain.novel_names)

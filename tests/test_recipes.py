@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -66,7 +67,7 @@ def opened(tiny, pseudo):
 
 def same_parameters(one, other) -> None:
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=lambda text: f"{name}: {text}")
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=partial("{}: {}".format, name))
 
 
 def test_base_training(opened):

@@ -135,6 +135,18 @@ def test_confusion_names_the_matched_classes(reported):
     assert ">19</text>" in page
 
 
+def test_choices_made_with_validation_labels(chain):
+    cfg, out = chain
+    assert report.choices(opened(cfg, out)) == ""  # an evaluation without them
+    compared = [
+        {"model": "best epoch", "matching": "official", "novel_miou": 0.5432, "base_miou": 0.7, "miou": 0.6},
+        {"model": "last epoch", "matching": "one_to_one", "novel_miou": 0.1234, "base_miou": 0.7, "miou": 0.6},
+    ]
+    write_json(out / "eval_eums" / "metrics.json", metrics(0.5, 0.7, [[0, 0], [1, 0], [2, 1]]) | {"compared": compared})
+    text = report.choices(opened(cfg, out))
+    assert re.search(r"EUMS, last epoch, one to one matching<.*?12\.3", text, re.S) and text.count("<tr") == 3
+
+
 def test_gallery_shows_the_true_colours(reported):
     with Image.open(reported[1] / "gallery.png") as picture:
         pixels = np.array(picture)

@@ -104,6 +104,9 @@ class Eums(Training):
 
 
 class Cluster(Section):
+    base_model: Literal["best", "last"] = Field(
+        "best", description="model of the base stage that removes base classes (official: best on PASCAL, last on COCO)"
+    )
     k: PositiveInt = Field(10, description="number of clusters K")
     threshold: Fraction = Field(0.9, description="confidence above which a base prediction is trusted")
     min_pixels: NonNegativeInt = Field(
