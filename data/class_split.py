@@ -70,11 +70,8 @@ def load_split(spec: str, dataset: str) -> ClassSplit:
 
     `dataset` is a folder of data/splits or the path of a folder; its classes.yaml names the classes. Raises UserError.
     """
-    folder = SPLITS / dataset if (SPLITS / dataset).is_dir() else Path(dataset)
-    if not (folder / "classes.yaml").is_file():
-        known = ", ".join(sorted(p.parent.name for p in SPLITS.glob("*/classes.yaml")))
-        raise UserError(f"data.dataset={dataset}: no class list; use one of {known}, or a folder with classes.yaml")
-    classes = _class_names(folder / "classes.yaml")
+    folder = class_folder(dataset)
+    classes = class_names(folder / "classes.yaml")
     path = Path(spec) if Path(spec).suffix in (".yaml", ".yml") else folder / f"{spec}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "classes"))
@@ -82,16 +79,25 @@ def load_split(spec: str, dataset: str) -> ClassSplit:
     tree = read_yaml(path)
     if not isinstance(tree, dict) or not tree.get("novel") or tree.keys() - {"novel", "base"}:
         raise UserError(f"{path}: expected the key 'novel' (optionally also 'base'), a list of class names or numbers")
-    novel = _class_ids(tree["novel"], classes, path)
+    novel = _ascending(tree["novel"], classes, path)
     rest = [i for i in range(1, len(classes)) if i not in novel]
-    base = _class_ids(tree["base"], classes, path) if "base" in tree else tuple(rest)
+    base = _ascending(tree["base"], classes, path) if "base" in tree else tuple(rest)
     both = sorted(set(base) & set(novel))
     if both:
         raise UserError(f"{path}: class '{classes[both[0]]}' is in base and in novel; keep it in one")
     return ClassSplit(path.stem, classes, base, novel)
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
+def class_folder(dataset: str) -> Path:
+    """The folder with classes.yaml: one of data/splits, or the path of a folder; UserError when it has none."""
+    folder = SPLITS / dataset if (SPLITS / dataset).is_dir() else Path(dataset)
+    if not (folder / "classes.yaml").is_file():
+        known = ", ".join(sorted(p.parent.name for p in SPLITS.glob("*/classes.yaml")))
+        raise UserError(f"data.dataset={dataset}: no class list; use one of {known}, or a folder with classes.yaml")
+    return folder
+
+
+def class_names(path: Path) -> tuple[str, ...]:
     listed = read_yaml(path)
     names = tuple(str(name) for name in listed) if isinstance(listed, list) else ()
     if not 2 <= len(set(names)) == len(names) <= IGNORE:
@@ -99,17 +105,22 @@ def _class_names(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _class_ids(listed: Any, classes: tuple[str, ...], path: Path) -> tuple[int, ...]:
+def class_ids(listed: Any, classes: tuple[str, ...], path: Path) -> tuple[int, ...]:
+    """Class numbers of a list of names or numbers, in its order; UserError that names the file and the entry."""
     if not isinstance(listed, list):
         raise UserError(f"{path}: expected a list of class names or numbers, got {listed!r}")
-    ids = set()
+    ids = []
     for item in listed:
         if isinstance(item, int) and 0 < item < len(classes):
-            ids.add(item)
+            ids.append(item)
         elif str(item) in classes[1:]:
-            ids.add(classes.index(str(item)))
+            ids.append(classes.index(str(item)))
         else:
             close = difflib.get_close_matches(str(item), classes[1:], n=1)
             hint = f"did you mean '{close[0]}'?" if close else f"classes: {', '.join(classes[1:])}"
             raise UserError(f"{path}: unknown class '{item}' (names, or numbers 1-{len(classes) - 1}); {hint}")
-    return tuple(sorted(ids))
+    return tuple(ids)
+
+
+def _ascending(listed: Any, classes: tuple[str, ...], path: Path) -> tuple[int, ...]:
+    return tuple(sorted(set(class_ids(listed, classes, path))))
