@@ -12,6 +12,7 @@ class Backbone(nn.Module):
     """
 
     out_channels: int
+    low_channels: int | None = None  # of the features at stride 4, stages()[0], where a backbone offers them
     trained: tuple[str, ...]
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]

@@ -6,11 +6,13 @@ from functools import partial
 from models.backbone import Backbone
 from models.efficientnet_lite import EfficientNetLite0
 from models.imagenet import load_imagenet
+from models.mobilenet import MobileNetV2
 from models.resnet import CONSTRUCTORS, ResNet
 
 BACKBONES: dict[str, Callable[[int], Backbone]] = {
     **{name: partial(ResNet, name) for name in CONSTRUCTORS},
     "efficientnet_lite0": EfficientNetLite0,
+    "mobilenet_v2": MobileNetV2,
 }
 
 

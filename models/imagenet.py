@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models import resnet
+from torchvision.models import MobileNet_V2_Weights, resnet
 
+from models.mobilenet import LOW_LEVEL
 from models.official import load_file
 from utils.errors import UserError
 
@@ -19,6 +20,7 @@ TORCHVISION = {  # V1 weights: those of the published experiments
     "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
     "resnet50": resnet.ResNet50_Weights.IMAGENET1K_V1,
     "resnet101": resnet.ResNet101_Weights.IMAGENET1K_V1,
+    "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1,
 }
 
 
@@ -47,12 +49,22 @@ def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> N
 
 def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Key names of a backbone: without the underscores of the Lite0 file, or a prefix before the first layer."""
+    if "features.0.0.weight" in state:
+        return split_mobilenet(state)
     if "_conv_stem.weight" in state:
         state = {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
     stems = [match for key in state if (match := STEM.fullmatch(key))]
     prefix = stems[0][1] if stems else ""
     parts = tuple(prefix + part for part in ("conv1.", "bn1.", "layer", "conv_stem.", "bn0.", "blocks."))
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(parts)}
+
+
+def split_mobilenet(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Torchvision's MobileNetV2 as our two halves, without the last convolution and the classifier."""
+    blocks = {key: int(key.split(".")[1]) for key in state if key.startswith("features.")}
+    last = max(blocks.values())
+    halves = {key: "low" if block < LOW_LEVEL else "high" for key, block in blocks.items() if block < last}
+    return {key.replace("features", f"{half}_level_features", 1): state[key] for key, half in halves.items()}
 
 
 def read_file(path: Path) -> dict[str, torch.Tensor]:

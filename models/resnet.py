@@ -30,6 +30,7 @@ class ResNet(Backbone):
         for part in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             setattr(self, part, getattr(full, part))
         self.out_channels = full.fc.in_features
+        self.low_channels = self.out_channels // 8  # of layer1
         if output_stride == 8:
             dilate(self.layer3, before=1, dilation=2)
             dilate(self.layer4, before=2, dilation=4)
@@ -37,8 +38,15 @@ class ResNet(Backbone):
             dilate(self.layer4, before=1, dilation=2)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.stages(image)[-1]
+
+    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Outputs of the four stages, at strides 4, 8, 16, 32 as far as `output_stride` lets them grow."""
+        x, outputs = self.maxpool(self.relu(self.bn1(self.conv1(image)))), []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            outputs.append(x)
+        return outputs
 
 
 def dilate(layer: nn.Sequential, before: int, dilation: int) -> None:

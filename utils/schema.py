@@ -46,7 +46,7 @@ class Data(Section):
 
 
 class Model(Section):
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "efficientnet_lite0"] = Field(
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"] = Field(
         "resnet50", description="network under the DeepLabV3 decoder"
     )
     output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")

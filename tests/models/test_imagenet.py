@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torchvision.models import mobilenet_v2
 
 from models import imagenet
 from models.backbones import build_backbone
@@ -45,6 +46,15 @@ def test_resnet_files(kind, source, tmp_path):
     backbone = build_backbone("resnet18", 8, str(path))
     own = backbone.state_dict()
     assert all(torch.equal(own[key], source[key]) for key in own)
+
+
+def test_mobilenet_of_torchvision(tmp_path):
+    source = mobilenet_v2(weights=None)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    own = build_backbone("mobilenet_v2", 16, str(tmp_path / "w.pth")).state_dict()
+    for key, value in own.items():
+        assert torch.equal(value, source.state_dict()["features." + key.split(".", 1)[1]])
+    assert {int(key.split(".")[1]) for key in own} == set(range(18))
 
 
 def test_lite0_package():

@@ -1,0 +1,134 @@
+"""DeepLabV3 and DeepLabV3+ with one head per learning step (SSUL, Cha et al., NeurIPS 2021), under its key names.
+
+B batch, C classes of all heads, D decoder width, H W pixels, h w feature cells.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from models.backbone import Backbone
+
+LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
+
+
+class Classifier(nn.Module):
+    """ASPP, and a head per entry of `num_classes` on what it makes."""
+
+    def __init__(self, backbone: Backbone, num_classes: Sequence[int], rates, width: int, dropout: float, plus: bool):
+        super().__init__()
+        if plus:
+            narrow = nn.Conv2d(backbone.low_channels, LOW_LEVEL_WIDTH, 1, bias=False)
+            self.project = nn.Sequential(narrow, nn.BatchNorm2d(LOW_LEVEL_WIDTH), nn.ReLU())
+        self.aspp = ASPP(backbone.out_channels, list(rates), width)
+        self.aspp.project[-1].p = dropout
+        features = width + LOW_LEVEL_WIDTH if plus else width
+        self.head = nn.ModuleList(make_head(features, width, count) for count in num_classes)
+
+
+class IncrementalDeepLab(nn.Module):
+    """`num_classes` lists the outputs of each head; channels follow each other in the order of the heads.
+
+    `plus` adds DeepLabV3+'s features at stride 4. Keys are those of the official checkpoints.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: Sequence[int],
+        atrous_rates: Sequence[int] = (6, 12, 18),
+        head_channels: int = 256,
+        dropout: float = 0.1,
+        plus: bool = False,
+    ):
+        super().__init__()
+        self.plus, self.backbone = plus, backbone
+        for module in backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.01
+        self.classifier = Classifier(backbone, num_classes, atrous_rates, head_channels, dropout, plus)
+        initialize(self.classifier, plus)
+
+    @property
+    def num_classes(self) -> list[int]:
+        """Outputs of each head."""
+        return [head[-1].out_channels for head in self.classifier.head]
+
+    def normalize(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
+        return self.backbone.normalize(image)
+
+    def features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(ASPP output without its dropout [B, D, h, w], features at stride 4 for DeepLabV3+)."""
+        stages = self.backbone.stages(image) if self.plus else [self.backbone(image)]
+        aspp = self.classifier.aspp
+        branches = torch.cat([conv(stages[-1]) for conv in aspp.convs], dim=1)
+        return aspp.project[:-1](branches), self.classifier.project(stages[0]) if self.plus else None
+
+    def drop(self, features: torch.Tensor) -> torch.Tensor:
+        """The dropout behind ASPP, active in training mode."""
+        return self.classifier.aspp.project[-1](features)
+
+    def decode(
+        self, features: torch.Tensor, low: torch.Tensor | None, heads: Sequence[nn.Module] | None = None
+    ) -> torch.Tensor:
+        """Low-resolution logits of some heads (default: all), concatenated."""
+        if low is not None:
+            up = F.interpolate(features, size=low.shape[-2:], mode="bilinear", align_corners=False)
+            features = torch.cat([low, up], dim=1)
+        return torch.cat([head(features) for head in (self.classifier.head if heads is None else heads)], dim=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits [B, C, H, W], bilinearly up-sampled to the input size."""
+        features, low = self.features(image)
+        return upsample(self.decode(self.drop(features), low), image.shape[-2:])
+
+    def add_head(self, count: int) -> nn.Sequential:
+        """Append a freshly initialised head of `count` classes."""
+        first = self.classifier.head[0]
+        head = make_head(first[0].in_channels, first[0].out_channels, count)
+        initialize(head, self.plus)
+        self.classifier.head.append(head.train(self.training))
+        return head
+
+    def transfer_unknown(self) -> None:
+        """Start the newest head as the unknown head (head 0): every new channel has its logits."""
+        unknown, new = self.classifier.head[0], self.classifier.head[-1]
+        rows = new[-1].out_channels
+        state = unknown.state_dict()
+        state["3.weight"], state["3.bias"] = state["3.weight"].repeat(rows, 1, 1, 1), state["3.bias"].repeat(rows)
+        new.load_state_dict(state)
+
+
+def make_head(features: int, width: int, count: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(features, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, count, 1),
+    )
+
+
+def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Bilinear; classes last in memory, where the losses read them together."""
+    logits = logits.contiguous(memory_format=torch.channels_last)
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def initialize(module: nn.Module, plus: bool) -> None:
+    """Kaiming-normal convolutions (fan-in, ReLU) or, for DeepLabV3+, normal ones of deviation 0.001; biases default."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            if plus:
+                nn.init.normal_(part.weight, std=0.001)
+            else:
+                nn.init.kaiming_normal_(part.weight)
+
+
+def read_num_classes(state: dict[str, torch.Tensor]) -> list[int]:
+    """Outputs of each head in a state dict."""
+    heads = [key for key in state if key.startswith("classifier.head.") and key.endswith(".3.weight")]
+    return [len(state[key]) for key in sorted(heads, key=lambda key: int(key.split(".")[2]))]
