@@ -1,0 +1,108 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data.crops import CentreCrop, ResizedCrop, ScaleCrop, padding
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
+GOLDEN = np.load(FIXTURES / "transforms.npz")
+MINI = np.load(FIXTURES / "minivoc.npz")
+CASES = json.loads((FIXTURES / "transforms_index.json").read_text())
+
+
+def fields_of(name: str) -> dict[str, np.ndarray]:
+    image = np.asarray(Image.open(io.BytesIO(MINI[f"jpeg/{name}"].tobytes())).convert("RGB"))
+    return {"image": image, "label": MINI[f"mask/{name}"], "saliency": MINI[f"saliency/{name}"]}
+
+
+def close(found: np.ndarray, expected: np.ndarray, tolerance: int) -> bool:
+    return bool((abs(found.astype(int) - expected.astype(int)) <= tolerance).all())
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c["kind"] == "train"], ids=lambda c: str(c["n"]))
+def test_scaled_crop_is_that_of_the_official_code(case):
+    fields, n = fields_of(case["image"]), case["n"]
+    scaled = tuple(int(side * case["scale"]) for side in fields["image"].shape[:2])
+    pad, _ = padding(scaled, case["crop"])
+    crop = ScaleCrop(case["crop"])
+    made = {
+        name: crop.crop(name, values, scaled, case["i"] - pad, case["j"] - pad, case["flip"])
+        for name, values in fields.items()
+    }
+    assert close(made["image"].transpose(2, 0, 1), GOLDEN[f"img_{n}"], 1)
+    assert np.array_equal(made["label"], GOLDEN[f"lbl_{n}"])
+    assert np.array_equal(made["saliency"] > 0, GOLDEN[f"sal_{n}"] > 0)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c["kind"] == "val"], ids=lambda c: str(c["n"]))
+def test_evaluation_crop_is_that_of_the_official_code(case):
+    made, n = CentreCrop(case["crop"])(fields_of(case["image"]), None), case["n"]
+    assert close(made["image"].transpose(2, 0, 1), GOLDEN[f"img_{n}"], 1)
+    assert np.array_equal(made["label"], GOLDEN[f"lbl_{n}"])
+
+
+def test_padding_by_hand():
+    assert padding((70, 80), 65) == (0, (70, 80))
+    assert padding((80, 60), 65) == (3, (86, 66))  # (1 + 65 - 60) // 2 on all sides
+    assert padding((50, 60), 65) == (3 + 5, (66, 76))  # 3 for the width; then (1 + 65 - 56) // 2
+
+
+class Fixed:
+    def __init__(self, *values: float):
+        self.values = iter(values)
+
+    def random(self) -> float:
+        return next(self.values)
+
+
+def test_draws_in_order_scale_row_column_flip():
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    label = np.arange(40 * 60, dtype=np.uint32).reshape(40, 60).astype(np.uint8)
+    made = ScaleCrop(32)({"image": image, "label": label}, Fixed(1 / 3, 0.5, 0.999, 0.9))  # scale 1
+    assert np.array_equal(made["image"], image[4:36, 28:60]) and np.array_equal(made["label"], label[4:36, 28:60])
+    flipped = ScaleCrop(32)({"image": image, "label": label}, Fixed(1 / 3, 0.5, 0.999, 0.4))
+    assert np.array_equal(flipped["label"], label[4:36, 28:60][:, ::-1])
+    exact = ScaleCrop(40)({"image": image[:, :40], "label": label[:, :40]}, Fixed(1 / 3, 0.9))  # nothing to draw
+    assert np.array_equal(exact["image"], image[:, :40])
+
+
+def test_padding_is_black_background():
+    ones = np.ones((20, 20), np.uint8)
+    made = ScaleCrop(33)(
+        {"image": np.full((20, 20, 3), 9, np.uint8), "label": ones, "saliency": ones}, Fixed(0.0, 0.5, 0.5, 0.9)
+    )
+    assert all(made[name].shape[:2] == (33, 33) and made[name][0, 0].max() == 0 for name in made)
+    assert made["label"].sum() == 10 * 10
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(8, 90),
+    st.integers(8, 90),
+    st.sampled_from([ScaleCrop, ResizedCrop, CentreCrop]),
+)
+def test_fields_move_alike_and_make_no_new_values(seed, height, width, kind):
+    label = np.random.default_rng(seed).choice(np.array([0, 3, 255], np.uint8), (height, width))
+    fields = {"image": np.repeat(label[..., None], 3, axis=2), "label": label, "saliency": label}
+    made = kind(33)(fields, np.random.default_rng(seed))
+    assert all(values.shape[:2] == (33, 33) and values.dtype == np.uint8 for values in made.values())
+    assert np.array_equal(made["label"], made["saliency"]) and set(np.unique(made["label"])) <= {0, 3, 255}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(8, 200), st.integers(8, 200))
+def test_resized_crops_fit_and_keep_their_ratio(seed, height, width):
+    top, left, h, w = ResizedCrop.draw((height, width), np.random.default_rng(seed))
+    assert 0 <= top <= height - h and 0 <= left <= width - w
+    assert (
+        0.5 * height * width * 0.8 <= h * w
+        or w / h == pytest.approx(4 / 3, abs=0.15)
+        or h / w == pytest.approx(4 / 3, abs=0.15)
+    )
