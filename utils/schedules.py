@@ -20,3 +20,17 @@ def sigmoid_rampup(epoch: float, length: float) -> float:
         return 1.0
     remaining = 1 - min(max(epoch, 0.0), length) / length
     return math.exp(-5 * remaining * remaining)
+
+
+def poly_rate(rate: float, step: int, total: int, floor: float = 1e-6, power: float = 0.9) -> float:
+    """Learning rate of 0-based `step` of `total`: rate (1 - step/total)^power, not below `floor` (SSUL)."""
+    return max(rate * (1 - step / total) ** power, floor)
+
+
+def warm_poly_rate(
+    rate: float, step: int, total: int, warm: float = 0.1, start: float = 0.001, power: float = 0.9
+) -> float:
+    """poly_rate without a floor, times a factor that rises from `start` to 1 over the first tenth of the steps (SSUL)."""
+    length = int(warm * total)
+    factor = start * (1 - step / length) + step / length if step < length else 1.0
+    return rate * factor * (1 - step / total) ** power

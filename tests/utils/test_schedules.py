@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.schedules import poly_factor, sigmoid_rampup, step_factor
+from utils.schedules import poly_factor, poly_rate, sigmoid_rampup, step_factor, warm_poly_rate
 
 VECTORS = Path(__file__).parents[1] / "fixtures" / "ncdss" / "c5_schedules.json"
 EPOCHS_AND_MILESTONE = {"base_pascal": (60, 25), "finetune_pascal": (30, 15), "coco_all_stages": (20, 15)}
@@ -22,6 +22,17 @@ def test_rates_of_the_official_code(name):
         assert 0.001 * step_factor(epoch, [milestone]) == pytest.approx(backbone, rel=1e-14)
         # exp differs in its last bit between machines
         assert sigmoid_rampup(epoch, 5) == pytest.approx(ramp, rel=1e-15)
+
+
+SSUL = json.loads((Path(__file__).parents[1] / "fixtures" / "ssul" / "schedules.json").read_text())
+
+
+@pytest.mark.parametrize("name", SSUL)
+def test_rates_per_iteration_of_the_official_code(name):
+    case = SSUL[name]
+    rate = {"poly": poly_rate, "warm_poly": warm_poly_rate}[case["kind"]]
+    for step, expected in enumerate(case["lr_used_at_iteration"]):
+        assert [rate(base, step, case["total"]) for base in case["base_lrs"]] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_epoch_of_a_milestone_still_has_the_old_rate():
