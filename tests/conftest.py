@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 from PIL import Image
 
 from data.io import read_label, write_label
 from utils.checkpoint import read_list, write_list
+
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples each time
+settings.load_profile("fixed")
 
 CLASSES = ["background", "disc", "square", "bar", "dot"]
 SIZE = 40

@@ -41,8 +41,8 @@ def ce(network, images, label):
 
 
 def ours(recipe, settings, batches, epoch, run):
-    optimizer = build_optimizer(recipe.parameter_groups(), settings)
-    set_learning_rate(optimizer, settings, epoch)
+    optimizer = build_optimizer(recipe.parameter_groups(), recipe.learning_rates(settings), settings)
+    set_learning_rate(optimizer, settings, Progress(epoch=epoch), 100)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     recipe.model.train()
     losses = []

@@ -4,13 +4,15 @@ import difflib
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from utils.errors import UserError
-from utils.schema import Config
+from utils.schema import Common, Config
+
+C = TypeVar("C", bound=Common)
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -53,15 +55,15 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
 
 
-def load_config(argv: list[str] | None, usage: str) -> Config:
-    """Configuration of one command `ENTRY.py CONFIG.yaml [key=value ...]`.
+def load_config(argv: list[str] | None, usage: str, schema: type[C] = Config) -> C:
+    """Configuration of one command `ENTRY.py CONFIG.yaml [key=value ...]`, by the schema of its system.
 
     `--help` prints `usage` and every key, `--print-config` the merged tree with the origin of each value; both exit.
     Raises UserError for an unknown key (with a suggestion), a wrong type or a value out of range.
     """
     arguments = sys.argv[1:] if argv is None else [str(a) for a in argv]
     if {"-h", "--help"} & set(arguments):
-        print(f"{usage.strip()}\n\nkeys (key=value overrides the file):\n{describe(Config)}")
+        print(f"{usage.strip()}\n\nkeys (key=value overrides the file):\n{describe(schema)}")
         raise SystemExit(0)
     show = "--print-config" in arguments
     positional = [a for a in arguments if a != "--print-config"]
@@ -79,19 +81,19 @@ def load_config(argv: list[str] | None, usage: str) -> Config:
     origin: dict[str, str] = {}
     for source, values in layers:
         _merge(tree, values, origin, source)
-    config = validate(tree, files[0])
+    config = validate(tree, files[0], schema)
     if show:
         print(_tree_with_origins(config.model_dump(mode="json"), origin))
         raise SystemExit(0)
     return config
 
 
-def validate(tree: dict, where: str) -> Config:
+def validate(tree: dict, where: str, schema: type[C] = Config) -> C:
     """The typed configuration; the first mistake becomes one line."""
     try:
-        return Config.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_mistake(error)}") from None
+        raise UserError(f"{where}: {_first_mistake(error, schema)}") from None
 
 
 def _file_layers(path: Path) -> list[tuple[str, dict]]:
@@ -138,11 +140,11 @@ def _merge(tree: dict, values: dict, origin: dict[str, str], source: str, prefix
             origin[name] = source
 
 
-def _first_mistake(error: ValidationError) -> str:
+def _first_mistake(error: ValidationError, schema: type[BaseModel]) -> str:
     mistake = error.errors()[0]
     key = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
-        names = all_keys(Config)
+        names = all_keys(schema)
         close = difflib.get_close_matches(key, names, n=1, cutoff=0.5) or [
             name for name in names if name.split(".")[-1] == key.split(".")[-1]
         ]
@@ -188,7 +190,7 @@ def _tree_with_origins(tree: dict, origin: dict[str, str]) -> str:
     return "\n".join(f"{k}: {v!r}  # {origin.get(k, 'default')}" for k, v in flatten(tree).items())
 
 
-def dump(config: Config, path: Path) -> str:
+def dump(config: Common, path: Path) -> str:
     """YAML text of the effective configuration, which reproduces the run by itself."""
     header = f"# effective configuration written to {path.name}\n"
     return header + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -3,7 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from utils import checkpoint, dist
 from utils.errors import Interrupted, UserError
 from utils.run import Run
-from utils.schedules import poly_factor, step_factor
+from utils.schedules import poly_factor, poly_rate, step_factor, warm_poly_rate
 from utils.schema import Training
 
 log = logging.getLogger("ncd")
@@ -31,6 +31,10 @@ class Recipe(ABC):
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trained parameters: 'decoder' learns at `lr`, 'backbone' at `lr * backbone_lr_factor`."""
+
+    def learning_rates(self, settings: Training) -> dict[str, float]:
+        """Initial learning rate of each parameter group."""
+        return {"decoder": settings.lr, "backbone": settings.lr * settings.backbone_lr_factor}
 
     @abstractmethod
     def sources(self, epoch: int) -> Mapping[str, Any]:
@@ -79,21 +83,21 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     run.saves_on_signal = True
     if dist.launched():
         torch.manual_seed(run.cfg.seed + dist.rank())  # networks start alike, dropout draws apart
-    optimizer = build_optimizer(recipe.parameter_groups(), settings)
+    optimizer = build_optimizer(recipe.parameter_groups(), recipe.learning_rates(settings), settings)
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp_dtype() == torch.float16)
     progress = _resume(recipe, optimizer, scaler, run) if run.resume_from else Progress()
     log.info("training from epoch %d, step %d; %s", progress.epoch, progress.step, _recipe_line(recipe, settings))
     while progress.epoch < epochs:
         sources = recipe.sources(progress.epoch)
         length = _epoch_length(sources, settings, run)
-        rate = set_learning_rate(optimizer, settings, progress.epoch)
         steps = range(progress.step_in_epoch, length)
         batches = zip(*(source.epoch(progress.epoch, steps) for source in sources.values()), strict=True)
         recipe.model.train()
-        meter = Meter(run, progress, length, epochs, rate, images=settings.batch_size * len(sources))
+        meter = Meter(run, progress, length, epochs, images=settings.batch_size * len(sources))
         for parts in meter.timed(batches, len(steps)):
             batch = {name: _to_device(part, run.device) for name, part in zip(sources, parts, strict=True)}
             recipe.before_step()
+            meter.rate = set_learning_rate(optimizer, settings, progress, length * epochs)
             losses, stop = _update(recipe, _parts(batch, settings.accumulate), optimizer, scaler, progress, run)
             progress.step_in_epoch += 1
             progress.step += 1
@@ -101,6 +105,8 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
             if stop:
                 _save(run.last, recipe, optimizer, scaler, progress, run)
                 raise Interrupted(f"stopped at step {progress.step}, saved; the same command goes on from here")
+            if settings.eval_steps and progress.step % settings.eval_steps == 0:
+                _validate(recipe, progress, run)
             if settings.save_every and progress.step % settings.save_every == 0:
                 _save(run.last, recipe, optimizer, scaler, progress, run)
         _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter)
@@ -111,25 +117,27 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     return {**best["metrics"], "epoch": best["epoch"], "checkpoint": run.best.name, "last": progress.last}
 
 
-def build_optimizer(groups: dict[str, list[nn.Parameter]], settings: Training) -> torch.optim.Optimizer:
-    """SGD or AdamW over the decoder group and the slower backbone group."""
-    factors = {"decoder": 1.0, "backbone": settings.backbone_lr_factor}
-    listed = [
-        {"params": params, "base_lr": settings.lr * factors[name], "name": name} for name, params in groups.items()
-    ]
+def build_optimizer(
+    groups: dict[str, list[nn.Parameter]], rates: dict[str, float], settings: Training
+) -> torch.optim.Optimizer:
+    """SGD or AdamW over parameter groups with their own initial learning rates."""
+    listed = [{"params": params, "base_lr": rates[name], "name": name} for name, params in groups.items()]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(listed, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay, "nesterov": settings.nesterov}
+    return torch.optim.SGD(listed, lr=settings.lr, **options)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, epoch: int) -> float:
-    """Epoch-wise schedule, applied before each epoch; returns the first group's rate."""
-    if settings.schedule == "poly":
-        factor = poly_factor(epoch / settings.epochs)
-    else:
-        factor = step_factor(epoch, settings.milestones, settings.lr_decay)
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, progress: "Progress", total: int) -> float:
+    """The schedule's rates for the next of `total` optimiser steps; returns that of the first group."""
+    rates: Callable[[float], float] = {
+        "step": lambda rate: rate * step_factor(progress.epoch, settings.milestones, settings.lr_decay),
+        "poly": lambda rate: rate * poly_factor(progress.epoch / settings.epochs),
+        "poly_steps": lambda rate: poly_rate(rate, progress.step, total),
+        "warm_poly_steps": lambda rate: warm_poly_rate(rate, progress.step, total),
+    }[settings.schedule]
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+        group["lr"] = rates(group["base_lr"])
     return optimizer.param_groups[0]["lr"]
 
 
@@ -178,15 +186,16 @@ def _parts(batch: dict[str, dict], count: int) -> list[dict[str, dict]]:
 
 def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter) -> None:
     progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
-    dist.broadcast_buffers(recipe.model)
     scores: dict[str, float] = {}
-    if progress.epoch % settings.eval_every == 0 or progress.epoch == epochs:
+    if not settings.eval_steps and (progress.epoch % settings.eval_every == 0 or progress.epoch == epochs):
         scores = _validate(recipe, progress, run)
     meter.end_of_epoch(scores)
+    dist.broadcast_buffers(recipe.model)
     _save(run.last, recipe, optimizer, scaler, progress, run)
 
 
 def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
+    dist.broadcast_buffers(recipe.model)
     progress.last = recipe.evaluate()
     scores = _headline(progress.last)
     run.record(progress.step, {"epoch": progress.epoch, "val": scores})
@@ -305,9 +314,9 @@ def _recipe_line(recipe: Recipe, settings: Training) -> str:
 class Meter:
     """Times and reports the steps of an epoch: progress bar on a terminal, history.jsonl, one log line at its end."""
 
-    def __init__(self, run: Run, progress: Progress, length: int, epochs: int, rate: float, images: int):
-        self.run, self.progress, self.length, self.epochs, self.rate = run, progress, length, epochs, rate
-        self.images = images  # in a step, of all sources
+    def __init__(self, run: Run, progress: Progress, length: int, epochs: int, images: int):
+        self.run, self.progress, self.length, self.epochs = run, progress, length, epochs
+        self.images, self.rate = images, 0.0  # in a step, of all sources; of the first parameter group
         self.start = time.perf_counter()
         self.seconds, self.waited, self.steps, self.latest = 0.0, 0.0, 0, {}
 

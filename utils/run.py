@@ -23,11 +23,11 @@ import torch
 
 from utils import checkpoint, config, dist
 from utils.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, one_line
-from utils.schema import Config
+from utils.schema import Common
 
 # Settings that change neither the numbers nor the files of a stage; a finished stage stays valid when they change.
 NEUTRAL = ("data.root", "data.workers", "data.cache", "log_every", "save_every", "batch_size")
-SHARED = ("seed", "split", "data", "model")
+SHARED = ("seed", "split", "task", "setting", "data", "model")
 KEEP = ("run.lock",)  # survives a fresh start in the same folder
 
 log = logging.getLogger("ncd")
@@ -37,7 +37,7 @@ log = logging.getLogger("ncd")
 class Run:
     """What a stage needs besides its method. `finished` is true when there is nothing left to do."""
 
-    cfg: Config
+    cfg: Common
     stage: str
     dir: Path
     device: torch.device
@@ -150,12 +150,12 @@ def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | No
         dist.shutdown()
 
 
-def stage_dir(cfg: Config, stage: str) -> Path:
-    """<output_dir>/<split>/<stage>, where a split given as a file counts by its name; dry runs stay apart."""
-    return cfg.output_dir / ("dry" if cfg.run.dry else "") / Path(cfg.split).stem / stage
+def stage_dir(cfg: Common, stage: str) -> Path:
+    """<output_dir>/<split or task>/<stage>; dry runs stay apart."""
+    return cfg.output_dir / ("dry" if cfg.run.dry else "") / cfg.folder / stage
 
 
-def require_stage(cfg: Config, stage: str, file: str, made_by: str) -> Path:
+def require_stage(cfg: Common, stage: str, file: str, made_by: str) -> Path:
     """A file of an earlier stage, only when that stage is finished."""
     folder = stage_dir(cfg, stage)
     if not (folder / "metrics.json").exists():
@@ -168,7 +168,7 @@ def require_stage(cfg: Config, stage: str, file: str, made_by: str) -> Path:
 
 
 @contextlib.contextmanager
-def start_run(cfg: Config, stage: str, section: str, inputs: dict[str, Path], *, seed: bool = True) -> Iterator[Run]:
+def start_run(cfg: Common, stage: str, section: str, inputs: dict[str, Path], *, seed: bool = True) -> Iterator[Run]:
     """Open the run folder of a stage; `section` names the configuration sections that decide its result.
 
     Order of decisions: finished with the same settings -> skip; `resume` (own last.pth or a given path); else start.
@@ -197,7 +197,7 @@ def start_run(cfg: Config, stage: str, section: str, inputs: dict[str, Path], *,
             yield run
 
 
-def pick_device(cfg: Config) -> torch.device:
+def pick_device(cfg: Common) -> torch.device:
     """The device of this process."""
     name = cfg.device
     if name == "auto":
@@ -268,7 +268,7 @@ def _prepare(run: Run, fresh: bool) -> None:
 
 def _difference(run: Run, section: str) -> str | None:
     """The first setting or input that differs from those the folder was made with."""
-    defaults = config.flatten(Config().model_dump(mode="json"))  # of keys that came after the folder was made
+    defaults = config.flatten(type(run.cfg)().model_dump(mode="json"))  # of keys that came after the folder was made
     before = defaults | config.flatten(config.read_yaml(run.dir / "config.yaml"))
     now = config.flatten(run.cfg.model_dump(mode="json"))
     for key in sorted(now.keys() | before.keys()):
@@ -283,7 +283,7 @@ def _difference(run: Run, section: str) -> str | None:
 
 
 def _trains(key: str) -> bool:
-    return key.split(".")[0] in ("base_training", "basic", "eums")
+    return key.split(".")[0] in ("base_training", "basic", "eums", "training")
 
 
 @contextlib.contextmanager

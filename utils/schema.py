@@ -75,13 +75,17 @@ class Training(Section):
     lr: PositiveFloat = Field(0.1, description="decoder learning rate at epoch 0")
     backbone_lr_factor: PositiveFloat = Field(0.01, description="backbone learning rate as a multiple of lr")
     momentum: Fraction = Field(0.9, description="SGD momentum")
+    nesterov: bool = Field(False, description="SGD with Nesterov's momentum")
     weight_decay: NonNegativeFloat = Field(1e-4, description="L2 penalty")
-    schedule: Literal["step", "poly"] = Field(
-        "step", description="step: times lr_decay after each milestone; poly: (1-e/E)^0.9"
+    schedule: Literal["step", "poly", "poly_steps", "warm_poly_steps"] = Field(
+        "step",
+        description="step: times lr_decay after each milestone; poly: (1-e/E)^0.9; poly_steps: the same per optimiser "
+        "step, not below 1e-6; warm_poly_steps: without that floor, after a rise over the first tenth",
     )
     milestones: tuple[NonNegativeInt, ...] = Field((15,), description="epochs after which (strictly) the rate decays")
     lr_decay: PositiveFloat = Field(0.1, description="factor at a milestone")
     eval_every: PositiveInt = Field(1, description="validate every so many epochs, and after the last")
+    eval_steps: PositiveInt | None = Field(None, description="validate every so many optimiser steps instead")
     log_every: PositiveInt = Field(10, description="report losses every so many steps")
     save_every: PositiveInt | None = Field(None, description="also save every so many steps; default: at epoch ends")
     init_from_base: bool = Field(
@@ -156,35 +160,42 @@ class RunOptions(Section):
     threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
 
 
-class Config(Section):
-    """One file configures the whole chain; every stage reads its section."""
+class Common(Section):
+    """What every system's configuration has."""
 
-    split: str = Field("fold0", description="class split: a name in data/splits/<dataset>/ or the path of a YAML file")
-    output_dir: Path = Field(Path("output"), description="stages write to <output_dir>/<split>/<stage>/")
-    method: Literal["base", "basic", "eums"] = Field(
-        "eums", description="fine-tuning method; for eval.py the stage to evaluate"
-    )
-    checkpoint: Path | None = Field(None, description="eval.py: weights to evaluate instead of that stage's")
+    output_dir: Path = Field(Path("output"), description="stages write to folders below this one")
+    checkpoint: Path | None = Field(None, description="eval.py: weights to evaluate instead of a stage's")
     init_from: Path | None = Field(
         None, description="start the network from this checkpoint (last layer anew if the number of classes differs)"
     )
-    base_checkpoint: Path | None = Field(None, description="base model to use instead of the base stage's best.pth")
-    basic_checkpoint: Path | None = Field(
-        None, description="ranking model to use instead of the basic stage's best.pth"
-    )
-    pseudo_dir: Path | None = Field(None, description="folder with novel.txt, base.txt, pseudo_labels/")
-    split_dir: Path | None = Field(None, description="folder with easy_split.txt and hard_split.txt")
     resume: Word = Field("auto", description="auto | true | false | path of a checkpoint")
-    seed: NonNegativeInt = Field(242133, description="seed of everything random (default: the official one)")
+    seed: NonNegativeInt = Field(242133, description="seed of everything random")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field(
         "auto", description="mixed precision; auto: bf16 or fp16 on CUDA, off on CPU"
     )
     save_predictions: bool = Field(False, description="eval.py: write predictions/<id>.png, original class numbers")
     expected: dict[str, float] | None = Field(
-        None, description="figures that eval.py must reach, e.g. {novel_miou: 0.59, tol: 0.005}; else exit status 1"
+        None,
+        description="figures that an evaluation must reach, e.g. {novel_miou: 0.59, tol: 0.005}; else exit status 1",
     )
     data: Data = Data()
+    run: RunOptions = RunOptions()
+
+
+class Config(Common):
+    """Novel class discovery: one file configures the whole chain; every stage reads its section."""
+
+    split: str = Field("fold0", description="class split: a name in data/splits/<dataset>/ or the path of a YAML file")
+    method: Literal["base", "basic", "eums"] = Field(
+        "eums", description="fine-tuning method; for eval.py the stage to evaluate"
+    )
+    base_checkpoint: Path | None = Field(None, description="base model to use instead of the base stage's")
+    basic_checkpoint: Path | None = Field(
+        None, description="ranking model to use instead of the basic stage's best.pth"
+    )
+    pseudo_dir: Path | None = Field(None, description="folder with novel.txt, base.txt, pseudo_labels/")
+    split_dir: Path | None = Field(None, description="folder with easy_split.txt and hard_split.txt")
     model: Model = Model()
     base_training: Training = Training(epochs=60, batch_size=16, milestones=(25,))
     cluster: Cluster = Cluster()
@@ -192,4 +203,8 @@ class Config(Section):
     ranking: Ranking = Ranking()
     eums: Eums = Eums()
     evaluation: Evaluation = Evaluation()
-    run: RunOptions = RunOptions()
+
+    @property
+    def folder(self) -> Path:
+        """Where the stages lie, below output_dir; a split given as a file counts by its name."""
+        return Path(Path(self.split).stem)

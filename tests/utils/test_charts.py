@@ -92,7 +92,7 @@ def test_ticks_enclose_the_values_evenly(low, span, count):
     tolerance = 1e-6 * max(1, abs(low), span)
     assert marks[0] <= low + tolerance and marks[-1] >= low + span - tolerance
     assert 2 <= len(marks) <= count + 3
-    np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0], rtol=1e-6)
+    np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0], rtol=1e-6, atol=1e-9 * max(1, abs(low)))
 
 
 def test_ticks_by_hand():

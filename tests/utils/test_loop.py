@@ -232,11 +232,35 @@ def test_learning_rate_after_resuming(tiny, monkeypatch):
     assert [line["lr"] for line in history(run) if "train" in line] == pytest.approx([0.1] * 3 + [0.01] * 6)
 
 
+def test_rates_per_step(tiny, tmp_path):
+    """Nine steps of 0.1 (1 - k / 9)^0.9, also when stopped in between."""
+    options = ("base_training.schedule=poly_steps", f"output_dir={tmp_path}")
+    with pytest.raises(Interrupted):
+        toy_fit(tiny, ToyRecipe(trouble=at_step(5, terminate)), *options)
+    _, run = toy_fit(tiny, ToyRecipe(), *options)
+    rates = [line["lr"] for line in history(run) if "train" in line]
+    assert rates == pytest.approx([0.1 * (1 - k / 9) ** 0.9 for k in range(9)])
+
+
+def test_validation_every_so_many_steps(tiny):
+    """Nine steps, validated after 4 and 8, the best of them kept; none at the ends of epochs."""
+    metrics, run = toy_fit(tiny, ToyRecipe(scores=[0.5, 0.25]), "base_training.eval_steps=4")
+    assert [line["step"] for line in history(run) if "val" in line] == [4, 8]
+    assert metrics["miou"] == 0.5 and metrics["last"]["miou"] == 0.25
+
+
+def test_too_short_for_a_validation_still_gives_a_model(tiny):
+    metrics, run = toy_fit(tiny, ToyRecipe(scores=[0.5]), "base_training.eval_steps=100")
+    assert [line["step"] for line in history(run) if "val" in line] == [9] and run.best.exists()
+    assert metrics["miou"] == 0.5
+
+
 def test_sgd_and_adamw_take_their_options(tiny):
     settings = load_config([str(tiny), "base_training={momentum: 0.8, weight_decay: 0.01}"], "").base_training
-    sgd = loop.build_optimizer(ToyRecipe().parameter_groups(), settings)
+    sgd = loop.build_optimizer(ToyRecipe().parameter_groups(), ToyRecipe().learning_rates(settings), settings)
     assert [(g["momentum"], g["weight_decay"], len(g["params"])) for g in sgd.param_groups] == [(0.8, 0.01, 2)] * 2
-    adamw = loop.build_optimizer(ToyRecipe().parameter_groups(), settings.model_copy(update={"optimizer": "adamw"}))
+    other = settings.model_copy(update={"optimizer": "adamw"})
+    adamw = loop.build_optimizer(ToyRecipe().parameter_groups(), ToyRecipe().learning_rates(other), other)
     assert isinstance(adamw, torch.optim.AdamW) and adamw.param_groups[1]["weight_decay"] == 0.01
 
 
