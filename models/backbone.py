@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from utils.errors import UserError
+
 
 class Backbone(nn.Module):
     """forward: normalised image [B, 3, H, W] -> features [B, out_channels, h, w].
@@ -21,6 +23,15 @@ class Backbone(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(self.pixel_mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.pixel_std).view(1, 3, 1, 1), persistent=False)
+
+    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Features at strides 4, 8, 16, 32 as far as the output stride lets them grow; the last ones are forward's."""
+        raise UserError(f"model.backbone: {type(self).__name__} has no features of earlier stages")
+
+    def taps(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """(features, what PLOP compares of each stage: before its last activation where there is one)."""
+        stages = self.stages(image)
+        return stages[-1], stages
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the weights were trained on."""

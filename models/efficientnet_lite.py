@@ -25,6 +25,7 @@ STAGES = (
     (1, 3, 1, 6, 192, 320),
 )
 NUM_BLOCKS = sum(stage[0] for stage in STAGES)
+STAGE_ENDS = (2, 4, 10, 15)  # the last blocks at strides 4, 8, 16 and 32
 
 
 class SameConv2d(nn.Conv2d):
@@ -86,7 +87,7 @@ class EfficientNetLite0(Backbone):
 
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
-    out_channels = STAGES[-1][-1]
+    out_channels, low_channels = STAGES[-1][-1], STAGES[1][-1]
     trained = tuple(f"blocks.{i}" for i in range(5, NUM_BLOCKS))  # behind stride 8, as a ResNet's layer3 and layer4
 
     def __init__(self, output_stride: int = 8):
@@ -103,14 +104,24 @@ class EfficientNetLite0(Backbone):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self._run(image, (NUM_BLOCKS - 1,))[-1]
+
+    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return self._run(image, STAGE_ENDS)
+
+    def _run(self, image: torch.Tensor, wanted: tuple[int, ...]) -> list[torch.Tensor]:
+        """Outputs of the wanted blocks."""
         height, width = image.shape[-2:]
         if height % 32 or width % 32:
             raise UserError(f"data.image_size: efficientnet_lite0 needs multiples of 32, got {width}x{height}")
-        x, splits = F.relu6(self.bn0(self.conv_stem(image)), inplace=True), 0
-        for block in self.blocks:
+        x, splits, outputs = F.relu6(self.bn0(self.conv_stem(image)), inplace=True), 0, []
+        for index, block in enumerate(self.blocks):
             x = block(x)
             if block.splits:
                 x, splits = split_phases(x), splits + 1
-        for _ in range(splits):
-            x = join_phases(x)
-        return x
+            if index in wanted:
+                whole = x
+                for _ in range(splits):
+                    whole = join_phases(whole)
+                outputs.append(whole)
+        return outputs

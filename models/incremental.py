@@ -3,6 +3,8 @@
 B batch, C classes of all heads, D decoder width, H W pixels, h w feature cells.
 """
 
+import math
+import re
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +20,16 @@ LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
 class Classifier(nn.Module):
     """ASPP, and a head per entry of `num_classes` on what it makes."""
 
-    def __init__(self, backbone: Backbone, num_classes: Sequence[int], rates, width: int, dropout: float, plus: bool):
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: Sequence[int],
+        rates,
+        width: int,
+        dropout: float,
+        plus: bool,
+        linear: bool,
+    ):
         super().__init__()
         if plus:
             narrow = nn.Conv2d(backbone.low_channels, LOW_LEVEL_WIDTH, 1, bias=False)
@@ -26,14 +37,17 @@ class Classifier(nn.Module):
         self.aspp = ASPP(backbone.out_channels, list(rates), width)
         self.aspp.project[-1].p = dropout
         features = width + LOW_LEVEL_WIDTH if plus else width
-        self.head = nn.ModuleList(make_head(features, width, count) for count in num_classes)
+        self.head = nn.ModuleList(make_head(features, width, count, linear) for count in num_classes)
 
 
 class IncrementalDeepLab(nn.Module):
     """`num_classes` lists the outputs of each head; channels follow each other in the order of the heads.
 
-    `plus` adds DeepLabV3+'s features at stride 4. Keys are those of the official checkpoints.
+    `plus` adds DeepLabV3+'s features at stride 4; `linear` heads are a 1x1 convolution only (MiB, PLOP). Keys are those
+    of the official SSUL checkpoints.
     """
+
+    freeze_batchnorm = False  # keep every BatchNorm in evaluation mode while training
 
     def __init__(
         self,
@@ -43,19 +57,28 @@ class IncrementalDeepLab(nn.Module):
         head_channels: int = 256,
         dropout: float = 0.1,
         plus: bool = False,
+        linear: bool = False,
     ):
         super().__init__()
-        self.plus, self.backbone = plus, backbone
+        self.plus, self.linear, self.backbone = plus, linear, backbone
         for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.01
-        self.classifier = Classifier(backbone, num_classes, atrous_rates, head_channels, dropout, plus)
+        self.classifier = Classifier(backbone, num_classes, atrous_rates, head_channels, dropout, plus, linear)
         initialize(self.classifier, plus)
 
     @property
     def num_classes(self) -> list[int]:
         """Outputs of each head."""
-        return [head[-1].out_channels for head in self.classifier.head]
+        return [last_layer(head).out_channels for head in self.classifier.head]
+
+    def train(self, mode: bool = True) -> "IncrementalDeepLab":
+        super().train(mode)
+        if self.freeze_batchnorm:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
@@ -64,9 +87,19 @@ class IncrementalDeepLab(nn.Module):
     def features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(ASPP output without its dropout [B, D, h, w], features at stride 4 for DeepLabV3+)."""
         stages = self.backbone.stages(image) if self.plus else [self.backbone(image)]
+        return self.neck(stages[-1]), self.classifier.project(stages[0]) if self.plus else None
+
+    def neck(self, features: torch.Tensor) -> torch.Tensor:
+        """ASPP without its dropout."""
         aspp = self.classifier.aspp
-        branches = torch.cat([conv(stages[-1]) for conv in aspp.convs], dim=1)
-        return aspp.project[:-1](branches), self.classifier.project(stages[0]) if self.plus else None
+        return aspp.project[:-1](torch.cat([conv(features) for conv in aspp.convs], dim=1))
+
+    def forward_with_taps(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """(logits, what PLOP compares: the sums before the last activation of each stage, features, low logits)."""
+        last, sums = self.backbone.taps(image)
+        features = self.neck(last)
+        low_logits = self.decode(self.drop(features), None)
+        return upsample(low_logits, image.shape[-2:]), [*sums, features, low_logits]
 
     def drop(self, features: torch.Tensor) -> torch.Tensor:
         """The dropout behind ASPP, active in training mode."""
@@ -86,13 +119,23 @@ class IncrementalDeepLab(nn.Module):
         features, low = self.features(image)
         return upsample(self.decode(self.drop(features), low), image.shape[-2:])
 
-    def add_head(self, count: int) -> nn.Sequential:
+    def add_head(self, count: int) -> nn.Module:
         """Append a freshly initialised head of `count` classes."""
         first = self.classifier.head[0]
-        head = make_head(first[0].in_channels, first[0].out_channels, count)
+        inner = first if self.linear else first[0]
+        head = make_head(inner.in_channels, inner.out_channels, count, self.linear)
         initialize(head, self.plus)
         self.classifier.head.append(head.train(self.training))
         return head
+
+    @torch.no_grad()
+    def transfer_background(self) -> None:
+        """Share background's probability evenly between it and the newest head's classes (MiB, sec. 3.3)."""
+        background, new = last_layer(self.classifier.head[0]), last_layer(self.classifier.head[-1])
+        bias = background.bias[0] - math.log(new.out_channels + 1)
+        new.weight.copy_(background.weight[:1].expand_as(new.weight))
+        new.bias.fill_(bias)
+        background.bias[0] = bias
 
     def transfer_unknown(self) -> None:
         """Start the newest head as the unknown head (head 0): every new channel has its logits."""
@@ -103,13 +146,20 @@ class IncrementalDeepLab(nn.Module):
         new.load_state_dict(state)
 
 
-def make_head(features: int, width: int, count: int) -> nn.Sequential:
+def make_head(features: int, width: int, count: int, linear: bool) -> nn.Module:
+    if linear:
+        return nn.Conv2d(features, count, 1)
     return nn.Sequential(
         nn.Conv2d(features, width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU(),
         nn.Conv2d(width, count, 1),
     )
+
+
+def last_layer(head: nn.Module) -> nn.Conv2d:
+    """The 1x1 convolution that gives a head's logits."""
+    return head[-1] if isinstance(head, nn.Sequential) else head
 
 
 def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -130,5 +180,5 @@ def initialize(module: nn.Module, plus: bool) -> None:
 
 def read_num_classes(state: dict[str, torch.Tensor]) -> list[int]:
     """Outputs of each head in a state dict."""
-    heads = [key for key in state if key.startswith("classifier.head.") and key.endswith(".3.weight")]
+    heads = [key for key in state if re.fullmatch(r"classifier\.head\.\d+(\.3)?\.weight", key)]
     return [len(state[key]) for key in sorted(heads, key=lambda key: int(key.split(".")[2]))]

@@ -48,6 +48,22 @@ class ResNet(Backbone):
             outputs.append(x)
         return outputs
 
+    def taps(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        x, sums = self.maxpool(self.relu(self.bn1(self.conv1(image)))), []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            sums.append(before_activation(layer[-1], layer[:-1](x)))
+            x = sums[-1].relu()
+        return x, sums
+
+
+def before_activation(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The sum at the end of a residual block, before its activation."""
+    identity = x if block.downsample is None else block.downsample(x)
+    out = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
+    if hasattr(block, "conv3"):
+        out = block.bn3(block.conv3(block.relu(out)))
+    return out + identity
+
 
 def dilate(layer: nn.Sequential, before: int, dilation: int) -> None:
     """Trade the stride of a stage for dilation: the convolution with the stride keeps the dilation of the stage before,

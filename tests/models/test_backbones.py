@@ -41,3 +41,20 @@ def test_pixels_are_normalised_as_the_weights_expect():
         backbone.std = torch.tensor(backbone.pixel_std).view(1, 3, 1, 1)
         torch.testing.assert_close(backbone.normalize(image).flatten(), torch.tensor(values))
         assert not {"mean", "std"} & backbone.state_dict().keys()
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_stages_end_with_the_features(name, stride):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, stride, "random").eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        features, stages, (last, taps) = backbone(image), backbone.stages(image), backbone.taps(image)
+    torch.testing.assert_close(stages[-1], features)
+    torch.testing.assert_close(last, features, rtol=1e-4, atol=1e-5)
+    assert stages[0].shape[1:] == (backbone.low_channels, 16, 16) and len(taps) == len(stages)
+    if name.startswith("resnet"):  # sums before the activation
+        assert all((tap < 0).any() for tap in taps)
+        for tap, stage in zip(taps, stages, strict=True):
+            torch.testing.assert_close(tap.relu(), stage, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,100 @@
+"""The data sets that the steps of a class-incremental task read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.crops import CentreCrop, ResizedCrop, ScaleCrop
+from data.dataset import SegmentationDataset
+from data.label_map import LabelMap
+from data.layouts import find_layout, index_samples
+from data.lists import presence, root_list
+from data.loading import Source, eval_loader
+from data.tasks import Presence, Task, load_task, shipped_presence
+from data.views import DRY_IMAGES, data_root
+from utils.errors import UserError
+from utils.schema_incremental import IncrementalConfig
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Task, data root and image lists of a run, and the data sets made from them."""
+
+    cfg: IncrementalConfig
+    root: Path
+    task: Task
+    train_images: Presence
+    val_images: Presence
+
+    @classmethod
+    def open(cls, cfg: IncrementalConfig) -> "Steps":
+        root, d = data_root(cfg), cfg.data
+        task = load_task(cfg.task, d.dataset)
+        if d.train_list:
+            names = root_list(root, d.train_list), root_list(root, d.val_list or find_layout(root).val_list)
+            train, val = (list(zip(ids, presence(root, ids), strict=True)) for ids in names)
+        else:
+            train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
+        return cls(cfg, root, task, train, val)
+
+    def train_ids(self, step: int) -> list[str]:
+        """Images of a step, in list order; UserError when there are none."""
+        ids = self.task.select(self.train_images, step, self.cfg.setting)
+        if not ids:
+            raise UserError(f"task={self.cfg.task}: step {step} has no training image; no image holds its classes")
+        return ids
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What training images are read with."""
+        wants_saliency = self.cfg.method.startswith("ssul") and self.cfg.ssul.unknown == "saliency"
+        return ("image", "label", "saliency") if wants_saliency else ("image", "label")
+
+    def train(self, step: int) -> SegmentationDataset:
+        return self._dataset(self.train_ids(step), self.fields, self.task.step_map(step), train=True)
+
+    def exemplars(self, ids: Sequence[str], step: int) -> SegmentationDataset:
+        """Exemplars with the labels of every class up to a step."""
+        return self._dataset(ids, self.fields, self.task.seen_map(step), train=True)
+
+    def candidates(self, step: int) -> SegmentationDataset:
+        """The training images of a step as evaluation sees them, to choose exemplars from."""
+        return self._dataset(self.train_ids(step), self.fields, self.task.step_map(step))
+
+    def val(self, step: int) -> SegmentationDataset:
+        """Validation images with a class of a step; its classes only."""
+        ids = self.task.select(self.val_images, step, self.cfg.setting)
+        return self._dataset(ids or self.test_ids, ("image", "label"), self.task.step_map(step))
+
+    def test(self) -> SegmentationDataset:
+        """All validation images with all classes."""
+        return self._dataset(self.test_ids, ("image", "label"), self.task.full_map())
+
+    @property
+    def test_ids(self) -> list[str]:
+        return [name for name, _ in self.val_images]
+
+    def _dataset(
+        self, ids: Sequence[str], fields: tuple[str, ...], label_map: LabelMap, *, train: bool = False
+    ) -> SegmentationDataset:
+        cfg = self.cfg
+        kept = list(ids)[:DRY_IMAGES] if cfg.run.dry else list(ids)
+        resized = cfg.method in ("mib", "plop", "finetune")
+        augment = ResizedCrop if resized else ScaleCrop
+        transform = (augment if train else CentreCrop)(cfg.data.image_size)
+        return SegmentationDataset(
+            index_samples(self.root, kept, fields=fields),
+            fields,
+            transform=transform,
+            label_map=label_map,
+            seed=cfg.seed,
+            cache=cfg.data.cache,
+            max_side=cfg.data.max_side,
+        )
+
+    def source(self, name: str, dataset: SegmentationDataset, pin: bool) -> Source:
+        cfg = self.cfg
+        return Source(name, dataset, cfg.training.batch_size, seed=cfg.seed, workers=cfg.data.workers, pin=pin)
+
+    def loader(self, dataset: SegmentationDataset, pin: bool = False):
+        return eval_loader(dataset, self.cfg.evaluation.batch_size, workers=self.cfg.data.workers, pin=pin)
