@@ -1,7 +1,7 @@
 """The data sets that the steps of a class-incremental task read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.crops import CentreCrop, ResizedCrop, ScaleCrop
@@ -23,6 +23,7 @@ class Steps:
     cfg: IncrementalConfig
     root: Path
     task: Task
+    num_first: int  # classes of step 0 with background; joint training merges the steps, and still tells them apart
     train_images: Presence
     val_images: Presence
 
@@ -35,7 +36,10 @@ class Steps:
             train, val = (list(zip(ids, presence(root, ids), strict=True)) for ids in names)
         else:
             train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
-        return cls(cfg, root, task, train, val)
+        num_first = task.num_seen(0)
+        if cfg.method == "joint":
+            task = replace(task, steps=(tuple(task.order[1:]),))
+        return cls(cfg, root, task, num_first, train, val)
 
     def train_ids(self, step: int) -> list[str]:
         """Images of a step, in list order; UserError when there are none."""

@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from data.class_split import SPLITS, class_folder, class_ids, class_names
 from data.label_map import LabelMap
 from utils.config import read_yaml
@@ -114,6 +112,7 @@ def shipped_presence(dataset: str, part: Literal["train", "val"]) -> Presence:
     return [(name, frozenset(1 + int(number) for number in numbers)) for name, *numbers in lines]
 
 
-def class_table(task: Task) -> np.ndarray:
-    """Number in the masks of each train id, uint8: turns predictions back into original class numbers."""
-    return np.array(task.order, np.uint8)
+def head_sizes(task: Task, step: int, unknown: bool) -> list[int]:
+    """Outputs of each head after a step: unknown, background, C0, C1, ..., or background with C0, C1, ..."""
+    first, *later = (len(classes) for classes in task.steps[: step + 1])
+    return [1, 1, first, *later] if unknown else [1 + first, *later]

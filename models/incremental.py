@@ -6,6 +6,7 @@ B batch, C classes of all heads, D decoder width, H W pixels, h w feature cells.
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch import nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbone import Backbone
+from models.backbones import build_backbone
+from utils import checkpoint
 
 LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
 
@@ -176,6 +179,21 @@ def initialize(module: nn.Module, plus: bool) -> None:
                 nn.init.normal_(part.weight, std=0.001)
             else:
                 nn.init.kaiming_normal_(part.weight)
+
+
+def build_incremental(cfg, heads: Sequence[int], linear: bool, init: str | None = None) -> IncrementalDeepLab:
+    """The network that a `model` section describes (utils/schema_incremental.py), with these outputs per head."""
+    backbone = build_backbone(cfg.backbone, cfg.output_stride, init or cfg.init)
+    return IncrementalDeepLab(
+        backbone, heads, cfg.atrous_rates, cfg.head_channels, cfg.dropout, plus=cfg.plus, linear=linear
+    )
+
+
+def load_incremental(cfg, heads: Sequence[int], linear: bool, path: Path) -> IncrementalDeepLab:
+    """The network of a step, from its checkpoint."""
+    model = build_incremental(cfg, heads, linear, init="random")
+    model.load_state_dict(checkpoint.load(path)["model"])
+    return model
 
 
 def read_num_classes(state: dict[str, torch.Tensor]) -> list[int]:

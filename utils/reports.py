@@ -45,6 +45,15 @@ def print_comparison(compared: Sequence[dict[str, Any]]) -> None:
     print(f"choices made with validation labels\n{_aligned([['model', *groups], None, *rows])}")
 
 
+def print_steps(metrics: Sequence[dict[str, Any]], title: str) -> None:
+    """Old, new and all mIoU after each step of a class-incremental task, then the IoU of every class, in per cent."""
+    keys = ("old_miou", "new_miou", "miou")
+    rows = [[f"step {m['step']}", *(percent(m.get(key)) for key in keys)] for m in metrics]
+    classes = [[name, percent(value)] for name, value in metrics[-1]["per_class"].items()]
+    print(f"{title}\n{_aligned([['after', 'old', 'new', 'all'], None, *rows])}")
+    print(f"after the last step\n{_aligned([['class', 'IoU'], None, *classes])}")
+
+
 def chain_table(rows: Sequence[tuple[str, dict[str, Any] | None]], style: str = "text") -> str:
     """Methods and their metrics.json (None: not run) as a table of base, novel and all mIoU in per cent."""
     return table([HEADING, *([name, *table_figures(metrics)] for name, metrics in rows)], style)

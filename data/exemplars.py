@@ -1,0 +1,75 @@
+"""The exemplar memory of SSUL-M (Cha et al., NeurIPS 2021): a few images, balanced over the classes learned so far."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.label_map import IGNORE
+from utils import checkpoint
+from utils.errors import UserError
+
+MEMORY_FILE = "memory.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image and the train ids of the foreground classes seen in it."""
+
+    id: str
+    classes: tuple[int, ...]
+    labels: int = 0  # different label values, as the official records count them
+    pixels: int = 0  # of foreground
+
+
+def describe(image_id: str, label: np.ndarray, last_vague: int) -> Candidate:
+    """What a label [H, W] in channel numbers shows; `last_vague` is the last channel that is no class (background)."""
+    numbers = [number - last_vague for number in np.unique(label).tolist() if number != IGNORE]
+    pixels = int(((label > last_vague) & (label != IGNORE)).sum())
+    return Candidate(image_id, tuple(number for number in numbers if number > 0), len(numbers), pixels)
+
+
+def read_memory(path: Path) -> list[Candidate]:
+    """The exemplars in memory.json, in pick order by class; none when there is no such file."""
+    if not path.exists():
+        return []
+    return [
+        Candidate(**{**entry, "classes": tuple(entry["classes"])}) for entry in checkpoint.read_json(path)["memory"]
+    ]
+
+
+def write_memory(path: Path, chosen: dict[int, list[Candidate]], names: Sequence[str]) -> None:
+    """The exemplars by class number, and their ids by class name for readers."""
+    by_class = {names[number]: [candidate.id for candidate in picked] for number, picked in sorted(chosen.items())}
+    memory = [asdict(candidate) for number in sorted(chosen) for candidate in chosen[number]]
+    checkpoint.write_json(path, {"memory": memory, "by_class": by_class})
+
+
+def choose_exemplars(
+    candidates: Sequence[Candidate], num_old: int, size: int, rng: np.random.RandomState
+) -> dict[int, list[Candidate]]:
+    """Old class 1..num_old-1 -> its exemplars in pick order; `size` in all, fewer when there are not enough candidates.
+
+    Candidates and classes are shuffled in this order; then each class in turn takes the first candidate that holds it.
+    """
+    if not size:
+        raise UserError("ssul.memory=0: method=ssul_m needs exemplars; use method=ssul")
+    rest, classes = list(candidates), list(range(1, num_old))
+    rng.shuffle(rest)
+    rng.shuffle(classes)
+    chosen: dict[int, list[Candidate]] = {number: [] for number in range(1, num_old)}
+    taken = 0
+    while taken < size:
+        before = taken
+        for number in classes:
+            place = next((i for i, candidate in enumerate(rest) if number in candidate.classes), None)
+            if place is None:
+                continue
+            chosen[number].append(rest.pop(place))
+            taken += 1
+            if taken == size:
+                return chosen
+        if taken == before:  # nothing left; the official code would not end
+            break
+    return chosen
