@@ -1,9 +1,9 @@
-"""The disk layouts of data roots, VOC's and COCO's: the only place that knows folder names."""
+"""The disk layouts of data roots, VOC's, COCO's and ADE20K's: the only place that knows folder names."""
 
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -29,12 +29,13 @@ class Layout:
     ids: re.Pattern
     val_list: str
     expected: str
+    parts: dict[str, str] = field(default_factory=dict)  # folder of a part, where it is called otherwise in ids
 
     def part(self, image_id: str) -> str:
         match = self.ids.fullmatch(image_id)
         if not match:
             raise UserError(f"image id '{image_id}' in a list: not one of this layout ({self.expected})")
-        return match[1]
+        return self.parts.get(match[1], match[1])
 
     def folder(self, root: Path, kind: str, part: str = "") -> Path:
         """The folder of `kind` under a data root; UserError names what was expected."""
@@ -48,7 +49,7 @@ class Layout:
 VOC = Layout(
     folders={  # the second names are those of the VOC devkit
         "image": ("images", "JPEGImages"),
-        "saliency": ("saliency_supervised_model", "saliency"),
+        "saliency": ("saliency_supervised_model", "saliency", "saliency_map"),
         "sets": ("sets", "ImageSets/Segmentation"),
         "SegmentationClassAug": ("SegmentationClassAug", "SegmentationClass"),
         "SegmentationClass": ("SegmentationClass", "SegmentationClassAug"),
@@ -72,8 +73,25 @@ COCO = Layout(
 )
 
 
+ADE = Layout(
+    folders={
+        "image": ("images/{part}", "images"),
+        "saliency": ("saliency",),
+        "sets": ("sets", "."),
+        "SegmentationClassAug": ("annotations/{part}", "annotations"),
+        "SegmentationClass": ("annotations/{part}", "annotations"),
+    },
+    ids=re.compile(r"ADE_(train|val)_\d{8}"),
+    val_list="val",
+    expected="images/{training,validation}/ADE_{train,val}_<8 digits>.jpg, annotations/{training,validation}/<id>.png",
+    parts={"train": "training", "val": "validation"},
+)
+
+
 def find_layout(root: Path) -> Layout:
-    """COCO's when the root has one of its image folders, else VOC's."""
+    """COCO's and ADE20K's by their folders, else VOC's."""
+    if (root / "annotations").is_dir() and (root / "images").is_dir():
+        return ADE
     return COCO if any((root / part).is_dir() for part in ("train2014", "val2014")) else VOC
 
 
@@ -103,12 +121,12 @@ def index_samples(
     samples = []
     for image_id in ids:
         part, paths, absent = layout.part(image_id), {}, []
-        for field in fields:
-            folder, present = locate(field, part)
-            name = f"{image_id}.jpg" if field == "image" else f"{image_id}.png"
-            paths[field] = folder / name
+        for kind in fields:
+            folder, present = locate(kind, part)
+            name = f"{image_id}.jpg" if kind == "image" else f"{image_id}.png"
+            paths[kind] = folder / name
             if name not in present:
-                absent.append(field)
+                absent.append(kind)
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")

@@ -12,15 +12,20 @@ import entropy_rank
 import eval as evaluation
 import finetune_novel
 import train_base
+import train_incremental
 from data.class_split import load_split
 from data.io import write_label
 from data.lists import load_lists
+from data.tasks import load_task, shipped_presence
 from data.views import DRY_IMAGES
 from utils.checkpoint import write_list
 from utils.config import flatten, load_config
 from utils.run import guarded
+from utils.schema_incremental import IncrementalConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+INCREMENTAL = [path for path in CONFIGS if "ssul" in path.stem or path.parent.name == "ssul"]
+CONFIGS = [path for path in CONFIGS if path not in INCREMENTAL]
 SIZE = 40
 CHAIN = (
     (train_base.main, "method=eums"),
@@ -96,4 +101,49 @@ def test_dry_run_of_the_whole_chain(path, tmp_path):
     metrics = json.loads((folder / "eval_eums" / "metrics.json").read_text())
     assert metrics["images"] > 0 and "novel_miou" in metrics and metrics["match"]
     for file in folder.rglob("*.pth"):  # hundreds of MB
+        file.unlink()
+
+
+METHODS = {"ssul": "plop", "voc_baselines": "plop"}  # the others: ssul_m
+
+
+@pytest.mark.parametrize("path", INCREMENTAL, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_dry_run_of_the_incremental_steps(path, tmp_path):
+    """The first images of each step, drawn where the layout of the data set has them."""
+    cfg, method = load_config([str(path)], "", IncrementalConfig), METHODS.get(path.stem, "ssul_m")
+    root, ade = tmp_path / "data", cfg.data.dataset == "ade"
+    task = "100-50" if ade else "15-5"
+    steps = load_task(task, cfg.data.dataset)
+    if cfg.data.train_list:
+        names = {part: [(f"{part}{i}", frozenset({1 + i % 20})) for i in range(60)] for part in ("trainaug", "val")}
+        for part, images in names.items():
+            write_list(root / "sets" / f"{part}.txt", [name for name, _ in images])
+        images = [*names["trainaug"], *names["val"]]
+    else:
+        presence = {part: shipped_presence(cfg.data.dataset, part) for part in ("train", "val")}
+        wanted = {name for name, _ in presence["val"][:DRY_IMAGES]}
+        for part, step in ((part, step) for part in presence for step in range(steps.num_steps)):
+            wanted |= set(steps.select(presence[part], step, cfg.setting)[:DRY_IMAGES])
+        images = [(name, classes) for part in presence.values() for name, classes in part if name in wanted]
+    rng = np.random.default_rng(0)
+    for name, classes in images:
+        part = ("training" if "train" in name else "validation") if ade else ""
+        image = root / ("images" if ade or cfg.data.train_list else "JPEGImages") / part / f"{name}.jpg"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)).save(image)
+        masks = root / ("annotations" if ade else "SegmentationClassAug") / part
+        write_label(masks / f"{name}.png", np.full((SIZE, SIZE), min(classes, default=0), np.uint8))
+        if not ade:
+            write_label(root / "saliency" / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
+    small = ["run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "training.batch_size=2"]
+    small += ["evaluation.batch_size=8", "ssul.memory=6", f"task={task}", f"method={method}"]
+    small += ["training.first_lr=1e-4", "training.lr=1e-4"]  # the weights are random
+    if cfg.model.backbone == "resnet101":
+        small.append("model.backbone=resnet50")  # the same code, a third of the time
+    given = [*small, f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
+    assert guarded(train_incremental.main, [str(path), *given]) == 0
+    (folder,) = (tmp_path / "out" / "dry").iterdir()
+    metrics = json.loads((folder / method / "step1" / "metrics.json").read_text())
+    assert len(metrics["per_class"]) == (151 if ade else 21)
+    for file in folder.rglob("*.pth"):
         file.unlink()

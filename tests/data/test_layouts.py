@@ -118,3 +118,16 @@ def test_real_files(voc_subset):
     samples = index_samples(voc_subset, ids, fields=("image", "label", "saliency"))
     assert [sample.id for sample in samples] == ids
     assert all(path.is_file() for path in (samples[0].image, samples[0].label, samples[0].saliency))
+
+
+def test_ade20k_layout(tmp_path):
+    """Both parts, and the flat folders of the small sample."""
+    for part, name in (("training", "ADE_train_00000001"), ("validation", "ADE_val_00000002")):
+        for folder, suffix in ((f"images/{part}", "jpg"), (f"annotations/{part}", "png")):
+            (tmp_path / folder).mkdir(parents=True)
+            (tmp_path / folder / f"{name}.{suffix}").touch()
+    found = index_samples(tmp_path, ["ADE_val_00000002", "ADE_train_00000001"], fields=("image", "label"))
+    assert found[0].image == tmp_path / "images" / "validation" / "ADE_val_00000002.jpg"
+    assert found[1].label == tmp_path / "annotations" / "training" / "ADE_train_00000001.png"
+    with pytest.raises(UserError, match="image id 'x' in a list: not one of this layout"):
+        index_samples(tmp_path, ["x"], fields=("image",))

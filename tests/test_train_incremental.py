@@ -1,0 +1,268 @@
+"""Class-incremental training on a few drawn images, and its steps against the formulas written out plainly."""
+
+import copy
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+
+import train_incremental
+from data.io import read_label
+from data.steps import Steps
+from losses.incremental import binary_cross_entropy, old_class_entropy
+from models.incremental import upsample
+from tests.conftest import CLASSES
+from train_incremental import RECIPES, StepRecipe, run_step
+from utils import checkpoint
+from utils.config import load_config
+from utils.incremental import pseudo_label
+from utils.run import guarded, start_run
+from utils.schema_incremental import IncrementalConfig
+
+SMALL = {
+    "task": "abc",
+    "seed": 3,
+    "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
+    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dropout": 0.0},
+    "training": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4, "eval_steps": 2, "save_every": 1},
+    "ssul": {"memory": 5, "pseudo_threshold": 0.1},
+    "evaluation": {"batch_size": 6},
+}
+
+
+@pytest.fixture
+def config(voc, tmp_path):
+    """Disc and square first, then bar, then dot; output in tmp_path/out."""
+    folder = tmp_path / "shapes"
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
+    (folder / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
+    data = {**SMALL["data"], "dataset": str(folder), "root": str(voc)}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**SMALL, "output_dir": str(tmp_path / "out"), "data": data}))
+    return tmp_path / "small.yaml"
+
+
+def load(config, *overrides) -> Steps:
+    return Steps.open(load_config([str(config), *overrides], "", IncrementalConfig))
+
+
+def run(config, *overrides) -> int:
+    return guarded(train_incremental.main, [str(config), *overrides])
+
+
+def read(folder, name="metrics.json") -> dict:
+    return json.loads((folder / name).read_text())
+
+
+# ---- the whole task
+
+
+@pytest.mark.parametrize("method", ["ssul", "ssul_m", "mib", "plop", "finetune", "joint"])
+def test_every_method_learns_every_step(config, tmp_path, method):
+    assert run(config, f"method={method}") == 0
+    out = tmp_path / "out" / "abc-overlap"
+    last = 0 if method == "joint" else 2
+    metrics = read(out / method / f"step{last}")
+    assert list(metrics["per_class"]) == CLASSES and metrics["images"] == 12
+    assert {"old_miou", "new_miou", "miou", "foreground_miou", "validation", "protocol"} <= metrics.keys()
+    values = [value or 0.0 for value in metrics["per_class"].values()]
+    assert metrics["old_miou"] == pytest.approx(np.mean(values[:3]))
+    assert metrics["new_miou"] == pytest.approx(np.mean(values[3:]))
+    summary = read(out / method, "summary.json")
+    assert summary["last"] == metrics and (out / method / "curve.svg").exists()
+    if method == "ssul_m":
+        memory = read(out / method / "step2", "memory.json")
+        assert sum(map(len, memory["by_class"].values())) == 5 and set(memory["by_class"]) == {"disc", "square", "bar"}
+
+
+def test_finished_steps_are_skipped_and_methods_share_step_0(config, tmp_path, capsys):
+    assert run(config, "method=ssul") == 0
+    before = (tmp_path / "out" / "abc-overlap" / "ssul" / "step0" / "best.pth").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run(config, "method=ssul_m") == 0
+    assert "ssul/step0: already finished" in capsys.readouterr().out
+    assert (tmp_path / "out" / "abc-overlap" / "ssul" / "step0" / "best.pth").stat().st_mtime_ns == before
+
+
+def test_stopped_inside_a_step_and_resumed(config, tmp_path, monkeypatch):
+    """SIGTERM in the third iteration of step 1: the same final network and figures as without it."""
+    assert run(config, "method=ssul_m") == 0
+    other = f"output_dir={tmp_path / 'other'}"
+    plain, seen = train_incremental.SsulRecipe.step, []
+
+    def step(self, batch, epoch):
+        seen.append(self.number)
+        if seen.count(1) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(self, batch, epoch)
+
+    monkeypatch.setattr(train_incremental.SsulRecipe, "step", step)
+    assert run(config, "method=ssul_m", other) == 75
+    monkeypatch.undo()
+    assert run(config, "method=ssul_m", other) == 0
+    one, two = (tmp_path / name / "abc-overlap" / "ssul_m" / "step2" for name in ("out", "other"))
+    assert read(one)["per_class"] == read(two)["per_class"]
+    first, second = (checkpoint.load(folder / "last.pth")["model"] for folder in (one, two))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert read(one, "memory.json") == read(two, "memory.json")
+
+
+def test_wrong_input_is_one_line(config, capsys):
+    assert run(config, "task=abd") == 2
+    assert "task=abd: no such task of" in capsys.readouterr().err
+    assert run(config, "ssul.treshold=0.5") == 2
+    assert "unknown key 'ssul.treshold'; did you mean" in capsys.readouterr().err
+
+
+# ---- SSUL
+
+
+def opened(config, method: str, number: int, *overrides):
+    """(steps, folder of the step before) after the steps up to `number` - 1 have run."""
+    steps = load(config, f"method={method}", *overrides)
+    for earlier in range(number):
+        run_step(steps, earlier)
+    folder = steps.cfg.output_dir / "abc-overlap"
+    return steps, folder / (train_incremental.step_folder(steps.cfg, number - 1)) / "best.pth"
+
+
+def batch_of(steps: Steps, number: int) -> dict:
+    (batch,) = steps.source("x", steps.train(number), False).epoch(0, range(1))
+    return batch
+
+
+@pytest.mark.parametrize("options", [(), ("model.plus=true",), ("ssul.loss=ce",), ("ssul.unknown=off",)])
+def test_shared_trunk_has_the_gradients_of_two_networks(config, options):
+    steps, previous = opened(config, "ssul", 2, *options)
+    with start_run(steps.cfg, "check", "", {}) as opened_run:
+        recipe = RECIPES["ssul"](steps, 2, previous, opened_run)
+        old, new = copy.deepcopy(recipe.model).eval(), copy.deepcopy(recipe.model)
+        assert recipe.shares_trunk
+        vague = recipe.last_vague + 1
+        for head, kept in zip(old.classifier.head[:vague], recipe.old_heads, strict=True):
+            head.load_state_dict(kept.state_dict())
+        with torch.no_grad():  # as after some iterations: the trained heads have moved on
+            for network in (recipe.model, new):
+                for index in {0, vague - 1}:
+                    network.classifier.head[index][3].bias += 0.3
+        batch = batch_of(steps, 2)
+        recipe.model.train()
+        losses = recipe.step({"new": batch}, 0)
+        sum(losses.values()).backward()
+
+        image = new.normalize(batch["image"])
+        label = train_incremental.ssul_target(batch, steps.cfg.ssul)
+        with torch.no_grad():
+            before = [*old.classifier.head][:-1]
+            scores = upsample(old.decode(*old.features(image), before), image.shape[-2:])
+            scores = scores.sigmoid() if steps.cfg.ssul.loss == "bce" else scores.softmax(1)
+            target = pseudo_label(label, scores, 0.1, recipe.last_vague)
+        assert not torch.equal(target, label)
+        new.train()
+        logits = new(image)
+        loss = binary_cross_entropy(logits, target)
+        if steps.cfg.ssul.loss == "ce":
+            loss = F.cross_entropy(logits, target, ignore_index=255)
+        loss.backward()
+        names = dict(recipe.model.named_parameters())
+        trained = [name for name, parameter in new.named_parameters() if parameter.requires_grad]
+        assert len(trained) == 3 * (3 if recipe.unknown else 1)  # two weights and a bias per head
+        for name, parameter in new.named_parameters():
+            if parameter.requires_grad:
+                torch.testing.assert_close(names[name].grad, parameter.grad, rtol=1e-4, atol=1e-7, msg=name)
+            else:
+                assert names[name].grad is None
+
+
+def test_only_three_heads_change(config, tmp_path):
+    """Convolutions of the newest, unknown and background head; no other weight, no BatchNorm, no statistic."""
+    assert run(config, "method=ssul") == 0
+    folder = tmp_path / "out" / "abc-overlap" / "ssul"
+    before, after = (checkpoint.load(folder / name)["model"] for name in ("step1/best.pth", "step2/last.pth"))
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    expected = {f"classifier.head.{head}.{key}" for head in (0, 1) for key in ("0.weight", "3.weight", "3.bias")}
+    assert changed and changed <= expected
+    assert set(after) - set(before) == {key for key in after if key.startswith("classifier.head.4.")}
+
+
+def test_rates_of_the_groups(config):
+    steps, previous = opened(config, "ssul", 1, "training.lr=0.02", "training.first_lr=0.01")
+    with start_run(steps.cfg, "check", "", {}) as opened_run:
+        later = RECIPES["ssul"](steps, 1, previous, opened_run)
+        assert later.learning_rates(steps.cfg.training) == {"new": 0.02, "unknown": 0.02, "background": 0.02 * 1e-4}
+        first = RECIPES["ssul"](steps, 0, None, opened_run)
+        assert first.learning_rates(steps.cfg.training) == {"decoder": 0.01, "backbone": 0.001}
+
+
+@pytest.mark.parametrize("labels", ["official", "corrected"])
+def test_exemplars_replace_half_of_the_batch(config, labels, voc):
+    steps, previous = opened(config, "ssul_m", 1, f"ssul.memory_labels={labels}")
+    with start_run(steps.cfg, "check", "", {}) as opened_run:
+        recipe = RECIPES["ssul_m"](steps, 1, previous, opened_run, memory=["t000", "t001"])
+        assert recipe.sources(0).keys() == {"new", "memory"}
+        new = batch_of(steps, 1)
+        memory = {name: values.clone() if torch.is_tensor(values) else values for name, values in new.items()}
+        memory["image"], memory["label"] = torch.zeros_like(new["image"]), torch.full_like(new["label"], 2)
+        image, label = recipe.mixed({"new": new, "memory": memory})
+        replaced = (image == 0).flatten(1).all(1)
+        assert replaced.sum() == 2
+        assert (label[replaced] == {"official": 2, "corrected": 3}[labels]).all()
+        assert (label[~replaced] != {"official": 2, "corrected": 3}[labels]).any()
+
+
+def test_exemplars_hold_the_classes_they_stand_for(config, tmp_path, voc):
+    assert run(config, "method=ssul_m") == 0
+    memory = read(tmp_path / "out" / "abc-overlap" / "ssul_m" / "step1", "memory.json")["by_class"]
+    for name, ids in memory.items():
+        for image_id in ids:
+            assert CLASSES.index(name) in read_label(voc / "SegmentationClassAug" / f"{image_id}.png")
+
+
+# ---- MiB and PLOP
+
+
+def test_mib_starts_with_the_old_probabilities(config):
+    """Background's probability is shared with the new class: their sum and all other classes are as before."""
+    steps, previous = opened(config, "mib", 1)
+    with start_run(steps.cfg, "check", "", {}) as opened_run:
+        recipe = RECIPES["mib"](steps, 1, previous, opened_run)
+        image = torch.randn(2, 3, 32, 32)
+        with torch.no_grad():
+            old = recipe.old_network(image).softmax(1)
+            new = recipe.model.eval()(image).softmax(1)
+        torch.testing.assert_close(new[:, 0] + new[:, 3], old[:, 0], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(new[:, 1:3], old[:, 1:], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(new[:, 3], new[:, 0])
+
+
+@pytest.mark.parametrize("median", ["official", "exact"])
+def test_plop_labels(config, median):
+    steps, previous = opened(config, "plop", 1, f"plop.median={median}")
+    with start_run(steps.cfg, "check", "", {}) as opened_run:
+        recipe = RECIPES["plop"](steps, 1, previous, opened_run)
+        assert recipe.thresholds.shape == (3,) and (recipe.thresholds >= 0.001).all()
+        recipe.thresholds = torch.tensor([0.1, 0.1, 0.0])  # class 2 is never trusted
+        logits = torch.full((1, 3, 1, 5), -20.0)
+        for place, number in enumerate([1, 2, 1, 1, 1]):
+            logits[0, number, 0, place] = 20.0
+        logits[0, :, 0, 4] = 0.0  # unsure: entropy 1 / (3 ln 4) = 0.24
+        assert old_class_entropy(logits, 4)[0, 0, 4].item() == pytest.approx(1 / (3 * np.log(4)), rel=1e-4)
+        label, share = recipe.trusted(torch.tensor([[[0, 0, 3, 255, 0]]]), logits)
+        assert label.tolist() == [[[1, 255, 3, 255, 255]]] and share.item() == pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_step_0_is_plain_cross_entropy(config):
+    steps = load(config, "method=plop")
+    with start_run(steps.cfg, "check", "", {}) as opened_run:
+        recipe = RECIPES["plop"](steps, 0, None, opened_run)
+        batch = batch_of(steps, 0)
+        plain = copy.deepcopy(recipe.model).train()
+        recipe.model.train()
+        found = recipe.step({"new": batch}, 0)
+        expected = F.cross_entropy(plain(plain.normalize(batch["image"])), batch["label"].long(), ignore_index=255)
+        assert found.keys() == {"ce"} and found["ce"].item() == pytest.approx(expected.item(), rel=1e-5)
+        assert isinstance(recipe, StepRecipe)
