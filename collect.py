@@ -1,11 +1,13 @@
 """Mean and standard deviation over seeds: one table of all groups; with --folds the paper's table of novel mIoU; with
---variants one row per variant of scripts/ncdss/ablations.sh; with --cost the time and memory of every stage.
+--variants one row per variant of scripts/ncdss/ablations.sh; with --tasks class-incremental methods beside the paper's
+figures; with --cost the time and memory of every stage.
 
 reads   <folder>/eval_*/metrics.json of every folder given (a folder is <output_dir>/<split>)
 
     python collect.py output/demo/seed*/fold0
     python collect.py --folds output/pascal/seed*/fold[0-3] --style latex
     python collect.py --variants output/ablations/seed*/*/fold0
+    python collect.py --tasks output/ssul_voc*/*-overlap
 """
 
 import argparse
@@ -23,6 +25,26 @@ from utils.run import entry
 # novel mIoU, mean of folds 0-3, ResNet-50 (Zhao et al., CVPR 2022, abstract); those of single folds are not known here
 PUBLISHED = {("pascal", "basic"): 0.4981, ("pascal", "EUMS"): 0.5909}
 FOLDS = {"fold0", "fold1", "fold2", "fold3"}
+
+
+INCREMENTAL_METHODS = ("finetune", "mib", "plop", "ssul", "ssul_m", "joint")
+# mIoU of all classes, overlap, per cent (Cha et al., NeurIPS 2021, and the README of its code)
+PUBLISHED_TASKS = {
+    (data, f"{task}-overlap"): dict(zip(("mib", "plop", "ssul", "ssul_m"), values, strict=True))
+    for data, task, values in (
+        ("pascal", "10-1", (12.65, 30.45, 59.25, 64.12)),
+        ("pascal", "15-1", (29.29, 54.64, 67.61, 71.37)),
+        ("pascal", "5-3", (46.71, 18.68, 56.89, 58.37)),
+        ("pascal", "19-1", (69.15, 73.54, 75.44, 76.49)),
+        ("pascal", "15-5", (70.08, 70.09, 71.22, 73.02)),
+        ("pascal", "5-1", (10.03, 6.46, 48.65, 55.11)),
+        ("pascal", "2-1", (9.88, 4.47, 38.32, 44.74)),
+        ("ade", "100-5", (25.96, 28.75, 32.48, 34.56)),
+        ("ade", "100-10", (29.24, 31.59, 33.10, 34.46)),
+        ("ade", "100-50", (32.79, 32.94, 33.58, 34.37)),
+        ("ade", "50-50", (29.31, 30.40, 29.56, 29.77)),
+    )
+}
 
 
 def read_means(folder: Path, stage: str) -> dict[str, float | None] | None:
@@ -88,6 +110,25 @@ def by_variant(folders: list[Path]) -> list[list[str]]:
     return rows
 
 
+def by_task(folders: list[Path]) -> list[list[str]]:
+    """Rows of method and task over <task>-<setting> folders: old, new and all mIoU after the last step, the mean of all
+    over the steps, and the published all."""
+    rows = [["task, method", "old", "new", "all", "mean over steps", "paper, all"]]
+    for task in dict.fromkeys(folder.name for folder in folders):
+        for method in INCREMENTAL_METHODS:
+            files = [folder / method / "summary.json" for folder in folders if folder.name == task]
+            found = [read_json(file) for file in files if file.exists()]
+            if found:
+                figures = [spread([run["last"].get(key) for run in found]) for key in ("old_miou", "new_miou", "miou")]
+                steps = spread([run["mean_over_steps"]["miou"] for run in found])
+                config = next(file.parent for file in files if file.exists()).glob("step*/config.yaml")
+                data = read_yaml(next(config))["data"]["dataset"]
+                paper = PUBLISHED_TASKS.get((data, task), {}).get(method)
+                cell = "-" if paper is None else f"{paper:.1f}"
+                rows.append([f"{task}, {method} ({len(found)})", *figures, steps, cell])
+    return rows
+
+
 def by_stage(folders: list[Path]) -> list[list[str]]:
     """Rows of finished stages: seconds, milliseconds of a training step, images per second, GPU memory, device."""
     rows = [["stage", "seconds", "ms/step", "images/s", "peak GiB", "precision", "device"]]
@@ -127,11 +168,12 @@ def main(argv: list[str] | None = None) -> int:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--folds", action="store_true", help="a column per split, their mean, the paper's value")
     shape.add_argument("--variants", action="store_true", help="a row per variant of an ablation")
+    shape.add_argument("--tasks", action="store_true", help="a row per class-incremental task and method")
     shape.add_argument("--cost", action="store_true", help="a row per stage of the runs: time, speed, memory")
     parser.add_argument("--style", choices=STYLES, default="text")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     folders = [folder.resolve() for folder in options.folders]
-    shapes = {"folds": by_fold, "variants": by_variant, "cost": by_stage}
+    shapes = {"folds": by_fold, "variants": by_variant, "tasks": by_task, "cost": by_stage}
     rows = next((make for name, make in shapes.items() if getattr(options, name)), by_group)(folders)
     if len(rows) == 1:
         raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")

@@ -67,6 +67,21 @@ def test_variants_are_compared_seed_by_seed(tmp_path, capsys):
     assert lines[3] == "| a_variant (3) | - | - | 39.0 ± 4.0 | 20.0 ± 0.0 | +4.0 ± 1.4 |"
 
 
+def test_incremental_tasks_beside_the_paper(tmp_path, capsys):
+    """Two seeds of SSUL on 15-1 of VOC: 66 and 68, published 67.61; a demo task has no published value."""
+    for seed, miou in enumerate((0.66, 0.68)):
+        for root, dataset in (("voc", "pascal"), ("demo", "demo")):
+            folder = tmp_path / f"{root}{seed}" / "15-1-overlap" / "ssul"
+            (folder / "step0").mkdir(parents=True)
+            (folder / "step0" / "config.yaml").write_text(f"data: {{dataset: {dataset}}}")
+            last = {"miou": miou, "old_miou": 0.77, "new_miou": None}
+            (folder / "summary.json").write_text(json.dumps({"last": last, "mean_over_steps": {"miou": 0.7}}))
+    for root, paper in (("voc", "67.6"), ("demo", "-")):
+        collect.main(["--tasks", "--style", "markdown", *map(str, sorted(tmp_path.glob(f"{root}*/*-overlap")))])
+        line = capsys.readouterr().out.splitlines()[2]
+        assert line == f"| 15-1-overlap, ssul (2) | 77.0 ± 0.0 | - | 67.0 ± 1.4 | 70.0 ± 0.0 | {paper} |"
+
+
 def test_cost_of_the_stages(tmp_path, capsys):
     cost = {"seconds": 20.0, "peak_gpu_gib": 3.25, "amp": "bfloat16", "device": "H"}
     for stage, more, images in (("base", {"ms_per_step": 100.0, "images_per_second": 160.0}, 5), ("pseudo", {}, 40)):

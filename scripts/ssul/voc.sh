@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Tasks of PASCAL VOC, as in the paper's tables; finished steps are skipped, a stopped one goes on.
+#   DATA_ROOT=/data/VOC2012 GPUS=2 TASKS="15-1 10-1" METHODS="ssul ssul_m" scripts/ssul/voc.sh [key=value ...]
+source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
+use_requirements requirements.txt
+for task in ${TASKS:-15-1 10-1 5-3 19-1 15-5 5-1 2-1}; do
+    for method in ${METHODS:-ssul ssul_m mib plop}; do
+        config=${CONFIG:-configs/ssul/voc.yaml}
+        case $method in mib | plop | finetune) config=${CONFIG:-configs/ssul/voc_baselines.yaml} ;; esac
+        launch train_incremental.py "$config" task="$task" method="$method" "$@"
+    done
+done
