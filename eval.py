@@ -7,6 +7,7 @@ writes  <output_dir>/<split>/eval_<method>/{metrics.json, confusion.npy}; with s
 
     python eval.py configs/demo/ncdss.yaml method=eums
     python eval.py configs/ncdss/pascal.yaml split=fold1 checkpoint=eums_f1.pth.tar save_predictions=true
+    python eval.py configs/ssul/voc.yaml task=15-1 checkpoint=output/ssul_voc/15-1-overlap/ssul/step3/best.pth
 """
 
 import logging
@@ -22,17 +23,22 @@ from tqdm.contrib.concurrent import thread_map
 
 from data.dataset import SegmentationDataset
 from data.io import read_label, write_array, write_label
+from data.steps import Steps
+from data.tasks import find_step
 from data.views import Views
 from finetune_novel import finetune_stage
 from models.deeplab import build_model
+from models.incremental import load_incremental, read_num_classes, read_state
 from models.official import Weights, load_weights, read_weights
 from utils import checkpoint, dist
 from utils.config import load_config
-from utils.errors import EXIT_EXPECTATION_MISSED, UserError
+from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
 from utils.evaluation import discovery_metrics, predict
+from utils.incremental import step_confusion, step_metrics
 from utils.metrics import MatchingRule, confusion_matrix, summarize
-from utils.reports import print_comparison, print_metrics
+from utils.reports import print_comparison, print_metrics, print_steps
 from utils.run import Run, entry, require_stage, start_run
+from utils.schema_incremental import IncrementalConfig
 
 log = logging.getLogger("ncd")
 
@@ -169,6 +175,34 @@ def _same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def evaluate_step(cfg: IncrementalConfig) -> int:
+    """A network of a class-incremental task, ours or one of the official SSUL code; its step is read off its heads."""
+    steps = Steps.open(cfg)
+    if not cfg.checkpoint:
+        raise UserError("checkpoint: give the network of a step, e.g. checkpoint=output/.../step5/best.pth")
+    heads = read_num_classes(read_state(cfg.checkpoint))
+    found = find_step(steps.task, heads)
+    if not found:
+        raise UserError(f"{cfg.checkpoint}: its heads have {heads} outputs, which is no step of task={cfg.task}")
+    (step, unknown), native = found, cfg.evaluation.native
+    with start_run(cfg, f"eval_step{step}", "evaluation ssul checkpoint", {"checkpoint": cfg.checkpoint}) as run:
+        if not run.finished:
+            linear = any(key.endswith("classifier.head.0.weight") for key in read_state(cfg.checkpoint))
+            model = run.place(load_incremental(cfg.model, heads, linear, cfg.checkpoint))
+            test, seen = steps.test(native), steps.task.num_seen(step)
+            loader = steps.loader(test, batch_size=1 if native else None)
+            options = {"unknown": unknown, "loss": "ce" if linear else cfg.ssul.loss, "title": "test"}
+            matrix = step_confusion(model, loader, run, seen, **options)
+            metrics = step_metrics(matrix, steps.task.names[:seen], steps.num_first)
+            protocol = "image size" if native else "shorter side and centre crop"
+            about = {"step": step, "images": len(test), "protocol": protocol, "checkpoint": str(cfg.checkpoint)}
+            run.finish(metrics | about)
+        metrics = checkpoint.read_json(run.dir / "metrics.json")
+        if dist.is_main():
+            print_steps([metrics], f"{cfg.checkpoint}: step {step}, {metrics['protocol']}")
+    return EXIT_DONE
+
+
 def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
     """The figures of `expected` that were not reached, within `tol`."""
     wanted = dict(expected or {})
@@ -186,7 +220,9 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    cfg = load_config(argv, __doc__)
+    cfg = load_config(argv, __doc__, others={"task": IncrementalConfig})
+    if isinstance(cfg, IncrementalConfig):
+        return evaluate_step(cfg)
     views = Views.open(cfg)
     stage, paths = find_weights(cfg, views)
     section = "evaluation cluster save_predictions checkpoint"

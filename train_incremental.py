@@ -42,8 +42,8 @@ from utils.incremental import (
     class_scores,
     exact_median,
     official_median,
-    predicted_ids,
     pseudo_label,
+    step_confusion,
     step_metrics,
     step_settings,
     write_summary,
@@ -65,6 +65,7 @@ class StepRecipe(Recipe):
     score = "new_miou"
     linear = True  # heads of one 1x1 convolution
     unknown = False
+    loss_kind = "ce"
 
     def __init__(self, steps: Steps, number: int, previous: Path | None, run: Run):
         self.steps, self.number, self.run, self.cfg = steps, number, run, run.cfg
@@ -119,20 +120,10 @@ class StepRecipe(Recipe):
 
     # ---- evaluation
 
-    def classes_of(self, logits: torch.Tensor) -> torch.Tensor:
-        """Train ids [B, H, W]."""
-        return predicted_ids(logits, self.unknown, "ce")
-
     def confusion(self, loader, title: str) -> torch.Tensor:
-        """int64 [seen, seen] at the evaluation crop; classes of later steps are left out."""
-        total = torch.zeros(self.num_seen, self.num_seen, dtype=torch.int64, device=self.run.device)
-        for batch, logits in predict(
-            lambda x: self.model(self.model.normalize(x)), self.model, loader, self.run, title
-        ):
-            label = batch["label"].to(self.run.device)
-            label = torch.where(label >= self.num_seen, IGNORE, label)
-            total += confusion_matrix(self.classes_of(logits), label, self.num_seen, self.num_seen)
-        return dist.sum_(total)
+        """int64 [seen, seen] at the evaluation crop."""
+        options = {"unknown": self.unknown, "loss": self.loss_kind, "title": title}
+        return step_confusion(self.model, loader, self.run, self.num_seen, **options)
 
     def evaluate(self) -> dict:
         names = self.task.names[: self.num_seen]
@@ -158,7 +149,7 @@ class SsulRecipe(StepRecipe):
 
     def __init__(self, steps: Steps, number: int, previous: Path | None, run: Run, memory: list[str] | None = None):
         self.options = run.cfg.ssul
-        self.unknown = self.options.unknown != "off"
+        self.unknown, self.loss_kind = self.options.unknown != "off", self.options.loss
         self.last_vague = 1 if self.unknown else 0  # the last channel that is no class
         self.shares_trunk = bool(previous) and self.options.freeze and self.options.freeze_batchnorm
         super().__init__(steps, number, previous, run)
@@ -252,9 +243,6 @@ class SsulRecipe(StepRecipe):
             if threshold is None
             else pseudo_label(label, class_scores(old_logits, self.options.loss), threshold, self.last_vague)
         )
-
-    def classes_of(self, logits: torch.Tensor) -> torch.Tensor:
-        return predicted_ids(logits, self.unknown, self.options.loss)
 
 
 class MibRecipe(StepRecipe):

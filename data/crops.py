@@ -104,6 +104,11 @@ class CentreCrop:
         return resize_part(name, values, (rows, columns), slice(top, top + self.size), slice(left, left + self.size))
 
 
+def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
+    """Evaluation at the images' own size: nothing changes."""
+    return fields
+
+
 def resize_part(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
     """`resize(values, size)[rows, columns]` without the rest: bilinear for the image, nearest for maps, as PIL."""
     if name != "image":

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.crops import CentreCrop, ResizedCrop, ScaleCrop
+from data.crops import CentreCrop, ResizedCrop, ScaleCrop, whole
 from data.dataset import SegmentationDataset
 from data.label_map import LabelMap
 from data.layouts import find_layout, index_samples
@@ -70,9 +70,12 @@ class Steps:
         ids = self.task.select(self.val_images, step, self.cfg.setting)
         return self._dataset(ids or self.test_ids, ("image", "label"), self.task.step_map(step))
 
-    def test(self) -> SegmentationDataset:
-        """All validation images with all classes."""
-        return self._dataset(self.test_ids, ("image", "label"), self.task.full_map())
+    def test(self, native: bool = False) -> SegmentationDataset:
+        """All validation images with all classes; `native` leaves them as they are."""
+        dataset = self._dataset(self.test_ids, ("image", "label"), self.task.full_map())
+        if native:
+            dataset.transform = whole
+        return dataset
 
     @property
     def test_ids(self) -> list[str]:
@@ -100,5 +103,6 @@ class Steps:
         cfg = self.cfg
         return Source(name, dataset, cfg.training.batch_size, seed=cfg.seed, workers=cfg.data.workers, pin=pin)
 
-    def loader(self, dataset: SegmentationDataset, pin: bool = False):
-        return eval_loader(dataset, self.cfg.evaluation.batch_size, workers=self.cfg.data.workers, pin=pin)
+    def loader(self, dataset: SegmentationDataset, pin: bool = False, batch_size: int | None = None):
+        batch_size = batch_size or self.cfg.evaluation.batch_size
+        return eval_loader(dataset, batch_size, workers=self.cfg.data.workers, pin=pin)

@@ -77,6 +77,15 @@ class Task:
         return [name for name, found in presence if found & own and not (setting == "disjoint" and found & later)]
 
 
+def find_step(task: Task, heads: list[int]) -> tuple[int, bool] | None:
+    """(step, with unknown class) of a network with these outputs per head; None when it is not of this task."""
+    for unknown in (True, False):
+        for step in range(task.num_steps):
+            if head_sizes(task, step, unknown) == heads:
+                return step, unknown
+    return None
+
+
 def load_task(spec: str, dataset: str) -> Task:
     """The task `spec`: a name such as 15-1 (data/splits/<dataset>/tasks/15-1.yaml) or the path of a YAML file.
 

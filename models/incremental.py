@@ -15,7 +15,8 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbone import Backbone
 from models.backbones import build_backbone
-from utils import checkpoint
+from models.official import load_file
+from utils.errors import UserError
 
 LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
 
@@ -190,10 +191,27 @@ def build_incremental(cfg, heads: Sequence[int], linear: bool, init: str | None 
 
 
 def load_incremental(cfg, heads: Sequence[int], linear: bool, path: Path) -> IncrementalDeepLab:
-    """The network of a step, from its checkpoint."""
+    """The network of a step, from a checkpoint of ours or of the official SSUL code; UserError when it does not fit."""
     model = build_incremental(cfg, heads, linear, init="random")
-    model.load_state_dict(checkpoint.load(path)["model"])
+    try:
+        model.load_state_dict(read_state(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: does not fit the network ({reason}); check section model and the task") from None
     return model
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """State dict in a checkpoint: `model` of ours, `model_state` of the official SSUL code, or bare."""
+    content = load_file(path)
+    for wrapper in ("model", "model_state"):
+        content = content.get(wrapper, content) if isinstance(content, dict) else content
+    state = content if isinstance(content, dict) else {}
+    state = {str(k).removeprefix("module."): v for k, v in state.items() if torch.is_tensor(v)}
+    if not read_num_classes(state):
+        found = ", ".join(sorted({key.split(".")[0] for key in state})[:5]) or "nothing"
+        raise UserError(f"{path}: not the network of a step (its keys begin with {found}); expected classifier.head.*")
+    return state
 
 
 def read_num_classes(state: dict[str, torch.Tensor]) -> list[int]:

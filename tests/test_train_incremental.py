@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+import eval as evaluation
 import train_incremental
 from data.io import read_label
 from data.steps import Steps
@@ -266,3 +267,46 @@ def test_step_0_is_plain_cross_entropy(config):
         expected = F.cross_entropy(plain(plain.normalize(batch["image"])), batch["label"].long(), ignore_index=255)
         assert found.keys() == {"ce"} and found["ce"].item() == pytest.approx(expected.item(), rel=1e-5)
         assert isinstance(recipe, StepRecipe)
+
+
+# ---- evaluation of checkpoints
+
+
+@pytest.mark.parametrize("method", ["ssul", "mib"])
+def test_eval_of_any_step_gives_the_figures_of_training(config, tmp_path, method):
+    assert run(config, f"method={method}") == 0
+    folder = tmp_path / "out" / "abc-overlap"
+    for step in (0, 2):
+        trained = folder / train_incremental.step_folder(load(config, f"method={method}").cfg, step)
+        options = [f"method={method}", f"checkpoint={trained / 'best.pth'}", "resume=false"]
+        assert guarded(evaluation.main, [str(config), *options]) == 0
+        found, expected = read(folder / f"eval_step{step}"), read(trained)
+        assert found["per_class"] == expected["per_class"] and found["step"] == step
+
+
+def test_eval_of_an_official_checkpoint(config, tmp_path):
+    """Its wrapping, with a numpy scalar; at the images' own size the figures are another protocol's."""
+    assert run(config, "method=ssul") == 0
+    state = checkpoint.load(tmp_path / "out" / "abc-overlap" / "ssul" / "step1" / "best.pth")["model"]
+    wrapped = {"model_state": state, "optimizer_state": {}, "best_score": np.float64(0.5)}
+    torch.save(wrapped, tmp_path / "official.pth")
+    for native in ("false", "true"):
+        options = [f"checkpoint={tmp_path / 'official.pth'}", f"evaluation.native={native}", "resume=false"]
+        assert guarded(evaluation.main, [str(config), *options]) == 0
+        metrics = read(tmp_path / "out" / "abc-overlap" / "eval_step1")
+        assert len(metrics["per_class"]) == 4 and metrics["images"] == 12
+        assert metrics["protocol"] == ("image size" if native == "true" else "shorter side and centre crop")
+
+
+def test_eval_of_a_file_that_is_no_step(config, tmp_path, capsys):
+    torch.save({"model_state": {"body.mod1.conv1.weight": torch.zeros(1)}}, tmp_path / "mib.pth")
+    for path, said in (
+        (tmp_path / "mib.pth", "not the network of a step (its keys begin with body)"),
+        ("", "checkpoint"),
+    ):
+        options = [f"checkpoint={path}"] if path else []
+        assert guarded(evaluation.main, [str(config), *options]) == 2
+        assert said in capsys.readouterr().err
+    torch.save({"classifier.head.0.3.weight": torch.zeros(9, 2)}, tmp_path / "other.pth")
+    assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'other.pth'}"]) == 2
+    assert "its heads have [9] outputs, which is no step of task=abc" in capsys.readouterr().err

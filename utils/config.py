@@ -3,7 +3,9 @@
 import difflib
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
@@ -13,6 +15,7 @@ from utils.errors import UserError
 from utils.schema import Common, Config
 
 C = TypeVar("C", bound=Common)
+Schemas = Mapping[str, type[Common]]
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -55,8 +58,12 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
 
 
-def load_config(argv: list[str] | None, usage: str, schema: type[C] = Config) -> C:
+def load_config(
+    argv: list[str] | None, usage: str, schema: type[C] = Config, others: Schemas = MappingProxyType({})
+) -> C:
     """Configuration of one command `ENTRY.py CONFIG.yaml [key=value ...]`, by the schema of its system.
+
+    An entry script of several systems gives `others`: the schema to take instead when the configuration has this key.
 
     `--help` prints `usage` and every key, `--print-config` the merged tree with the origin of each value; both exit.
     Raises UserError for an unknown key (with a suggestion), a wrong type or a value out of range.
@@ -81,6 +88,7 @@ def load_config(argv: list[str] | None, usage: str, schema: type[C] = Config) ->
     origin: dict[str, str] = {}
     for source, values in layers:
         _merge(tree, values, origin, source)
+    schema = next((other for key, other in others.items() if key in tree), schema)
     config = validate(tree, files[0], schema)
     if show:
         print(_tree_with_origins(config.model_dump(mode="json"), origin))

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils import charts, checkpoint
-from utils.metrics import summarize
+from utils import charts, checkpoint, dist
+from utils.evaluation import predict
+from utils.metrics import confusion_matrix, summarize
+from utils.run import Run
 from utils.schema_incremental import StepTraining
 
 IGNORE = 255
@@ -51,6 +53,16 @@ def predicted_ids(logits: torch.Tensor, unknown: bool, loss: str) -> torch.Tenso
     if unknown:
         scores = torch.cat([scores[:, :1] + scores[:, 1:2], scores[:, 2:]], dim=1)
     return scores.argmax(1)
+
+
+def step_confusion(model, loader, run: Run, num_seen: int, *, unknown: bool, loss: str, title: str) -> torch.Tensor:
+    """int64 [seen, seen] over a loader, summed over processes; classes of later steps are left out."""
+    total = torch.zeros(num_seen, num_seen, dtype=torch.int64, device=run.device)
+    for batch, logits in predict(lambda x: model(model.normalize(x)), model, loader, run, title):
+        label = batch["label"].to(run.device)
+        label = torch.where(label >= num_seen, IGNORE, label)
+        total += confusion_matrix(predicted_ids(logits, unknown, loss), label, num_seen, num_seen)
+    return dist.sum_(total)
 
 
 def official_median(histogram: np.ndarray, bins: int = 100) -> float:

@@ -59,6 +59,7 @@ class Plop(Section):
 
 class StepEvaluation(Section):
     batch_size: PositiveInt = Field(4, description="images per forward pass")
+    native: bool = Field(False, description="eval.py: images at their own size, one at a time, instead of the crop")
     select: Literal["official", "last"] = Field(
         "official",
         description="model that a step hands on: best on the new classes' validation images, or the last one",
