@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import clustering, devices, evaluation, prototypes
+from benchmarks import clustering, devices, evaluation, incremental_step, prototypes
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 
@@ -36,3 +36,8 @@ def test_devices():
 def test_clustering(capsys):
     clustering.main(["--images", "400", "--features", "64", "--clusters", "8", "--classes", "4"])
     assert "400 prototypes of 64 features, 8 clusters" in capsys.readouterr().out
+
+
+def test_incremental_step(capsys):
+    incremental_step.main(["--backbone", "resnet18", "--size", "65", "--repeat", "1"])
+    assert "ratio" in capsys.readouterr().out
