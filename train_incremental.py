@@ -209,9 +209,10 @@ class SsulRecipe(StepRecipe):
         return image, label
 
     def loss(self, logits: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
+        pixels = dist.labelled_pixels(label)
         if self.options.loss == "bce":
-            return {"bce": binary_cross_entropy(logits, label, channels)}
-        return {"ce": cross_entropy(logits, label, pixels=dist.labelled_pixels(label))}
+            return {"bce": binary_cross_entropy(logits, label, channels, pixels)}
+        return {"ce": cross_entropy(logits, label, pixels=pixels)}
 
     def step(self, batch: dict, epoch: int) -> dict:
         image, label = self.mixed(batch)

@@ -13,13 +13,17 @@ IGNORE = 255
 
 
 def binary_cross_entropy(
-    logits: torch.Tensor, label: torch.Tensor, channels: Sequence[int] | None = None
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    channels: Sequence[int] | None = None,
+    pixels: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Sum over classes of the binary cross-entropy with a one-hot target, mean over the labelled pixels (SSUL, eq. 3).
 
     Written as sum_c softplus(z_c) - z_y, which needs no one-hot planes. `channels` tells which classes the logits
     [B, len(channels), H, W] are of, when the others have no gradient: their share of the value is then left out.
     label [B, H, W] holds class numbers and 255. 0 with zero gradients when no pixel is labelled (official: NaN).
+    `pixels` replaces the number to divide by, for a batch that is spread over processes.
     """
     label = label.long()
     valid = label != IGNORE
@@ -34,7 +38,8 @@ def binary_cross_entropy(
     scores = logits.float()
     chosen = scores.gather(1, place[:, None])[:, 0]
     per_pixel = F.softplus(scores).sum(1) - torch.where(present, chosen, 0)
-    return torch.where(valid, per_pixel, 0).sum() / valid.sum().clamp(min=1)
+    count = valid.sum() if pixels is None else pixels
+    return torch.where(valid, per_pixel, 0).sum() / torch.where(count > 0, count, 1)
 
 
 def unbiased_cross_entropy(logits: torch.Tensor, label: torch.Tensor, num_old: int) -> torch.Tensor:
