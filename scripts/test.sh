@@ -3,4 +3,4 @@
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 use_requirements requirements.txt tests/requirements.txt
 python -m ruff check .
-exec python -m pytest "$@"
+exec python -m pytest --numprocesses auto --dist loadfile "$@"
