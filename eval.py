@@ -28,7 +28,7 @@ from data.tasks import find_step
 from data.views import Views
 from finetune_novel import finetune_stage
 from models.deeplab import build_model
-from models.incremental import load_incremental, read_num_classes, read_state
+from models.incremental import StepWeights, load_incremental
 from models.official import Weights, load_weights, read_weights
 from utils import checkpoint, dist
 from utils.config import load_config
@@ -38,6 +38,7 @@ from utils.incremental import step_confusion, step_metrics
 from utils.metrics import MatchingRule, confusion_matrix, summarize
 from utils.reports import print_comparison, print_metrics, print_steps
 from utils.run import Run, entry, require_stage, start_run
+from utils.schema import Config
 from utils.schema_incremental import IncrementalConfig
 
 log = logging.getLogger("ncd")
@@ -150,7 +151,8 @@ def identify(weights: Weights, path: Path, views: Views) -> str:
             f"{path}: has {weights.num_classes} outputs, but split={views.cfg.split} of {views.cfg.data.dataset} needs "
             f"{known} (base model) or at least {known} + {views.split.num_novel}; give the split it was trained on"
         )
-    print(f"{path}: {weights.flavour}, {known} known classes and {clusters} clusters")
+    if dist.is_main():
+        print(f"{path}: {weights.flavour}, {known} known classes and {clusters} clusters")
     return "eums" if "teacher-student" in weights.flavour else "basic" if clusters else "base"
 
 
@@ -175,32 +177,33 @@ def _same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def evaluate_step(cfg: IncrementalConfig) -> int:
-    """A network of a class-incremental task, ours or one of the official SSUL code; its step is read off its heads."""
-    steps = Steps.open(cfg)
-    if not cfg.checkpoint:
+def evaluate_step(cfg: IncrementalConfig) -> dict[str, Any]:
+    """Metrics of a class-incremental network, ours or one of the official SSUL code; its heads tell the step."""
+    steps, path = Steps.open(cfg), cfg.checkpoint
+    if not path:
         raise UserError("checkpoint: give the network of a step, e.g. checkpoint=output/.../step5/best.pth")
-    heads = read_num_classes(read_state(cfg.checkpoint))
-    found = find_step(steps.task, heads)
+    if cfg.save_predictions:
+        raise UserError("save_predictions=true: not for class-incremental networks; leave it out")
+    weights = StepWeights.read(path)
+    found = find_step(steps.task, weights.num_classes)
     if not found:
-        raise UserError(f"{cfg.checkpoint}: its heads have {heads} outputs, which is no step of task={cfg.task}")
+        raise UserError(f"{path}: its heads have {weights.num_classes} outputs, which is no step of task={cfg.task}")
     (step, unknown), native = found, cfg.evaluation.native
-    with start_run(cfg, f"eval_step{step}", "evaluation ssul checkpoint", {"checkpoint": cfg.checkpoint}) as run:
+    with start_run(cfg, f"eval_step{step}", "evaluation ssul checkpoint", {"checkpoint": path}) as run:
         if not run.finished:
-            linear = any(key.endswith("classifier.head.0.weight") for key in read_state(cfg.checkpoint))
-            model = run.place(load_incremental(cfg.model, heads, linear, cfg.checkpoint))
             test, seen = steps.test(native), steps.task.num_seen(step)
             loader = steps.loader(test, batch_size=1 if native else None)
-            options = {"unknown": unknown, "loss": "ce" if linear else cfg.ssul.loss, "title": "test"}
+            model = run.place(load_incremental(cfg.model, weights))
+            options = {"unknown": unknown, "loss": "ce" if weights.linear else cfg.ssul.loss, "title": "test"}
             matrix = step_confusion(model, loader, run, seen, **options)
             metrics = step_metrics(matrix, steps.task.names[:seen], steps.num_first)
             protocol = "image size" if native else "shorter side and centre crop"
-            about = {"step": step, "images": len(test), "protocol": protocol, "checkpoint": str(cfg.checkpoint)}
+            about = {"step": step, "images": len(test), "protocol": protocol, "checkpoint": str(path)}
             run.finish(metrics | about)
         metrics = checkpoint.read_json(run.dir / "metrics.json")
         if dist.is_main():
-            print_steps([metrics], f"{cfg.checkpoint}: step {step}, {metrics['protocol']}")
-    return EXIT_DONE
+            print_steps([metrics], f"{path}: step {step}, {metrics['protocol']}")
+    return metrics
 
 
 def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
@@ -219,10 +222,8 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
     ]
 
 
-def main(argv: list[str] | None = None) -> int:
-    cfg = load_config(argv, __doc__, others={"task": IncrementalConfig})
-    if isinstance(cfg, IncrementalConfig):
-        return evaluate_step(cfg)
+def evaluate_discovery(cfg: Config) -> dict[str, Any]:
+    """Metrics of a stage of the discovery chain, or of a file of it."""
     views = Views.open(cfg)
     stage, paths = find_weights(cfg, views)
     section = "evaluation cluster save_predictions checkpoint"
@@ -234,20 +235,24 @@ def main(argv: list[str] | None = None) -> int:
                 dist.barrier()
                 restore_classes(views, metrics.get("match", []), run)
             if cfg.checkpoint and dist.is_main():
-                state = {"model": candidates[0].model.state_dict(), "metrics": metrics}
-                checkpoint.save(
-                    run.dir / "model.pth",
-                    state | {"classes": views.output_classes(metrics), "config": cfg.model_dump(mode="json")},
-                )
+                about = {"classes": views.output_classes(metrics), "config": cfg.model_dump(mode="json")}
+                state = {"model": candidates[0].model.state_dict(), "metrics": metrics, **about}
+                checkpoint.save(run.dir / "model.pth", state)
             run.finish(metrics | {"checkpoint": str(candidates[0].path)})
         metrics = checkpoint.read_json(run.dir / "metrics.json")
         if dist.is_main():
             print_metrics(metrics, f"{stage}, {metrics['protocol']}")
             print_comparison(metrics.get("compared", []))
-        problems = missed(cfg.expected, metrics)
-        if problems and dist.is_main():
-            print(f"FAIL: {'; '.join(problems)}")
-        return EXIT_EXPECTATION_MISSED if problems else 0
+    return metrics
+
+
+def main(argv: list[str] | None = None) -> int:
+    cfg = load_config(argv, __doc__, others={"task": IncrementalConfig})
+    metrics = evaluate_step(cfg) if isinstance(cfg, IncrementalConfig) else evaluate_discovery(cfg)
+    problems = missed(cfg.expected, metrics)
+    if problems and dist.is_main():
+        print(f"FAIL: {'; '.join(problems)}")
+    return EXIT_EXPECTATION_MISSED if problems else EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -32,9 +32,10 @@ from losses.incremental import (
     unbiased_cross_entropy,
     unbiased_distillation,
 )
-from models.incremental import IncrementalDeepLab, build_incremental, load_incremental, upsample
+from models.incremental import IncrementalDeepLab, StepWeights, build_incremental, load_incremental, upsample
 from utils import checkpoint, dist
 from utils.config import load_config
+from utils.errors import UserError
 from utils.evaluation import predict
 from utils.incremental import (
     IGNORE,
@@ -83,8 +84,7 @@ class StepRecipe(Recipe):
         """The network of the step before with one more head, or a new one."""
         if previous is None:
             return build_incremental(self.cfg.model, head_sizes(self.task, 0, self.unknown), self.linear)
-        heads = head_sizes(self.task, self.number - 1, self.unknown)
-        model = load_incremental(self.cfg.model, heads, self.linear, previous)
+        model = load_incremental(self.cfg.model, StepWeights.read(previous))
         self.remember(model)
         model.add_head(len(self.task.steps[self.number]))
         self.start_new_head(model)
@@ -227,9 +227,8 @@ class SsulRecipe(StepRecipe):
         first = len(self.old_heads)
         with torch.no_grad():
             features, low = self.model.features(image)
-            if self.options.pseudo_threshold is not None:
-                old = self.model.decode(features, low, [*self.old_heads, *heads[first:-1]])
-                label = self.with_pseudo(label, upsample(old, size))
+            old = self.model.decode(features, low, [*self.old_heads, *heads[first:-1]])
+            label = self.with_pseudo(label, upsample(old, size))
             dropped = self.model.drop(features)
         if self.options.loss == "ce" or not self.unknown:  # softmax needs every class
             return self.loss(upsample(self.model.decode(dropped, low), size), label)
@@ -238,12 +237,10 @@ class SsulRecipe(StepRecipe):
         return self.loss(upsample(trained, size), label, [0, 1, *newest])
 
     def with_pseudo(self, label: torch.Tensor, old_logits: torch.Tensor) -> torch.Tensor:
-        threshold = self.options.pseudo_threshold
-        return (
-            label
-            if threshold is None
-            else pseudo_label(label, class_scores(old_logits, self.options.loss), threshold, self.last_vague)
-        )
+        if self.options.pseudo_threshold is None:
+            return label
+        scores = class_scores(old_logits, self.loss_kind)
+        return pseudo_label(label, scores, self.options.pseudo_threshold, self.last_vague)
 
 
 class MibRecipe(StepRecipe):
@@ -270,6 +267,8 @@ class PlopRecipe(MibRecipe):
     """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below that class's median."""
 
     def __init__(self, steps: Steps, number: int, previous: Path | None, run: Run):
+        if run.cfg.model.plus:
+            raise UserError("model.plus=true: method=plop compares features of DeepLabV3 only; use model.plus=false")
         super().__init__(steps, number, previous, run)
         self.thresholds = self.entropy_thresholds() if number else None
 
@@ -332,7 +331,7 @@ def choose_memory(steps: Steps, number: int, previous: Path, run: Run) -> list[s
     """Exemplars for a step from those of the step before and from its training images, which that network labels."""
     options, last = run.cfg.ssul, number - 1
     unknown = options.unknown != "off"
-    model = run.place(load_incremental(run.cfg.model, head_sizes(steps.task, last, unknown), False, previous))
+    model = run.place(load_incremental(run.cfg.model, StepWeights.read(previous)))
     dataset, found = steps.candidates(last), {}
     for batch, logits in predict(lambda x: model(model.normalize(x)), model, steps.loader(dataset), run, "exemplars"):
         label = ssul_target(batch, options).to(run.device)

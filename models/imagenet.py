@@ -68,9 +68,9 @@ def split_mobilenet(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def read_file(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weights file, unwrapped from `state_dict` or `model`."""
+    """The tensors of a weights file, unwrapped from `state_dict`, `model` or `model_state`."""
     content = load_file(path)
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "model_state"):
         content = content.get(wrapper, content) if isinstance(content, dict) else content
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")

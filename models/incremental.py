@@ -6,6 +6,7 @@ B batch, C classes of all heads, D decoder width, H W pixels, h w feature cells.
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbone import Backbone
 from models.backbones import build_backbone
-from models.official import load_file
+from models.imagenet import read_file
 from utils.errors import UserError
 
 LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
@@ -190,31 +191,43 @@ def build_incremental(cfg, heads: Sequence[int], linear: bool, init: str | None 
     )
 
 
-def load_incremental(cfg, heads: Sequence[int], linear: bool, path: Path) -> IncrementalDeepLab:
-    """The network of a step, from a checkpoint of ours or of the official SSUL code; UserError when it does not fit."""
-    model = build_incremental(cfg, heads, linear, init="random")
+@dataclass(frozen=True)
+class StepWeights:
+    """State dict of the network of a step, under the keys of IncrementalDeepLab."""
+
+    path: Path
+    state: dict[str, torch.Tensor]
+
+    @classmethod
+    def read(cls, path: Path) -> "StepWeights":
+        """From a checkpoint of ours or of the official SSUL code; UserError for any other file."""
+        state = {key.removeprefix("module."): value for key, value in read_file(path).items()}
+        weights = cls(path, state)
+        if not weights.num_classes:
+            found = ", ".join(sorted({key.split(".")[0] for key in state})[:5]) or "nothing"
+            problem = f"not the network of a step (its keys begin with {found}); expected classifier.head.*"
+            raise UserError(f"{path}: {problem}")
+        return weights
+
+    @property
+    def num_classes(self) -> list[int]:
+        """Outputs of each head."""
+        heads = [key for key in self.state if re.fullmatch(r"classifier\.head\.\d+(\.3)?\.weight", key)]
+        return [len(self.state[key]) for key in sorted(heads, key=lambda key: int(key.split(".")[2]))]
+
+    @property
+    def linear(self) -> bool:
+        """Whether heads are a 1x1 convolution only."""
+        return "classifier.head.0.weight" in self.state
+
+
+def load_incremental(cfg, weights: StepWeights) -> IncrementalDeepLab:
+    """The network with the heads that a checkpoint has; UserError when section `model` describes another one."""
+    model = build_incremental(cfg, weights.num_classes, weights.linear, init="random")
     try:
-        model.load_state_dict(read_state(path))
+        model.load_state_dict(weights.state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path}: does not fit the network ({reason}); check section model and the task") from None
+        problem = f"does not fit the network ({reason}); check section model and the task"
+        raise UserError(f"{weights.path}: {problem}") from None
     return model
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """State dict in a checkpoint: `model` of ours, `model_state` of the official SSUL code, or bare."""
-    content = load_file(path)
-    for wrapper in ("model", "model_state"):
-        content = content.get(wrapper, content) if isinstance(content, dict) else content
-    state = content if isinstance(content, dict) else {}
-    state = {str(k).removeprefix("module."): v for k, v in state.items() if torch.is_tensor(v)}
-    if not read_num_classes(state):
-        found = ", ".join(sorted({key.split(".")[0] for key in state})[:5]) or "nothing"
-        raise UserError(f"{path}: not the network of a step (its keys begin with {found}); expected classifier.head.*")
-    return state
-
-
-def read_num_classes(state: dict[str, torch.Tensor]) -> list[int]:
-    """Outputs of each head in a state dict."""
-    heads = [key for key in state if re.fullmatch(r"classifier\.head\.\d+(\.3)?\.weight", key)]
-    return [len(state[key]) for key in sorted(heads, key=lambda key: int(key.split(".")[2]))]

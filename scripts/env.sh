@@ -19,6 +19,18 @@ use_requirements() {
     source "$venv/bin/activate"
 }
 
+# read_folders "$@": output folders into the array `folders`, --option value pairs into `options`
+read_folders() {
+    folders=() options=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --*) options+=("$1" "$2"); shift ;;
+            *) folders+=("$1") ;;
+        esac
+        shift
+    done
+}
+
 # launch SCRIPT.py ...: one process, or $GPUS of them
 launch() {
     if [ "${GPUS:-1}" -gt 1 ]; then torchrun --standalone --nproc_per_node="$GPUS" "$@"; else python "$@"; fi

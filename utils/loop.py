@@ -30,7 +30,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trained parameters: 'decoder' learns at `lr`, 'backbone' at `lr * backbone_lr_factor`."""
+        """Trained parameters by the names that `learning_rates` has."""
 
     def learning_rates(self, settings: Training) -> dict[str, float]:
         """Initial learning rate of each parameter group."""
@@ -102,11 +102,12 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
             progress.step_in_epoch += 1
             progress.step += 1
             meter.report(losses, settings.log_every)
+            if settings.eval_steps and progress.step % settings.eval_steps == 0:  # before a stop, which would lose it
+                dist.broadcast_buffers(recipe.model)
+                _validate(recipe, progress, run)
             if stop:
                 _save(run.last, recipe, optimizer, scaler, progress, run)
                 raise Interrupted(f"stopped at step {progress.step}, saved; the same command goes on from here")
-            if settings.eval_steps and progress.step % settings.eval_steps == 0:
-                _validate(recipe, progress, run)
             if settings.save_every and progress.step % settings.save_every == 0:
                 _save(run.last, recipe, optimizer, scaler, progress, run)
         _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter)
@@ -186,16 +187,15 @@ def _parts(batch: dict[str, dict], count: int) -> list[dict[str, dict]]:
 
 def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter) -> None:
     progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+    dist.broadcast_buffers(recipe.model)
     scores: dict[str, float] = {}
     if not settings.eval_steps and (progress.epoch % settings.eval_every == 0 or progress.epoch == epochs):
         scores = _validate(recipe, progress, run)
     meter.end_of_epoch(scores)
-    dist.broadcast_buffers(recipe.model)
     _save(run.last, recipe, optimizer, scaler, progress, run)
 
 
 def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
-    dist.broadcast_buffers(recipe.model)
     progress.last = recipe.evaluate()
     scores = _headline(progress.last)
     run.record(progress.step, {"epoch": progress.epoch, "val": scores})

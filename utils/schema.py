@@ -1,7 +1,7 @@
 """Every configuration key: its type, default, range and meaning. Nothing else defines a key."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    create_model,
 )
 
 from utils.metrics import MatchingRule
@@ -22,6 +23,19 @@ Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def with_defaults(schema: type[S], **values: Any) -> type[S]:
+    """A section with other defaults, which also hold when a file sets some of its keys only."""
+    fields = {name: schema.model_fields[name] for name in values}
+    changed = {
+        name: (info.rebuild_annotation(), Field(values[name], description=info.description))
+        for name, info in fields.items()
+    }
+    return create_model(schema.__name__, __base__=schema, **changed)
 
 
 class Data(Section):
@@ -91,6 +105,9 @@ class Training(Section):
     init_from_base: bool = Field(
         False, description="start the fine-tuning networks from the base model (the official code starts from ImageNet)"
     )
+
+
+BaseTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
 
 
 class Eums(Training):
@@ -197,7 +214,7 @@ class Config(Common):
     pseudo_dir: Path | None = Field(None, description="folder with novel.txt, base.txt, pseudo_labels/")
     split_dir: Path | None = Field(None, description="folder with easy_split.txt and hard_split.txt")
     model: Model = Model()
-    base_training: Training = Training(epochs=60, batch_size=16, milestones=(25,))
+    base_training: BaseTraining = BaseTraining()
     cluster: Cluster = Cluster()
     basic: Training = Training()
     ranking: Ranking = Ranking()

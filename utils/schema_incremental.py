@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from utils.schema import Common, Data, Fraction, Section, Training
+from utils.schema import Common, Data, Fraction, Section, Training, with_defaults
 
 
 class Network(Section):
@@ -20,7 +20,13 @@ class Network(Section):
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
 
 
-class StepTraining(Training):
+SsulTraining = with_defaults(
+    Training, epochs=50, batch_size=32, lr=0.01, schedule="poly_steps", nesterov=True, backbone_lr_factor=1.0
+)
+CroppedData = with_defaults(Data, image_size=513)
+
+
+class StepTraining(SsulTraining):
     first_lr: PositiveFloat = Field(0.01, description="decoder learning rate of step 0")
     first_backbone_lr_factor: PositiveFloat = Field(0.1, description="backbone rate of step 0 as a multiple of it")
 
@@ -74,11 +80,9 @@ class IncrementalConfig(Common):
         "overlap", description="images of a step may hold future classes, or not"
     )
     method: Literal["ssul", "ssul_m", "mib", "plop", "finetune", "joint"] = Field("ssul", description="how steps learn")
-    data: Data = Data(image_size=513)
+    data: CroppedData = CroppedData()
     model: Network = Network()
-    training: StepTraining = StepTraining(
-        epochs=50, batch_size=32, lr=0.01, schedule="poly_steps", nesterov=True, backbone_lr_factor=1.0
-    )
+    training: StepTraining = StepTraining()
     ssul: Ssul = Ssul()
     mib: Mib = Mib()
     plop: Plop = Plop()

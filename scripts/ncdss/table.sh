@@ -5,13 +5,8 @@
 # A FOLDER is the output_dir of one seed, output/pascal when none is given.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
-folders=() options=()
-while [ $# -gt 0 ]; do
-    case $1 in
-        --*) options+=("$1" "$2"); shift ;;
-        *) folders+=("$1"/fold*) ;;
-    esac
-    shift
-done
-[ ${#folders[@]} -gt 0 ] || folders=(output/pascal/fold*)
-exec python collect.py --folds "${options[@]}" "${folders[@]}"
+read_folders "$@"
+[ ${#folders[@]} -gt 0 ] || folders=(output/pascal)
+folds=()
+for folder in "${folders[@]}"; do folds+=("$folder"/fold*); done
+exec python collect.py --folds "${options[@]}" "${folds[@]}"

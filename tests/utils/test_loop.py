@@ -1,100 +1,18 @@
-"""The training loop: schedules, reports, saving, stopping, and resuming to the last bit."""
-
-import json
-import os
-import signal
+"""The training loop: reports, saving, stopping, and resuming to the last bit."""
 
 import pytest
 import torch
-from torch import nn
 
 import finetune_novel
 import train_base
 from tests.fingerprint import fingerprint
-from utils import checkpoint, loop
-from utils.config import load_config
+from tests.utils.toy import ToyRecipe, ToySource, at_step, crash, history, terminate, toy_fit
+from utils import checkpoint
 from utils.errors import Interrupted, UserError
-from utils.run import Run, guarded, start_run
+from utils.run import guarded
 
 EIGHT = ("base_training.batch_size=8",)  # the toy's batches have four rows whatever it says
 SMALL = ("model.backbone=efficientnet_lite0", "base_training.log_every=1", "eums.log_every=1")
-
-
-class ToySource:
-    """Batches that depend on (epoch, step) alone, as those of data.loading.Source do."""
-
-    steps_per_pass = 3
-
-    def epoch(self, epoch: int, steps: range):
-        for step in steps:
-            draw = torch.Generator().manual_seed(100 * epoch + step)
-            yield {"x": torch.randn(4, 2, generator=draw), "y": torch.randn(4, generator=draw)}
-
-
-class ToyRecipe(loop.Recipe):
-    """A linear model; `scores` are the validation results in turn, `trouble(recipe, epoch)` is called in every step."""
-
-    score = "miou"
-
-    def __init__(self, scores=(), trouble=None):
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, 1))
-        self.scores, self.trouble, self.steps, self.factor = list(scores), trouble, 0, 1.0
-
-    def parameter_groups(self):
-        return {"decoder": list(self.model[2].parameters()), "backbone": list(self.model[0].parameters())}
-
-    def sources(self, epoch):
-        return {"toy": ToySource()}
-
-    def step(self, batch, epoch):
-        self.steps += 1
-        if self.trouble:
-            self.trouble(self, epoch)
-        toy = batch["toy"]
-        return {"toy": self.factor * (self.model(toy["x"])[:, 0] - toy["y"]).square().mean()}
-
-    def evaluate(self):
-        score = self.scores.pop(0) if self.scores else float(self.model[2].weight.detach().sum())
-        if isinstance(score, Exception):
-            raise score
-        return {"miou": score, "other": 1}
-
-    def state(self):
-        return {"note": "kept"}
-
-    def load_state(self, state):
-        assert state == {"note": "kept"}
-
-
-def toy_fit(tiny, recipe, *overrides) -> tuple[dict, Run]:
-    """Train a toy model in the run folder `toy`, as an entry script would."""
-    settings = ("base_training={epochs: 3, iters_per_epoch: null, lr: 0.1, milestones: [0], log_every: 1}", *overrides)
-    cfg = load_config([str(tiny), *settings], "")
-    with start_run(cfg, "toy", "base_training", {}) as run:
-        if run.finished:
-            return checkpoint.read_json(run.dir / "metrics.json"), run
-        metrics = loop.fit(recipe, cfg.base_training, run)
-        run.finish(metrics)
-    return metrics, run
-
-
-def history(run_or_dir) -> list[dict]:
-    folder = getattr(run_or_dir, "dir", run_or_dir)
-    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-
-
-def at_step(number: int, action):
-    """A `trouble` that acts in one step only."""
-    return lambda recipe, epoch: action(recipe) if recipe.steps == number else None
-
-
-def terminate(_recipe=None) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def crash(_recipe=None) -> None:
-    raise RuntimeError("crash")
 
 
 def reference(tiny, tmp_path, *overrides) -> str:
@@ -197,71 +115,6 @@ def test_undefined_score_still_leaves_a_best_model(tiny):
     """absent=skip without any such class in validation: the mean is None."""
     metrics, run = toy_fit(tiny, ToyRecipe(scores=[None, None, None]))
     assert metrics["miou"] is None and metrics["epoch"] == 1 and run.best.exists()
-
-
-@pytest.mark.parametrize(
-    "options, factors",
-    [
-        ("milestones: [0, 2]", [1, 0.1, 0.1, 0.01]),
-        ("milestones: [1], lr_decay: 0.5", [1, 1, 0.5, 0.5]),
-        ("schedule: poly", [1, 0.75**0.9, 0.5**0.9, 0.25**0.9]),
-    ],
-)
-def test_learning_rate_of_each_epoch_and_group(tiny, monkeypatch, options, factors):
-    rates, update = [], loop._update
-
-    def spy(recipe, batch, optimizer, *rest):
-        rates.append({group["name"]: group["lr"] for group in optimizer.param_groups})
-        return update(recipe, batch, optimizer, *rest)
-
-    monkeypatch.setattr(loop, "_update", spy)
-    options = (
-        f"base_training={{epochs: 4, lr: 0.2, backbone_lr_factor: 0.05, iters_per_epoch: 3, log_every: 1, {options}}}"
-    )
-    _, run = toy_fit(tiny, ToyRecipe(), options)
-    expected = [0.2 * factor for factor in factors for _ in range(3)]
-    assert [rate["decoder"] for rate in rates] == pytest.approx(expected)
-    assert [rate["backbone"] for rate in rates] == pytest.approx([0.05 * rate for rate in expected])
-    assert [line["lr"] for line in history(run) if "train" in line] == pytest.approx(expected)
-
-
-def test_learning_rate_after_resuming(tiny, monkeypatch):
-    with pytest.raises(Interrupted):
-        toy_fit(tiny, ToyRecipe(trouble=at_step(4, terminate)))
-    _, run = toy_fit(tiny, ToyRecipe())
-    assert [line["lr"] for line in history(run) if "train" in line] == pytest.approx([0.1] * 3 + [0.01] * 6)
-
-
-def test_rates_per_step(tiny, tmp_path):
-    """Nine steps of 0.1 (1 - k / 9)^0.9, also when stopped in between."""
-    options = ("base_training.schedule=poly_steps", f"output_dir={tmp_path}")
-    with pytest.raises(Interrupted):
-        toy_fit(tiny, ToyRecipe(trouble=at_step(5, terminate)), *options)
-    _, run = toy_fit(tiny, ToyRecipe(), *options)
-    rates = [line["lr"] for line in history(run) if "train" in line]
-    assert rates == pytest.approx([0.1 * (1 - k / 9) ** 0.9 for k in range(9)])
-
-
-def test_validation_every_so_many_steps(tiny):
-    """Nine steps, validated after 4 and 8, the best of them kept; none at the ends of epochs."""
-    metrics, run = toy_fit(tiny, ToyRecipe(scores=[0.5, 0.25]), "base_training.eval_steps=4")
-    assert [line["step"] for line in history(run) if "val" in line] == [4, 8]
-    assert metrics["miou"] == 0.5 and metrics["last"]["miou"] == 0.25
-
-
-def test_too_short_for_a_validation_still_gives_a_model(tiny):
-    metrics, run = toy_fit(tiny, ToyRecipe(scores=[0.5]), "base_training.eval_steps=100")
-    assert [line["step"] for line in history(run) if "val" in line] == [9] and run.best.exists()
-    assert metrics["miou"] == 0.5
-
-
-def test_sgd_and_adamw_take_their_options(tiny):
-    settings = load_config([str(tiny), "base_training={momentum: 0.8, weight_decay: 0.01}"], "").base_training
-    sgd = loop.build_optimizer(ToyRecipe().parameter_groups(), ToyRecipe().learning_rates(settings), settings)
-    assert [(g["momentum"], g["weight_decay"], len(g["params"])) for g in sgd.param_groups] == [(0.8, 0.01, 2)] * 2
-    other = settings.model_copy(update={"optimizer": "adamw"})
-    adamw = loop.build_optimizer(ToyRecipe().parameter_groups(), ToyRecipe().learning_rates(other), other)
-    assert isinstance(adamw, torch.optim.AdamW) and adamw.param_groups[1]["weight_decay"] == 0.01
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
