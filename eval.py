@@ -11,6 +11,7 @@ writes  <output_dir>/<split>/eval_<method>/{metrics.json, confusion.npy}; with s
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,11 @@ from finetune_novel import finetune_stage
 from models.deeplab import build_model
 from models.incremental import StepWeights, load_incremental
 from models.official import Weights, load_weights, read_weights
+from train_incremental import final_metrics
 from utils import checkpoint, dist
 from utils.config import load_config
 from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
 from utils.evaluation import discovery_metrics, predict
-from utils.incremental import step_confusion, step_metrics
 from utils.metrics import MatchingRule, confusion_matrix, summarize
 from utils.reports import print_comparison, print_metrics, print_steps
 from utils.run import Run, entry, require_stage, start_run
@@ -115,10 +116,9 @@ def evaluate(candidates: list[Candidate], views: Views, run: Run) -> dict[str, A
     return metrics | {"compared": compared, "protocol": "image size, original classes", "images": len(dataset)}
 
 
-def restore_classes(views: Views, match: list[list[int]], run: Run) -> None:
-    """Turn the outputs in predictions/<id>.png into original class numbers; leftover clusters become 255."""
+def restore_classes(ids: list[int], run: Run) -> None:
+    """Turn the outputs in predictions/<id>.png into original class numbers, `ids`; leftover clusters become 255."""
     table = np.zeros(256, np.uint8)
-    ids = views.output_ids(match)
     table[: len(ids)] = ids
 
     def restore(path: Path) -> None:
@@ -178,32 +178,51 @@ def _same(first: nn.Module, second: nn.Module) -> bool:
 
 
 def evaluate_step(cfg: IncrementalConfig) -> dict[str, Any]:
-    """Metrics of a class-incremental network, ours or one of the official SSUL code; its heads tell the step."""
-    steps, path = Steps.open(cfg), cfg.checkpoint
+    """Metrics of a class-incremental network, ours or an official one of SSUL, MiB or PLOP; its heads tell the step."""
+    steps, path, native = Steps.open(cfg), cfg.checkpoint, cfg.evaluation.native
     if not path:
         raise UserError("checkpoint: give the network of a step, e.g. checkpoint=output/.../step5/best.pth")
-    if cfg.save_predictions:
-        raise UserError("save_predictions=true: not for class-incremental networks; leave it out")
+    if cfg.save_predictions and not native:
+        raise UserError("save_predictions=true: for images at their own size only; add evaluation.native=true")
     weights = StepWeights.read(path)
     found = find_step(steps.task, weights.num_classes)
     if not found:
         raise UserError(f"{path}: its heads have {weights.num_classes} outputs, which is no step of task={cfg.task}")
-    (step, unknown), native = found, cfg.evaluation.native
-    with start_run(cfg, f"eval_step{step}", "evaluation ssul checkpoint", {"checkpoint": path}) as run:
+    step, unknown = found
+    section = "evaluation ssul save_predictions checkpoint"
+    with start_run(cfg, f"eval_step{step}", section, {"checkpoint": path}) as run:
         if not run.finished:
-            test, seen = steps.test(native), steps.task.num_seen(step)
-            loader = steps.loader(test, batch_size=1 if native else None)
             model = run.place(load_incremental(cfg.model, weights))
-            options = {"unknown": unknown, "loss": "ce" if weights.linear else cfg.ssul.loss, "title": "test"}
-            matrix = step_confusion(model, loader, run, seen, **options)
-            metrics = step_metrics(matrix, steps.task.names[:seen], steps.num_first)
-            protocol = "image size" if native else "shorter side and centre crop"
-            about = {"step": step, "images": len(test), "protocol": protocol, "checkpoint": str(path)}
-            run.finish(metrics | about)
+            keep = write_predictions(steps, run) if cfg.save_predictions else None
+            options = {"unknown": unknown, "loss": "ce" if weights.linear else cfg.ssul.loss, "native": native}
+            metrics = final_metrics(model, steps, step, run, keep=keep, **options)
+            classes = steps.output_classes(step, metrics)
+            if cfg.save_predictions:
+                dist.barrier()
+                restore_classes([number for number, _ in classes], run)
+            save_model(model, classes, metrics, run)
+            run.finish(metrics | {"checkpoint": str(path)})
         metrics = checkpoint.read_json(run.dir / "metrics.json")
         if dist.is_main():
             print_steps([metrics], f"{path}: step {step}, {metrics['protocol']}")
     return metrics
+
+
+def write_predictions(steps: Steps, run: Run) -> Callable[[dict, torch.Tensor], None]:
+    """What writes predictions/<id>.png of a batch, in outputs of the network."""
+
+    def write(batch: dict, predicted: torch.Tensor) -> None:
+        for index, output in zip(batch["index"].tolist(), predicted.to(torch.uint8).cpu().numpy(), strict=True):
+            write_label(run.dir / "predictions" / f"{steps.test_ids[index]}.png", output)
+
+    return write
+
+
+def save_model(model: nn.Module, classes: list[tuple[int, str]], metrics: dict, run: Run) -> None:
+    """model.pth: weights, settings and classes of the outputs in one file, for predict.py."""
+    if dist.is_main():
+        about = {"metrics": metrics, "classes": classes, "config": run.cfg.model_dump(mode="json")}
+        checkpoint.save(run.dir / "model.pth", {"model": model.state_dict(), **about})
 
 
 def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
@@ -233,11 +252,9 @@ def evaluate_discovery(cfg: Config) -> dict[str, Any]:
             metrics = evaluate(candidates, views, run)
             if cfg.save_predictions:
                 dist.barrier()
-                restore_classes(views, metrics.get("match", []), run)
-            if cfg.checkpoint and dist.is_main():
-                about = {"classes": views.output_classes(metrics), "config": cfg.model_dump(mode="json")}
-                state = {"model": candidates[0].model.state_dict(), "metrics": metrics, **about}
-                checkpoint.save(run.dir / "model.pth", state)
+                restore_classes(views.output_ids(metrics.get("match", [])), run)
+            if cfg.checkpoint:
+                save_model(candidates[0].model, views.output_classes(metrics), metrics, run)
             run.finish(metrics | {"checkpoint": str(candidates[0].path)})
         metrics = checkpoint.read_json(run.dir / "metrics.json")
         if dist.is_main():

@@ -8,27 +8,32 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image
+from torch import nn
 from tqdm import tqdm
 
-from data.io import read_image, voc_palette, write_label
+from data.crops import resize_shorter
+from data.io import read_image, voc_palette, write_label, write_picture
 from data.label_map import IGNORE
 from data.transforms import ValTransform
-from models.deeplab import DeepLabV3, build_model
-from models.official import load_weights, read_weights
-from utils.checkpoint import atomic
+from models.deeplab import build_model
+from models.incremental import StepWeights, load_incremental
+from models.official import load_file, load_weights
 from utils.errors import UserError
+from utils.incremental import predicted_ids
 from utils.pictures import overlay
 from utils.run import entry
 from utils.schema import Config
+from utils.schema_incremental import IncrementalConfig
 
+Loaded = tuple[nn.Module, Callable[[Any], torch.Tensor], Callable[[np.ndarray], np.ndarray]]  # as in Predictor
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
@@ -36,33 +41,32 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 class Predictor:
     """A network on its device, with the class number (in the masks of its data set) and name of each output."""
 
-    model: DeepLabV3
+    model: nn.Module
+    decide: Callable[[Any], torch.Tensor]  # what the model returns -> outputs [B, h, w]
+    resize: Callable[[np.ndarray], np.ndarray]  # image -> network input, uint8
     classes: list[tuple[int, str]]
     num_known: int  # outputs of background and labelled classes; those behind are discovered
-    image_size: int
     device: torch.device
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "Predictor":
         """UserError for a file that does not know its classes."""
-        weights = read_weights(path)
-        classes = [(int(number), str(name)) for number, name in weights.extra.get("classes", [])]
-        if len(classes) != weights.num_classes:
+        content = load_file(path)
+        settings = content.get("config") if isinstance(content, dict) else None
+        classes = [(int(number), str(name)) for number, name in content.get("classes", [])] if settings else []
+        if not classes:
             cure = f"python eval.py CONFIG checkpoint={path} makes a model.pth that does"
             raise UserError(f"{path}: does not know the classes of its outputs; {cure}")
-        settings = weights.extra["config"]
-        config = Config.model_validate({name: settings[name] for name in ("model", "data")})
-        model = build_model(config.model.model_copy(update={"init": "random"}), len(classes))
-        load_weights(model, path)
-        known = len(classes) - len(weights.extra["metrics"].get("match", []))
-        return cls(model.eval().to(device), classes, known, config.data.image_size, device)
+        load = load_step if "task" in settings else load_discovery
+        model, decide, resize = load(path, settings, len(classes))
+        known = len(classes) - len(content["metrics"].get("match", []))
+        return cls(model.eval().to(device), decide, resize, classes, known, device)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] RGB -> class numbers uint8 [H, W]; 255 where a cluster has no class."""
-        resized = ValTransform(self.image_size).resize("image", image)
-        batch = torch.from_numpy(resized.transpose(2, 0, 1)[None]).to(self.device)
-        output = self.model(self.model.normalize(batch)).logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        batch = torch.from_numpy(self.resize(image).transpose(2, 0, 1)[None].copy()).to(self.device)
+        output = self.decide(self.model(self.model.normalize(batch)))[0].to(torch.uint8).cpu().numpy()
         numbers = np.array([number for number, _ in self.classes], np.uint8)
         return numbers[cv2.resize(output, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)]
 
@@ -70,6 +74,27 @@ class Predictor:
         """The classes in colour over the image, discovered ones in white frames."""
         discovered = {number for number, _ in self.classes[self.num_known :]}
         return overlay(image, label, voc_palette(), dict(self.classes), discovered, side=min(max(image.shape), 1024))
+
+
+def load_discovery(path: Path, settings: dict, num_outputs: int) -> Loaded:
+    """A network of the discovery chain; it sees the image as a square."""
+    config = Config.model_validate({name: settings[name] for name in ("model", "data")})
+    model = build_model(config.model.model_copy(update={"init": "random"}), num_outputs)
+    load_weights(model, path)
+    square = ValTransform(config.data.image_size)
+    return model, lambda output: output.logits.argmax(1), lambda image: square.resize("image", image)
+
+
+def load_step(path: Path, settings: dict, num_outputs: int) -> Loaded:
+    """A class-incremental network; it sees the image with its shorter side as in the evaluation."""
+    config = IncrementalConfig.model_validate({name: settings[name] for name in ("model", "data", "ssul")})
+    weights = StepWeights.read(path)
+    unknown, loss = sum(weights.num_classes) == num_outputs + 1, "ce" if weights.linear else config.ssul.loss
+
+    def resize(image: np.ndarray) -> np.ndarray:
+        return resize_shorter("image", image, config.data.image_size)
+
+    return load_incremental(config.model, weights), lambda logits: predicted_ids(logits, unknown, loss), resize
 
 
 def find_images(paths: list[Path]) -> Iterator[Path]:
@@ -102,8 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         image = read_image(path)
         label = predictor(image)
         write_label(options.to / f"{path.stem}.png", label)
-        with atomic(options.to / f"{path.stem}_overlay.jpg") as temporary:
-            Image.fromarray(predictor.picture(image, label)).save(temporary, "JPEG", quality=90)
+        write_picture(options.to / f"{path.stem}_overlay.jpg", predictor.picture(image, label))
         shares = np.bincount(label.ravel(), minlength=IGNORE + 1) / label.size
         found = [f"{names[number]} {100 * shares[number]:.0f} %" for number in np.argsort(-shares) if shares[number]]
         tqdm.write(f"{path}: {', '.join(found)}")

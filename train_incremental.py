@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.exemplars import MEMORY_FILE, choose_exemplars, describe, read_memory, write_memory
+from data.exemplars import MEMORY_FILE, choose_exemplars, describe, draw_memory, read_memory, write_memory
+from data.io import write_picture
 from data.steps import Steps
 from data.tasks import Task, head_sizes
 from losses.cross_entropy import cross_entropy
@@ -41,16 +42,14 @@ from utils.incremental import (
     IGNORE,
     add_unknown,
     class_scores,
-    exact_median,
-    official_median,
+    entropy_thresholds,
+    measure,
     pseudo_label,
-    step_confusion,
-    step_metrics,
     step_settings,
     write_summary,
 )
 from utils.loop import Recipe, fit
-from utils.metrics import confusion_matrix, summarize
+from utils.metrics import confusion_matrix
 from utils.reports import print_steps
 from utils.run import Run, entry, stage_dir, start_run
 from utils.schema_incremental import IncrementalConfig, Ssul, StepTraining
@@ -114,28 +113,27 @@ class StepRecipe(Recipe):
     def sources(self, epoch: int) -> dict:
         return {"new": self.new_source}
 
+    def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised images and train ids."""
+        return self.model.normalize(batch["new"]["image"]), batch["new"]["label"].long()
+
     def step(self, batch: dict, epoch: int) -> dict:
-        image, label = self.model.normalize(batch["new"]["image"]), batch["new"]["label"]
+        image, label = self.inputs(batch)
         return {"ce": cross_entropy(self.model(image), label, pixels=dist.labelled_pixels(label))}
 
     # ---- evaluation
 
-    def confusion(self, loader, title: str) -> torch.Tensor:
-        """int64 [seen, seen] at the evaluation crop."""
-        options = {"unknown": self.unknown, "loss": self.loss_kind, "title": title}
-        return step_confusion(self.model, loader, self.run, self.num_seen, **options)
-
     def evaluate(self) -> dict:
-        names = self.task.names[: self.num_seen]
-        matrix = self.confusion(self.val_loader, "validation")
-        return summarize(matrix, names, {"new": list(self.task.new_ids(self.number))})
+        """Figures on the validation images of the step, `new` being the classes that it adds."""
+        options = {"unknown": self.unknown, "loss": self.loss_kind, "title": "validation"}
+        outcome = self.steps.outcome(self.number)
+        return measure(self.model, self.val_loader, self.run, outcome, first=self.num_old, **options)
 
     def test(self) -> dict:
-        """Figures of all classes seen, on all validation images."""
-        test = self.steps.test()
-        matrix = self.confusion(self.steps.loader(test, self.pin), "test")
-        metrics = step_metrics(matrix, self.task.names[: self.num_seen], self.steps.num_first)
-        return metrics | {"images": len(test), "protocol": "shorter side and centre crop"}
+        return final_metrics(self.model, self.steps, self.number, self.run, unknown=self.unknown, loss=self.loss_kind)
+
+    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
+        return self.steps.output_classes(self.number, metrics)
 
 
 class SsulRecipe(StepRecipe):
@@ -252,10 +250,14 @@ class MibRecipe(StepRecipe):
     def start_new_head(self, model: IncrementalDeepLab) -> None:
         model.transfer_background()
 
+    def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        image, label = super().inputs(batch)
+        return image, torch.where(label == IGNORE, 0, label) if self.cfg.mib.border == "background" else label
+
     def step(self, batch: dict, epoch: int) -> dict:
         if not self.number:
             return super().step(batch, epoch)
-        image, label = self.model.normalize(batch["new"]["image"]), batch["new"]["label"]
+        image, label = self.inputs(batch)
         with torch.no_grad():
             old = self.old_network(image)
         logits = self.model(image)
@@ -263,8 +265,10 @@ class MibRecipe(StepRecipe):
         return {"ce": unbiased_cross_entropy(logits, label, self.num_old), "distillation": distillation}
 
 
-class PlopRecipe(MibRecipe):
+class PlopRecipe(StepRecipe):
     """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below that class's median."""
+
+    remember, start_new_head = MibRecipe.remember, MibRecipe.start_new_head
 
     def __init__(self, steps: Steps, number: int, previous: Path | None, run: Run):
         if run.cfg.model.plus:
@@ -275,9 +279,8 @@ class PlopRecipe(MibRecipe):
     @torch.no_grad()
     def entropy_thresholds(self) -> torch.Tensor:
         """Median entropy of each old class over the background of the training images, float [num_old]."""
-        official = self.cfg.plop.median == "official"
-        top = 1.0 if official else 1 / (self.num_old * np.log(self.num_seen))
-        bins = 100 if official else BINS
+        official, options = self.cfg.plop.median == "official", self.cfg.plop
+        top, bins = (1.0, 100) if official else (1 / (self.num_old * np.log(self.num_seen)), BINS)
         counts = torch.zeros(self.num_old, bins, dtype=torch.int64, device=self.run.device)
         for batch in self.new_source.epoch(0, range(max(self.new_source.steps_per_pass, 1))):
             image, label = (batch[name].to(self.run.device) for name in ("image", "label"))
@@ -285,20 +288,13 @@ class PlopRecipe(MibRecipe):
             place = (old_class_entropy(logits, self.num_seen) / top * bins).long().clamp(max=bins - 1)
             counts += confusion_matrix(place, torch.where(label == 0, logits.argmax(1), IGNORE), bins, self.num_old)
         histograms = dist.sum_(counts).cpu().numpy()
-        medians = [self.median(histogram, top) if histogram.any() else 0.0 for histogram in histograms]
-        return (
-            torch.tensor(medians, device=self.run.device)
-            .nan_to_num(0, float("inf"))
-            .clamp(min=self.cfg.plop.entropy_floor)
-        )
-
-    def median(self, histogram: np.ndarray, top: float) -> float:
-        return official_median(histogram) if self.cfg.plop.median == "official" else exact_median(histogram, top)
+        thresholds = entropy_thresholds(histograms, top, options.median, options.entropy_floor)
+        return torch.tensor(thresholds, dtype=torch.float32, device=self.run.device)
 
     def step(self, batch: dict, epoch: int) -> dict:
         if not self.number:
             return super().step(batch, epoch)
-        image, label = self.model.normalize(batch["new"]["image"]), batch["new"]["label"].long()
+        image, label = self.inputs(batch)
         with torch.no_grad():
             old_logits, old_taps = self.old_network.forward_with_taps(image)
             label, trust = self.trusted(label, old_logits)
@@ -329,8 +325,7 @@ def ssul_target(source: dict, options: Ssul) -> torch.Tensor:
 
 def choose_memory(steps: Steps, number: int, previous: Path, run: Run) -> list[str]:
     """Exemplars for a step from those of the step before and from its training images, which that network labels."""
-    options, last = run.cfg.ssul, number - 1
-    unknown = options.unknown != "off"
+    options, last, unknown = run.cfg.ssul, number - 1, run.cfg.ssul.unknown != "off"
     model = run.place(load_incremental(run.cfg.model, StepWeights.read(previous)))
     dataset, found = steps.candidates(last), {}
     for batch, logits in predict(lambda x: model(model.normalize(x)), model, steps.loader(dataset), run, "exemplars"):
@@ -344,15 +339,27 @@ def choose_memory(steps: Steps, number: int, previous: Path, run: Run) -> list[s
     candidates = [*kept, *(everywhere[index] for index in sorted(everywhere))]
     rng = np.random.RandomState(run.cfg.seed % 2**32)
     chosen = choose_exemplars(candidates, steps.task.num_seen(last), options.memory, rng)
+    ids = sorted(candidate.id for picked in chosen.values() for candidate in picked)
     if dist.is_main():
         write_memory(run.dir / MEMORY_FILE, chosen, steps.task.names)
-    log.info("memory: %d exemplars of %d candidates", sum(map(len, chosen.values())), len(candidates))
-    return sorted(candidate.id for picked in chosen.values() for candidate in picked)
+        picture = draw_memory(chosen, steps.exemplars(ids, last, train=False), steps.task.names)
+        write_picture(run.dir / "memory.jpg", picture)
+    log.info("memory: %d exemplars of %d candidates", len(ids), len(candidates))
+    return ids
+
+
+def final_metrics(model, steps: Steps, number: int, run: Run, *, native: bool = False, **options) -> dict:
+    """Metrics of the network of a step on all validation images, at the crop or at their own size."""
+    images = steps.test(native)
+    loader = steps.loader(images, run.device.type == "cuda", batch_size=1 if native else None)
+    metrics = measure(model, loader, run, steps.outcome(number), title="test", **options)
+    protocol = "image size" if native else "shorter side and centre crop"
+    return metrics | {"step": number, "images": len(images), "protocol": protocol}
 
 
 def step_folder(cfg: IncrementalConfig, number: int) -> str:
     """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
-    shared = {"ssul_m": "ssul", "mib": "finetune", "plop": "finetune"}
+    shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
     return f"{shared.get(cfg.method, cfg.method) if number == 0 else cfg.method}/step{number}"
 
 
@@ -371,7 +378,7 @@ def run_step(steps: Steps, number: int) -> dict:
             recipe = RECIPES.get(cfg.method, StepRecipe)(steps, number, previous, run, **memory)
             best = fit(recipe, step_settings(cfg.training, cfg.evaluation.select, len(steps.train_ids(number))), run)
             recipe.model.load_state_dict(checkpoint.load(run.dir / handed_on)["model"])
-            metrics = recipe.test() | {"step": number, "epoch": best["epoch"], "validation": best["new_miou"]}
+            metrics = recipe.test() | {"epoch": best["epoch"], "validation": best["new_miou"]}
             run.finish(metrics | {"checkpoint": handed_on})
         return checkpoint.read_json(run.dir / "metrics.json")
 

@@ -97,11 +97,21 @@ class CentreCrop:
         return {name: self.resize(name, values) for name, values in fields.items()}
 
     def resize(self, name: str, values: np.ndarray) -> np.ndarray:
-        height, width = values.shape[:2]
-        short = min(height, width)
-        rows, columns = int(self.size * height / short), int(self.size * width / short)
+        rows, columns = shorter_to(values.shape[:2], self.size)
         top, left = round((rows - self.size) / 2), round((columns - self.size) / 2)
         return resize_part(name, values, (rows, columns), slice(top, top + self.size), slice(left, left + self.size))
+
+
+def shorter_to(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """(height, width) with the shorter side `size`."""
+    short = min(shape)
+    return int(size * shape[0] / short), int(size * shape[1] / short)
+
+
+def resize_shorter(name: str, values: np.ndarray, size: int) -> np.ndarray:
+    """The whole image or map with the shorter side `size`."""
+    target = shorter_to(values.shape[:2], size)
+    return resize_part(name, values, target, *(slice(0, side) for side in target))
 
 
 def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:

@@ -24,7 +24,8 @@ class Draw(NamedTuple):
 
 class SegmentationDataset(Dataset):
     """Samples as uint8 tensors: "image" [3, S, S], each further field [S, S]; "strong" [3, S, S] when the transform
-    makes it; and "index", "size" (height and width of the file).
+    makes it; and "index", "size" (height and width of the file). The label of a sample without a mask is its
+    pseudo label.
 
     `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, per worker. Raises UserError
     for unreadable files, label values unknown to `label_map` or `pseudo_map`, and fields of different sizes.
@@ -64,9 +65,10 @@ class SegmentationDataset(Dataset):
         size = arrays["image"].shape[:2]
         for field, values in arrays.items():
             if values.shape[:2] != size:
+                path, shape = getattr(sample, field) or sample.pseudo, f"{values.shape[1]}x{values.shape[0]}"
                 raise UserError(
-                    f"{getattr(sample, field)}: {values.shape[1]}x{values.shape[0]} pixels, but {sample.image} has "
-                    f"{size[1]}x{size[0]}; an image and its maps must be of one size"
+                    f"{path}: {shape} pixels, but {sample.image} has {size[1]}x{size[0]}; an image and its maps must "
+                    "be of one size"
                 )
         if self.max_side and max(size) > self.max_side:
             arrays = {field: _shrink(field, values, self.max_side) for field, values in arrays.items()}
@@ -75,6 +77,8 @@ class SegmentationDataset(Dataset):
         return arrays, size
 
     def _read_field(self, sample: Sample, field: str) -> np.ndarray:
+        if field == "label" and sample.label is None:  # an image nobody labelled
+            field = "pseudo"
         path = getattr(sample, field)
         if field == "image":
             return read_image(path)

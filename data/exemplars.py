@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from data.dataset import SegmentationDataset
+from data.io import voc_palette
 from data.label_map import IGNORE
 from utils import checkpoint
 from utils.errors import UserError
+from utils.pictures import overlay, sheet
 
 MEMORY_FILE = "memory.json"
+SHOWN, SIDE = 8, 112  # exemplars of a class in the picture; side of each, pixels
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,20 @@ def choose_exemplars(
         if taken == before:  # nothing left; the official code would not end
             break
     return chosen
+
+
+def draw_memory(chosen: dict[int, list[Candidate]], dataset: SegmentationDataset, names: Sequence[str]) -> np.ndarray:
+    """A row of exemplars per class with its pixels in colour, uint8 [H, W, 3]; `dataset` gives them whole."""
+    places = {sample.id: index for index, sample in enumerate(dataset.samples)}
+    widest = min(max(map(len, chosen.values())), SHOWN)
+
+    def cell(number: int, column: int) -> np.ndarray:
+        if column >= len(chosen[number]):
+            return np.full((SIDE, SIDE, 3), 255, np.uint8)
+        fields = dataset[places[chosen[number][column].id]]
+        label = np.where(fields["label"].numpy() == number, number, 0).astype(np.uint8)
+        return overlay(fields["image"].permute(1, 2, 0).numpy(), label, voc_palette(), {}, {number}, SIDE)
+
+    columns = [[cell(number, column) for number in chosen] for column in range(widest)]
+    total = sum(map(len, chosen.values()))
+    return sheet(columns, [f"{names[n]} {len(picked)}" for n, picked in chosen.items()], f"{total} exemplars", [])

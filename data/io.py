@@ -58,6 +58,12 @@ def write_label(path: Path, values: np.ndarray) -> None:
         image.save(temporary, format="PNG")
 
 
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write uint8 [H, W, 3] RGB as JPEG, atomically; for looking at."""
+    with atomic(path) as temporary:
+        Image.fromarray(image).save(temporary, format="JPEG", quality=90)
+
+
 def write_array(path: Path, values: np.ndarray) -> None:
     """Write an array as .npy, atomically."""
     with atomic(path) as temporary, temporary.open("wb") as file:

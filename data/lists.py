@@ -102,15 +102,19 @@ def root_list(root: Path, name: str) -> list[str]:
 
 def presence(root: Path, ids: list[str]) -> list[frozenset[int]]:
     """Mask values that occur in each image, 255 left out."""
-    samples = index_samples(root, ids, fields=("image", "label"))
+    return values_of([sample.label for sample in index_samples(root, ids, fields=("image", "label"))])
 
-    def values(sample) -> frozenset[int]:
-        counts = np.bincount(read_label(sample.label).ravel(), minlength=256)
+
+def values_of(paths: list[Path]) -> list[frozenset[int]]:
+    """Values that occur in each label file, 255 left out."""
+
+    def values(path: Path) -> frozenset[int]:
+        counts = np.bincount(read_label(path).ravel(), minlength=256)
         return frozenset(np.flatnonzero(counts[:255]).tolist())
 
     with ThreadPoolExecutor() as pool:
-        found = pool.map(values, samples)
-        return list(tqdm(found, total=len(samples), desc="scanning masks", leave=False, disable=None))
+        found = pool.map(values, paths)
+        return list(tqdm(found, total=len(paths), desc="scanning masks", leave=False, disable=None))
 
 
 def _from_masks(split: ClassSplit, root: Path, train: list[str], val: list[str]) -> dict[str, list[str]]:

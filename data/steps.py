@@ -6,13 +6,15 @@ from pathlib import Path
 
 from data.crops import CentreCrop, ResizedCrop, ScaleCrop, whole
 from data.dataset import SegmentationDataset
-from data.label_map import LabelMap
+from data.discovered import Discovered
+from data.label_map import IGNORE, LabelMap
 from data.layouts import find_layout, index_samples
 from data.lists import presence, root_list
 from data.loading import Source, eval_loader
 from data.tasks import Presence, Task, load_task, shipped_presence
 from data.views import DRY_IMAGES, data_root
 from utils.errors import UserError
+from utils.incremental import Outcome
 from utils.schema_incremental import IncrementalConfig
 
 
@@ -26,6 +28,7 @@ class Steps:
     num_first: int  # classes of step 0 with background; joint training merges the steps, and still tells them apart
     train_images: Presence
     val_images: Presence
+    discovered: Discovered | None = None  # what steps from 1 on learn in setting=discovered
 
     @classmethod
     def open(cls, cfg: IncrementalConfig) -> "Steps":
@@ -37,13 +40,32 @@ class Steps:
         else:
             train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
         num_first = task.num_seen(0)
+        if cfg.setting == "discovered":
+            discovered = Discovered.open(cfg, task, dict(train))
+            return cls(cfg, root, discovered.task, num_first, discovered.labelled, val, discovered)
         if cfg.method == "joint":
             task = replace(task, steps=(tuple(task.order[1:]),))
         return cls(cfg, root, task, num_first, train, val)
 
+    def outcome(self, step: int) -> Outcome:
+        """What the network of a step is measured by."""
+        seen, clusters = self.task.num_seen(step), bool(self.discovered and step)
+        names = self.discovered.truth.names if clusters else self.task.names[:seen]
+        return Outcome(names, seen, self.num_first, clusters)
+
+    def output_classes(self, step: int, metrics: dict) -> list[tuple[int, str]]:
+        """(class number in the masks, name) of each output after a step, the unknown one left out."""
+        known = [(number, self.task.classes[number]) for number in self.task.order[: self.task.num_seen(step)]]
+        if not (self.discovered and step):
+            return known
+        truth, unmatched = self.discovered.truth, (IGNORE, "unmatched cluster")
+        later = [(number, truth.classes[number]) for number in truth.order[self.num_first :]]
+        return known[: self.num_first] + [unmatched if k < 0 else later[k] for _, k in metrics["match"]]
+
     def train_ids(self, step: int) -> list[str]:
         """Images of a step, in list order; UserError when there are none."""
-        ids = self.task.select(self.train_images, step, self.cfg.setting)
+        images = self.discovered.images if self.discovered and step else self.train_images
+        ids = self.task.select(images, step, self.cfg.setting)
         if not ids:
             raise UserError(f"task={self.cfg.task}: step {step} has no training image; no image holds its classes")
         return ids
@@ -57,22 +79,28 @@ class Steps:
     def train(self, step: int) -> SegmentationDataset:
         return self._dataset(self.train_ids(step), self.fields, self.task.step_map(step), train=True)
 
-    def exemplars(self, ids: Sequence[str], step: int) -> SegmentationDataset:
-        """Exemplars with the labels of every class up to a step."""
-        return self._dataset(ids, self.fields, self.task.seen_map(step), train=True)
+    def exemplars(self, ids: Sequence[str], step: int, *, train: bool = True) -> SegmentationDataset:
+        """Exemplars with the labels of every class up to a step; for looking at, whole."""
+        dataset = self._dataset(ids, self.fields, self.task.seen_map(step), train=train)
+        if not train:
+            dataset.transform = whole
+        return dataset
 
     def candidates(self, step: int) -> SegmentationDataset:
         """The training images of a step as evaluation sees them, to choose exemplars from."""
         return self._dataset(self.train_ids(step), self.fields, self.task.step_map(step))
 
     def val(self, step: int) -> SegmentationDataset:
-        """Validation images with a class of a step; its classes only."""
+        """Validation images with a class of a step, its classes only; clusters: all images, their true classes."""
+        if self.discovered and step:
+            return self.test()
         ids = self.task.select(self.val_images, step, self.cfg.setting)
         return self._dataset(ids or self.test_ids, ("image", "label"), self.task.step_map(step))
 
     def test(self, native: bool = False) -> SegmentationDataset:
         """All validation images with all classes; `native` leaves them as they are."""
-        dataset = self._dataset(self.test_ids, ("image", "label"), self.task.full_map())
+        truth = self.discovered.truth if self.discovered else self.task
+        dataset = self._dataset(self.test_ids, ("image", "label"), truth.full_map())
         if native:
             dataset.transform = whole
         return dataset
@@ -89,11 +117,15 @@ class Steps:
         resized = cfg.method in ("mib", "plop", "finetune")
         augment = ResizedCrop if resized else ScaleCrop
         transform = (augment if train else CentreCrop)(cfg.data.image_size)
+        pseudo = self.discovered.samples(self.root, kept, fields) if self.discovered else {}
+        masked = index_samples(self.root, [name for name in kept if name not in pseudo], fields=fields)
+        samples = pseudo | {sample.id: sample for sample in masked}
         return SegmentationDataset(
-            index_samples(self.root, kept, fields=fields),
+            [samples[name] for name in kept],
             fields,
             transform=transform,
             label_map=label_map,
+            pseudo_map=self.discovered.label_map(label_map) if self.discovered else None,
             seed=cfg.seed,
             cache=cfg.data.cache,
             max_side=cfg.data.max_side,

@@ -11,7 +11,7 @@ from data.label_map import LabelMap
 from utils.config import read_yaml
 from utils.errors import UserError
 
-Setting = Literal["overlap", "disjoint"]
+Setting = Literal["overlap", "disjoint", "discovered"]
 Presence = list[tuple[str, frozenset[int]]]  # (image id, numbers of the foreground classes in its mask)
 
 

@@ -17,9 +17,11 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 from models.backbone import Backbone
 from models.backbones import build_backbone
 from models.imagenet import read_file
+from models.inplace_abn import AbnDeepLab, convert_abn, rename_abn
 from utils.errors import UserError
 
 LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
+HEAD = re.compile(r"(?:classifier\.head|cls)\.(\d+)(?:\.3)?\.weight")
 
 
 class Classifier(nn.Module):
@@ -193,37 +195,45 @@ def build_incremental(cfg, heads: Sequence[int], linear: bool, init: str | None 
 
 @dataclass(frozen=True)
 class StepWeights:
-    """State dict of the network of a step, under the keys of IncrementalDeepLab."""
+    """State dict of the network of a step, under the keys of IncrementalDeepLab or AbnDeepLab."""
 
     path: Path
     state: dict[str, torch.Tensor]
 
     @classmethod
     def read(cls, path: Path) -> "StepWeights":
-        """From a checkpoint of ours or of the official SSUL code; UserError for any other file."""
+        """From a checkpoint of ours or of the official SSUL, MiB or PLOP code; UserError for any other file."""
         state = {key.removeprefix("module."): value for key, value in read_file(path).items()}
-        weights = cls(path, state)
+        weights = cls(path, rename_abn(convert_abn(state)) if "body.mod1.conv1.weight" in state else state)
         if not weights.num_classes:
             found = ", ".join(sorted({key.split(".")[0] for key in state})[:5]) or "nothing"
-            problem = f"not the network of a step (its keys begin with {found}); expected classifier.head.*"
-            raise UserError(f"{path}: {problem}")
+            expected = "expected classifier.head.* (ours, SSUL) or body.* and cls.* (MiB, PLOP)"
+            raise UserError(f"{path}: not the network of a step (its keys begin with {found}); {expected}")
         return weights
 
     @property
     def num_classes(self) -> list[int]:
         """Outputs of each head."""
-        heads = [key for key in self.state if re.fullmatch(r"classifier\.head\.\d+(\.3)?\.weight", key)]
-        return [len(self.state[key]) for key in sorted(heads, key=lambda key: int(key.split(".")[2]))]
+        found = [(match, value) for key, value in self.state.items() if (match := HEAD.fullmatch(key))]
+        return [len(value) for _, value in sorted(found, key=lambda pair: int(pair[0][1]))]
+
+    @property
+    def in_place_abn(self) -> bool:
+        """Whether it is a network of the official MiB or PLOP code."""
+        return "cls.0.weight" in self.state
 
     @property
     def linear(self) -> bool:
         """Whether heads are a 1x1 convolution only."""
-        return "classifier.head.0.weight" in self.state
+        return self.in_place_abn or "classifier.head.0.weight" in self.state
 
 
-def load_incremental(cfg, weights: StepWeights) -> IncrementalDeepLab:
+def load_incremental(cfg, weights: StepWeights) -> IncrementalDeepLab | AbnDeepLab:
     """The network with the heads that a checkpoint has; UserError when section `model` describes another one."""
-    model = build_incremental(cfg, weights.num_classes, weights.linear, init="random")
+    if weights.in_place_abn:
+        model = AbnDeepLab(cfg.backbone, cfg.output_stride, weights.num_classes)
+    else:
+        model = build_incremental(cfg, weights.num_classes, weights.linear, init="random")
     try:
         model.load_state_dict(weights.state)
     except RuntimeError as error:

@@ -64,6 +64,17 @@ TINY = {
 }
 
 
+TASK = {
+    "task": "abc",
+    "seed": 3,
+    "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
+    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dropout": 0.0},
+    "training": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4, "eval_steps": 2, "save_every": 1},
+    "ssul": {"memory": 5, "pseudo_threshold": 0.1},
+    "evaluation": {"batch_size": 6},
+}
+
+
 @pytest.fixture(scope="session")
 def voc(tmp_path_factory) -> Path:
     """The data root; read only."""
@@ -122,3 +133,29 @@ def write_tiny(folder: Path, voc: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(tree))
     return path
+
+
+@pytest.fixture
+def task_config(voc, tmp_path) -> Path:
+    """A class-incremental configuration: disc and square first, then bar, then dot; output in tmp_path/out."""
+    folder = tmp_path / "task_shapes"
+    (folder / "tasks").mkdir(parents=True)
+    (folder / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
+    (folder / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
+    data = {**TASK["data"], "dataset": str(folder), "root": str(voc)}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**TASK, "output_dir": str(tmp_path / "out"), "data": data}))
+    return tmp_path / "small.yaml"
+
+
+def official_abn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of AbnDeepLab under the official names; those of a ResNet with basic blocks follow the same rule."""
+
+    def rename(key: str) -> str:
+        key = key.replace("downsample.0", "proj_conv").replace("downsample.1", "proj_bn")
+        if not key.startswith("backbone.layer"):
+            return "module." + key.replace("backbone.", "body.mod1.")
+        _, layer, block, rest = key.split(".", 3)
+        inner = rest if rest.startswith("proj") else f"convs.{rest}"
+        return f"module.body.mod{int(layer[-1]) + 1}.block{int(block) + 1}.{inner}"
+
+    return {rename(k): v for k, v in state.items() if not k.endswith("num_batches_tracked")}

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 
 import eval as evaluation
+import predict
 import train_incremental
 from data.io import read_label
 from data.steps import Steps
 from losses.incremental import binary_cross_entropy, old_class_entropy
 from models.incremental import upsample
-from tests.conftest import CLASSES
+from models.inplace_abn import AbnDeepLab
+from tests.conftest import CLASSES, official_abn
 from train_incremental import RECIPES, StepRecipe, run_step
 from utils import checkpoint
 from utils.config import load_config
@@ -24,27 +25,10 @@ from utils.incremental import pseudo_label
 from utils.run import guarded, start_run
 from utils.schema_incremental import IncrementalConfig
 
-SMALL = {
-    "task": "abc",
-    "seed": 3,
-    "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
-    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dropout": 0.0},
-    "training": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4, "eval_steps": 2, "save_every": 1},
-    "ssul": {"memory": 5, "pseudo_threshold": 0.1},
-    "evaluation": {"batch_size": 6},
-}
-
 
 @pytest.fixture
-def config(voc, tmp_path):
-    """Disc and square first, then bar, then dot; output in tmp_path/out."""
-    folder = tmp_path / "shapes"
-    (folder / "tasks").mkdir(parents=True)
-    (folder / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
-    (folder / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
-    data = {**SMALL["data"], "dataset": str(folder), "root": str(voc)}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**SMALL, "output_dir": str(tmp_path / "out"), "data": data}))
-    return tmp_path / "small.yaml"
+def config(task_config):
+    return task_config
 
 
 def load(config, *overrides) -> Steps:
@@ -299,7 +283,7 @@ def test_eval_of_an_official_checkpoint(config, tmp_path):
 
 
 def test_eval_of_a_file_that_is_no_step(config, tmp_path, capsys):
-    torch.save({"model_state": {"body.mod1.conv1.weight": torch.zeros(1)}}, tmp_path / "mib.pth")
+    torch.save({"model_state": {"body.weight": torch.zeros(1)}}, tmp_path / "mib.pth")
     for path, said in (
         (tmp_path / "mib.pth", "not the network of a step (its keys begin with body)"),
         ("", "checkpoint"),
@@ -310,3 +294,74 @@ def test_eval_of_a_file_that_is_no_step(config, tmp_path, capsys):
     torch.save({"classifier.head.0.3.weight": torch.zeros(9, 2)}, tmp_path / "other.pth")
     assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'other.pth'}"]) == 2
     assert "its heads have [9] outputs, which is no step of task=abc" in capsys.readouterr().err
+
+
+# ---- discovered classes
+
+
+@pytest.mark.parametrize("method", ["ssul_m", "mib"])
+def test_clusters_are_learned_step_by_step(config, tmp_path, pseudo, method):
+    assert run(config, "setting=discovered", f"pseudo_dir={pseudo}", f"method={method}") == 0
+    out = tmp_path / "out" / "abc-discovered" / method
+    first, last = read(out / "step1"), read(out / "step2")
+    assert [cluster for cluster, _ in last["match"]] == [0, 1] and sorted(k for _, k in last["match"]) == [0, 1]
+    assert list(last["per_class"]) == CLASSES and len(first["per_class"]) == 4
+    options = ["setting=discovered", f"pseudo_dir={pseudo}", f"checkpoint={out / 'step2' / 'best.pth'}"]
+    assert guarded(evaluation.main, [str(config), *options]) == 0
+    assert read(out.parent / "eval_step2")["per_class"] == last["per_class"]
+
+
+# ---- protocols and files
+
+
+def test_predictions_and_a_model_for_single_images(config, tmp_path, voc):
+    assert run(config, "method=ssul") == 0
+    out = tmp_path / "out" / "abc-overlap"
+    options = [f"checkpoint={out / 'ssul' / 'step1' / 'best.pth'}", "save_predictions=true"]
+    assert guarded(evaluation.main, [str(config), *options]) == 2
+    assert guarded(evaluation.main, [str(config), *options, "evaluation.native=true", "data.image_size=40"]) == 0
+    image = voc / "images" / "v001.jpg"
+    for model in (out / "eval_step1" / "model.pth", out / "ssul" / "step1" / "best.pth"):
+        assert guarded(predict.main, [str(model), str(image), "--to", str(tmp_path / "made")]) == 0
+        assert read_label(tmp_path / "made" / "v001.png").shape == (40, 40)
+        if model.name == "model.pth":  # shorter side 40: the image's own size
+            assert np.array_equal(
+                read_label(tmp_path / "made" / "v001.png"), read_label(out / "eval_step1" / "predictions" / "v001.png")
+            )
+
+
+def test_official_mib_checkpoint(config, tmp_path, capsys):
+    model = AbnDeepLab("resnet18", 16, [3, 1])
+    state = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save({"model_state": official_abn(state), "epoch": 29}, tmp_path / "abc-voc_MiB_1.pth")
+    assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]) == 0
+    assert "step 1" in capsys.readouterr().out
+    metrics = read(tmp_path / "out" / "abc-overlap" / "eval_step1")
+    assert list(metrics["per_class"]) == CLASSES[:4]
+
+
+def test_border_of_mib_is_background_and_shares_step_0_only_when_ignored(config, tmp_path):
+    steps = load(config, "method=mib")
+    with start_run(steps.cfg, "check", "", {}) as opened_run:
+        batch = {
+            "new": {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "label": torch.tensor([[[0, 1], [255, 2]]])}
+        }
+        labels = RECIPES["mib"](steps, 0, None, opened_run).inputs(batch)[1]
+    assert labels.tolist() == [[[0, 1], [0, 2]]]
+    assert train_incremental.step_folder(steps.cfg, 0) == "mib/step0"
+    ignored = load(config, "method=mib", "mib.border=ignore")
+    assert train_incremental.step_folder(ignored.cfg, 0) == "finetune/step0"
+
+
+def test_later_classes_may_count_as_background(config, tmp_path):
+    """As in a task that does not have them at all."""
+    assert run(config, "method=ssul") == 0
+    out = tmp_path / "out" / "abc-overlap"
+    (tmp_path / "ab.yaml").write_text("steps: [[disc, square], [bar]]\n")
+    figures = []
+    for options in (["evaluation.later=background"], [f"task={tmp_path / 'ab.yaml'}"], []):
+        options += [f"checkpoint={out / 'ssul' / 'step1' / 'best.pth'}", "resume=false"]
+        assert guarded(evaluation.main, [str(config), *options]) == 0
+        folder = tmp_path / "out" / ("ab-overlap" if "ab.yaml" in options[0] else "abc-overlap")
+        figures.append(read(folder / "eval_step1")["per_class"])
+    assert figures[0] == figures[1] != figures[2]

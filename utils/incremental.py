@@ -1,5 +1,7 @@
 """Labels, thresholds and metrics of class-incremental segmentation."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 
 from utils import charts, checkpoint, dist
 from utils.evaluation import predict
-from utils.metrics import confusion_matrix, summarize
+from utils.metrics import Absent, apply_match, confusion_matrix, match_clusters, summarize
 from utils.run import Run
 from utils.schema_incremental import StepTraining
 
@@ -55,14 +57,52 @@ def predicted_ids(logits: torch.Tensor, unknown: bool, loss: str) -> torch.Tenso
     return scores.argmax(1)
 
 
-def step_confusion(model, loader, run: Run, num_seen: int, *, unknown: bool, loss: str, title: str) -> torch.Tensor:
-    """int64 [seen, seen] over a loader, summed over processes; classes of later steps are left out."""
-    total = torch.zeros(num_seen, num_seen, dtype=torch.int64, device=run.device)
+@dataclass(frozen=True)
+class Outcome:
+    """What the network of a step is measured by: true classes as rows, its outputs as columns."""
+
+    names: list[str]  # of the rows; pixels of further classes belong to later steps
+    num_seen: int  # outputs, the unknown one merged into background
+    num_first: int  # classes of step 0 with background
+    clusters: bool = False  # outputs from num_first on are clusters
+
+
+def measure(model, loader, run: Run, outcome: Outcome, *, first: int | None = None, **options) -> dict[str, Any]:
+    """Metrics over a loader; `new` are the classes behind step 0, or those from train id `first` on."""
+    matrix, absent = step_confusion(model, loader, run, outcome, **options), run.cfg.evaluation.absent
+    if outcome.clusters:
+        return cluster_metrics(matrix, outcome.names, outcome.num_first, absent)
+    return step_metrics(matrix, outcome.names, outcome.num_first if first is None else first, absent)
+
+
+def step_confusion(
+    model, loader, run: Run, outcome: Outcome, *, unknown: bool, loss: str, title: str, keep: Callable | None = None
+) -> torch.Tensor:
+    """int64 [true classes, outputs] over a loader, summed over processes.
+
+    Pixels of classes of later steps are ignored or background, by `evaluation.later`. keep(batch, train ids) gets the
+    predictions.
+    """
+    num_true, num_seen = len(outcome.names), outcome.num_seen
+    total = torch.zeros(num_true, num_seen, dtype=torch.int64, device=run.device)
+    later = IGNORE if run.cfg.evaluation.later == "ignore" else 0
     for batch, logits in predict(lambda x: model(model.normalize(x)), model, loader, run, title):
-        label = batch["label"].to(run.device)
-        label = torch.where(label >= num_seen, IGNORE, label)
-        total += confusion_matrix(predicted_ids(logits, unknown, loss), label, num_seen, num_seen)
+        label, predicted = batch["label"].to(run.device), predicted_ids(logits, unknown, loss)
+        label = torch.where((label >= num_true) & (label != IGNORE), later, label)
+        total += confusion_matrix(predicted, label, num_seen, num_true)
+        if keep:
+            keep(batch, predicted)
     return dist.sum_(total)
+
+
+def entropy_thresholds(histograms: np.ndarray, top: float, rule: str, floor: float) -> np.ndarray:
+    """Threshold of each class, [num_old], from histograms [num_old, bins] of values in [0, top]; at least `floor`.
+
+    PLOP's median; a class without pixels gets the floor.
+    """
+    median = official_median if rule == "official" else lambda histogram: exact_median(histogram, top)
+    medians = [median(histogram) if histogram.any() else 0.0 for histogram in histograms]
+    return np.maximum(np.nan_to_num(medians, nan=0.0, posinf=np.inf), floor)
 
 
 def official_median(histogram: np.ndarray, bins: int = 100) -> float:
@@ -92,16 +132,33 @@ def exact_median(histogram: np.ndarray, top: float) -> float:
     return float((index + inside) / len(histogram) * top)
 
 
-def step_metrics(matrix: torch.Tensor, names: list[str], num_first: int) -> dict[str, Any]:
-    """Metrics of int64 [seen, seen]: `old` classes are those of step 0 with background, `new` all later ones.
+def step_metrics(
+    matrix: torch.Tensor | np.ndarray, names: list[str], num_first: int, absent: Absent = "zero"
+) -> dict[str, Any]:
+    """Metrics of int64 [seen, seen + extra]: `old` are the first classes with background, `new` all later ones.
 
     foreground_miou leaves background out, as some published ADE20K figures do.
     """
     seen = len(names)
     groups = {"old": list(range(num_first)), "new": list(range(num_first, seen))}
-    metrics = summarize(matrix, names, {name: ids for name, ids in groups.items() if ids})
-    foreground = summarize(matrix, names, {"foreground": list(range(1, seen))})["foreground_miou"]
+    metrics = summarize(matrix, names, {name: ids for name, ids in groups.items() if ids}, absent)
+    foreground = summarize(matrix, names, {"foreground": list(range(1, seen))}, absent)["foreground_miou"]
     return metrics | {"foreground_miou": foreground}
+
+
+def cluster_metrics(matrix: torch.Tensor, names: list[str], num_first: int, absent: Absent) -> dict[str, Any]:
+    """Metrics of int64 [true classes, seen outputs] whose outputs from num_first on are clusters.
+
+    Clusters are matched to the true later classes: one to one up to their number, many to one beyond. Classes that no
+    cluster stands for yet are left out with their pixels, as those of later steps are.
+    """
+    total = matrix.cpu().numpy()
+    few = total.shape[1] <= len(names)
+    match = match_clusters(total, num_first, "one_to_one" if few else "many_to_one", partial=True)
+    kept = [*range(num_first), *(num_first + int(number) for number in sorted({*match} - {-1}))]
+    square = apply_match(total, match, num_first)[np.ix_(kept, [*kept, len(names)])]
+    pairs = [[int(cluster), int(number)] for cluster, number in enumerate(match)]
+    return step_metrics(square, [names[number] for number in kept], num_first, absent) | {"match": pairs}
 
 
 def step_settings(settings: StepTraining, select: str, images: int) -> StepTraining:

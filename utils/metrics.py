@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
+Absent = Literal["zero", "skip"]
 
 
 def confusion_matrix(
@@ -37,16 +38,19 @@ def iou(confusion: np.ndarray) -> np.ndarray:
         return hit / union
 
 
-def match_clusters(confusion: torch.Tensor | np.ndarray, num_known: int, rule: MatchingRule) -> np.ndarray:
+def match_clusters(
+    confusion: torch.Tensor | np.ndarray, num_known: int, rule: MatchingRule, partial: bool = False
+) -> np.ndarray:
     """Novel class 0..n-1 of each cluster, int64 [K]; -1 for a cluster left over by one-to-one matching.
 
     Only pixels of novel classes predicted as clusters count, and IoU is taken among them, as in the official code.
     many_to_one: arg-max of IoU, ties and clusters never seen go to the first class. one_to_one: the assignment with the
-    largest sum of IoU. official: one_to_one when K equals n, else many_to_one. Raises ValueError when K < n.
+    largest sum of IoU. official: one_to_one when K equals n, else many_to_one. Raises ValueError when K < n, unless
+    `partial` lets classes go without a cluster.
     """
     block = _numpy(confusion)[num_known:, num_known:].astype(np.float64)  # [n, K]
     num_novel, num_clusters = block.shape
-    if num_clusters < num_novel:
+    if num_clusters < num_novel and not partial:
         raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least {num_novel}")
     union = block.sum(1, keepdims=True) + block.sum(0, keepdims=True) - block
     overlap = np.divide(block, union, out=np.zeros_like(block), where=union > 0)
@@ -73,7 +77,7 @@ def summarize(
     confusion: torch.Tensor | np.ndarray,
     names: list[str],
     groups: dict[str, list[int]],
-    absent: Literal["zero", "skip"] = "zero",
+    absent: Absent = "zero",
 ) -> dict[str, Any]:
     """miou, pixel_accuracy, mean_accuracy, `<group>_miou` of class numbers, harmonic_miou of two groups, per_class.
 

@@ -52,6 +52,10 @@ class Ssul(Section):
 
 class Mib(Section):
     distillation: NonNegativeFloat = Field(10.0, description="weight of the unbiased distillation")
+    border: Literal["background", "ignore"] = Field(
+        "background",
+        description="label of pixels that are marked 255 (official code: background); ignore shares finetune's step 0",
+    )
 
 
 class Plop(Section):
@@ -66,6 +70,13 @@ class Plop(Section):
 class StepEvaluation(Section):
     batch_size: PositiveInt = Field(4, description="images per forward pass")
     native: bool = Field(False, description="eval.py: images at their own size, one at a time, instead of the crop")
+    later: Literal["ignore", "background"] = Field(
+        "ignore",
+        description="pixels of classes of later steps: not counted (SSUL, MiB), or background (PLOP)",
+    )
+    absent: Literal["zero", "skip"] = Field(
+        "zero", description="a class without pixels in a mean: counts 0 (SSUL), or not at all (MiB, PLOP)"
+    )
     select: Literal["official", "last"] = Field(
         "official",
         description="model that a step hands on: best on the new classes' validation images, or the last one",
@@ -76,8 +87,13 @@ class IncrementalConfig(Common):
     """Class-incremental segmentation: one file configures every step of a task."""
 
     task: str = Field("15-1", description="a name in data/splits/<dataset>/tasks/, or the path of a YAML file")
-    setting: Literal["overlap", "disjoint"] = Field(
-        "overlap", description="images of a step may hold future classes, or not"
+    setting: Literal["overlap", "disjoint", "discovered"] = Field(
+        "overlap",
+        description="images of a step may hold future classes, or not; or later steps learn the clusters of pseudo_dir",
+    )
+    pseudo_dir: Path | None = Field(
+        None,
+        description="for setting=discovered: folder with base.txt, novel.txt, pseudo_labels/ (cluster_pseudolabel.py)",
     )
     method: Literal["ssul", "ssul_m", "mib", "plop", "finetune", "joint"] = Field("ssul", description="how steps learn")
     data: CroppedData = CroppedData()

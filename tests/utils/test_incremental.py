@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from data.tasks import load_task
 from utils.incremental import (
     add_unknown,
+    cluster_metrics,
     exact_median,
     official_median,
     predicted_ids,
@@ -123,3 +124,19 @@ def test_validation_of_the_official_code(images, epochs, batch, length, every):
     made = step_settings(settings, "official", images)
     assert (made.iters_per_epoch, made.eval_steps) == (length, every)
     assert step_settings(settings, "last", images).eval_steps == epochs * length
+
+
+def test_clusters_are_matched_one_to_one_and_classes_without_one_left_out():
+    """Background, a known class, x, y; one cluster so far, which is y: x and its pixels do not count."""
+    matrix = torch.tensor([[6, 1, 1], [0, 4, 0], [9, 0, 2], [1, 0, 5]])
+    metrics = cluster_metrics(matrix, ["background", "a", "x", "y"], num_first=2, absent="zero")
+    assert metrics["match"] == [[0, 1]]
+    assert metrics["per_class"] == pytest.approx({"background": 6 / 9, "a": 4 / 5, "y": 5 / 7})
+    assert metrics["old_miou"] == pytest.approx((6 / 9 + 4 / 5) / 2) and metrics["new_miou"] == pytest.approx(5 / 7)
+
+
+def test_more_clusters_than_classes_are_merged():
+    matrix = torch.tensor([[5, 0, 1, 0], [0, 3, 0, 4], [0, 0, 4, 0]])
+    metrics = cluster_metrics(matrix, ["background", "x", "y"], num_first=1, absent="zero")
+    assert metrics["match"] == [[0, 0], [1, 1], [2, 0]]
+    assert metrics["per_class"] == pytest.approx({"background": 5 / 6, "x": 7 / 7, "y": 4 / 5})
