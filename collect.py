@@ -1,6 +1,6 @@
 """Mean and standard deviation over seeds: one table of all groups; with --folds the paper's table of novel mIoU; with
 --variants one row per variant of scripts/ncdss/ablations.sh; with --tasks class-incremental methods beside the paper's
-figures; with --cost the time and memory of every stage.
+figures, with --orders their mean over class orders; with --cost the time and memory of every stage.
 
 reads   <folder>/eval_*/metrics.json of every folder given (a folder is <output_dir>/<split>)
 
@@ -110,23 +110,41 @@ def by_variant(folders: list[Path]) -> list[list[str]]:
     return rows
 
 
+TASK_HEADING = ["old", "new", "all", "mean over steps"]
+
+
 def by_task(folders: list[Path]) -> list[list[str]]:
     """Rows of method and task over <task>-<setting> folders: old, new and all mIoU after the last step, the mean of all
     over the steps, and the published all."""
-    rows = [["task, method", "old", "new", "all", "mean over steps", "paper, all"]]
+    rows = [["task, method", *TASK_HEADING, "paper, all"]]
     for task in dict.fromkeys(folder.name for folder in folders):
         for method in INCREMENTAL_METHODS:
-            files = [folder / method / "summary.json" for folder in folders if folder.name == task]
-            found = [read_json(file) for file in files if file.exists()]
-            if found:
-                figures = [spread([run["last"].get(key) for run in found]) for key in ("old_miou", "new_miou", "miou")]
-                steps = spread([run["mean_over_steps"]["miou"] for run in found])
-                config = next(file.parent for file in files if file.exists()).glob("step*/config.yaml")
-                data = read_yaml(next(config))["data"]["dataset"]
+            files = summaries([folder for folder in folders if folder.name == task], method)
+            if files:
+                data = read_yaml(next(files[0].parents[1].glob("*/step*/config.yaml")))["data"]["dataset"]
                 paper = PUBLISHED_TASKS.get((data, task), {}).get(method)
                 cell = "-" if paper is None else f"{paper:.1f}"
-                rows.append([f"{task}, {method} ({len(found)})", *figures, steps, cell])
+                rows.append([f"{task}, {method} ({len(files)})", *task_figures(files), cell])
     return rows
+
+
+def by_order(folders: list[Path]) -> list[list[str]]:
+    """A row per method: its figures over tasks that differ in the order of the classes, one folder each."""
+    found = {method: summaries(folders, method) for method in INCREMENTAL_METHODS}
+    rows = [[f"{method} ({len(files)})", *task_figures(files)] for method, files in found.items() if files]
+    return [["method (class orders)", *TASK_HEADING], *rows]
+
+
+def summaries(folders: list[Path], method: str) -> list[Path]:
+    """summary.json of a method in those of the <task>-<setting> folders that have it."""
+    return [file for folder in folders if (file := folder / method / "summary.json").exists()]
+
+
+def task_figures(files: list[Path]) -> list[str]:
+    """Old, new and all mIoU after the last step, and the mean of all over the steps."""
+    found = [read_json(file) for file in files]
+    last = [spread([run["last"].get(key) for run in found]) for key in ("old_miou", "new_miou", "miou")]
+    return [*last, spread([run["mean_over_steps"]["miou"] for run in found])]
 
 
 def by_stage(folders: list[Path]) -> list[list[str]]:
@@ -169,11 +187,12 @@ def main(argv: list[str] | None = None) -> int:
     shape.add_argument("--folds", action="store_true", help="a column per split, their mean, the paper's value")
     shape.add_argument("--variants", action="store_true", help="a row per variant of an ablation")
     shape.add_argument("--tasks", action="store_true", help="a row per class-incremental task and method")
+    shape.add_argument("--orders", action="store_true", help="a row per method over tasks that differ in class order")
     shape.add_argument("--cost", action="store_true", help="a row per stage of the runs: time, speed, memory")
     parser.add_argument("--style", choices=STYLES, default="text")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     folders = [folder.resolve() for folder in options.folders]
-    shapes = {"folds": by_fold, "variants": by_variant, "tasks": by_task, "cost": by_stage}
+    shapes = {"folds": by_fold, "variants": by_variant, "tasks": by_task, "orders": by_order, "cost": by_stage}
     rows = next((make for name, make in shapes.items() if getattr(options, name)), by_group)(folders)
     if len(rows) == 1:
         raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")
@@ -181,7 +200,8 @@ def main(argv: list[str] | None = None) -> int:
     if not options.cost:
         known = "the paper's value is known for the mean of folds 0-3 only"
         note = known if options.folds else "number of runs in brackets"
-        print(f"\nmean ± standard deviation over seeds in per cent; {note}", file=sys.stderr)
+        over = "class orders" if options.orders else "seeds"
+        print(f"\nmean ± standard deviation over {over} in per cent; {note}", file=sys.stderr)
     return 0
 
 

@@ -39,6 +39,7 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.evaluation import predict
 from utils.incremental import (
+    FIRST_STEP,
     IGNORE,
     add_unknown,
     class_scores,
@@ -325,7 +326,8 @@ def ssul_target(source: dict, options: Ssul) -> torch.Tensor:
 
 def choose_memory(steps: Steps, number: int, previous: Path, run: Run) -> list[str]:
     """Exemplars for a step from those of the step before and from its training images, which that network labels."""
-    options, last, unknown = run.cfg.ssul, number - 1, run.cfg.ssul.unknown != "off"
+    options, last = run.cfg.ssul, number - 1
+    unknown = options.unknown != "off"
     model = run.place(load_incremental(run.cfg.model, StepWeights.read(previous)))
     dataset, found = steps.candidates(last), {}
     for batch, logits in predict(lambda x: model(model.normalize(x)), model, steps.loader(dataset), run, "exemplars"):
@@ -368,8 +370,8 @@ def run_step(steps: Steps, number: int) -> dict:
     cfg = steps.cfg
     handed_on = "best.pth" if cfg.evaluation.select == "official" else "last.pth"
     previous = stage_dir(cfg, step_folder(cfg, number - 1)) / handed_on if number else None
-    section = "training evaluation ssul mib plop" if number else "training evaluation ssul.unknown ssul.loss"
-    inputs = {"previous": previous} if previous else {}
+    section = "training evaluation ssul mib plop" if number else FIRST_STEP
+    inputs = {**({"previous": previous} if previous else {}), **(steps.discovered.inputs if steps.discovered else {})}
     with start_run(cfg, step_folder(cfg, number), section, inputs) as run:
         if not run.finished:
             memory = {}

@@ -55,6 +55,11 @@ class Discovered:
         ]
         return cls(folder, truth, with_clusters(truth, count), labelled, images)
 
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """What a run depends on."""
+        return {name: self.folder / name for name in ("base.txt", "novel.txt", "pseudo_labels")}
+
     def samples(self, root: Path, ids: Sequence[str], fields: tuple[str, ...]) -> dict[str, Sample]:
         """Those of the images that have pseudo labels, which stand in for their masks."""
         novel = {name for name, _ in self.images}

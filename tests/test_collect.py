@@ -80,6 +80,8 @@ def test_incremental_tasks_beside_the_paper(tmp_path, capsys):
         collect.main(["--tasks", "--style", "markdown", *map(str, sorted(tmp_path.glob(f"{root}*/*-overlap")))])
         line = capsys.readouterr().out.splitlines()[2]
         assert line == f"| 15-1-overlap, ssul (2) | 77.0 ± 0.0 | - | 67.0 ± 1.4 | 70.0 ± 0.0 | {paper} |"
+    collect.main(["--orders", "--style", "markdown", *map(str, sorted(tmp_path.glob("*/*-overlap")))])
+    assert capsys.readouterr().out.splitlines()[2] == "| ssul (4) | 77.0 ± 0.0 | - | 67.0 ± 1.2 | 70.0 ± 0.0 |"
 
 
 def test_cost_of_the_stages(tmp_path, capsys):

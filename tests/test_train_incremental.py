@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import eval as evaluation
 import predict
 import train_incremental
-from data.io import read_label
+from data.io import read_image, read_label
 from data.steps import Steps
 from losses.incremental import binary_cross_entropy, old_class_entropy
 from models.incremental import upsample
@@ -62,6 +62,7 @@ def test_every_method_learns_every_step(config, tmp_path, method):
     if method == "ssul_m":
         memory = read(out / method / "step2", "memory.json")
         assert sum(map(len, memory["by_class"].values())) == 5 and set(memory["by_class"]) == {"disc", "square", "bar"}
+        assert read_image(out / method / "step2" / "memory.jpg").shape[0] > 3 * 112  # a row per class
 
 
 def test_finished_steps_are_skipped_and_methods_share_step_0(config, tmp_path, capsys):
@@ -365,3 +366,12 @@ def test_later_classes_may_count_as_background(config, tmp_path):
         folder = tmp_path / "out" / ("ab-overlap" if "ab.yaml" in options[0] else "abc-overlap")
         figures.append(read(folder / "eval_step1")["per_class"])
     assert figures[0] == figures[1] != figures[2]
+
+
+def test_step_0_does_not_depend_on_the_rates_of_later_steps(config, tmp_path, capsys):
+    assert run(config, "method=ssul") == 0
+    assert run(config, "method=ssul", "training.lr=0.5") == 2
+    out, err = capsys.readouterr()
+    assert "ssul/step0: already finished" in out and "step1 was made with other settings (training.lr" in err
+    assert run(config, "method=ssul", "training.first_lr=0.5") == 2
+    assert "step0 was made with other settings (training.first_lr" in capsys.readouterr().err
