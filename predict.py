@@ -90,11 +90,12 @@ def load_step(path: Path, settings: dict, num_outputs: int) -> Loaded:
     config = IncrementalConfig.model_validate({name: settings[name] for name in ("model", "data", "ssul")})
     weights = StepWeights.read(path)
     unknown, loss = sum(weights.num_classes) == num_outputs + 1, "ce" if weights.linear else config.ssul.loss
+    model = load_incremental(config.model, weights)
 
     def resize(image: np.ndarray) -> np.ndarray:
-        return resize_shorter("image", image, config.data.image_size)
+        return resize_shorter(image, config.data.image_size, model.backbone.divisor)
 
-    return load_incremental(config.model, weights), lambda logits: predicted_ids(logits, unknown, loss), resize
+    return model, lambda logits: predicted_ids(logits, unknown, loss), resize
 
 
 def find_images(paths: list[Path]) -> Iterator[Path]:

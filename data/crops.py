@@ -108,10 +108,10 @@ def shorter_to(shape: tuple[int, int], size: int) -> tuple[int, int]:
     return int(size * shape[0] / short), int(size * shape[1] / short)
 
 
-def resize_shorter(name: str, values: np.ndarray, size: int) -> np.ndarray:
-    """The whole image or map with the shorter side `size`."""
-    target = shorter_to(values.shape[:2], size)
-    return resize_part(name, values, target, *(slice(0, side) for side in target))
+def resize_shorter(image: np.ndarray, size: int, divisor: int = 1) -> np.ndarray:
+    """The whole image with the shorter side `size`, both as near as multiples of `divisor` allow."""
+    target = tuple(max(1, round(side / divisor)) * divisor for side in shorter_to(image.shape[:2], size))
+    return resize_part("image", image, target, *(slice(0, side) for side in target))
 
 
 def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:

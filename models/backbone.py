@@ -14,6 +14,7 @@ class Backbone(nn.Module):
     """
 
     out_channels: int
+    divisor: int = 1  # of the height and width that it takes
     low_channels: int | None = None  # of the features at stride 4, stages()[0], where a backbone offers them
     trained: tuple[str, ...]
     pixel_mean: tuple[float, float, float]

@@ -85,6 +85,7 @@ def join_phases(x: torch.Tensor) -> torch.Tensor:
 class EfficientNetLite0(Backbone):
     """image [B, 3, H, W] -> features [B, 320, H/stride, W/stride]."""
 
+    divisor = 32
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
     out_channels, low_channels = STAGES[-1][-1], STAGES[1][-1]
@@ -112,7 +113,7 @@ class EfficientNetLite0(Backbone):
     def _run(self, image: torch.Tensor, wanted: tuple[int, ...]) -> list[torch.Tensor]:
         """Outputs of the wanted blocks."""
         height, width = image.shape[-2:]
-        if height % 32 or width % 32:
+        if height % self.divisor or width % self.divisor:
             raise UserError(f"data.image_size: efficientnet_lite0 needs multiples of 32, got {width}x{height}")
         x, splits, outputs = F.relu6(self.bn0(self.conv_stem(image)), inplace=True), 0, []
         for index, block in enumerate(self.blocks):

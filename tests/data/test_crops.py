@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.crops import CentreCrop, ResizedCrop, ScaleCrop, padding
+from data.crops import CentreCrop, ResizedCrop, ScaleCrop, padding, resize_shorter
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 GOLDEN = np.load(FIXTURES / "transforms.npz")
@@ -106,3 +106,12 @@ def test_resized_crops_fit_and_keep_their_ratio(seed, height, width):
         or w / h == pytest.approx(4 / 3, abs=0.15)
         or h / w == pytest.approx(4 / 3, abs=0.15)
     )
+
+
+def test_whole_image_with_its_shorter_side_at_a_size():
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3)).astype(np.uint8)
+    assert np.array_equal(resize_shorter(image, 60), image)
+    assert resize_shorter(image, 33).shape == (33, 49, 3)
+    assert resize_shorter(image, 33, divisor=32).shape == (32, 64, 3)
+    expected = np.asarray(Image.fromarray(image).resize((64, 32), Image.Resampling.BILINEAR))
+    assert np.array_equal(resize_shorter(image, 33, divisor=32), expected)
