@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from data.io import read_image
-from data.transforms import ValTransform
 from losses.cross_entropy import cross_entropy
 from models.deeplab import DeepLabV3
 from predict import Predictor, find_images
@@ -64,12 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=8, help="images")
     options = parser.parse_args(argv)
     predictor = Predictor.load(options.model, torch.device("cpu"))
-    resize = ValTransform(predictor.image_size)
-    pictures = [resize.resize("image", read_image(p)) for p in list(find_images([options.images]))[: options.count]]
+    pictures = [predictor.resize(read_image(p)) for p in list(find_images([options.images]))[: options.count]]
     images = torch.stack([torch.from_numpy(picture.transpose(2, 0, 1)) for picture in pictures])
     reference = measure(predictor.model, images, label := _labels(predictor.model, images), "cpu", torch.float32)
     failed = False
-    print(f"{len(images)} images of {predictor.image_size} pixels, against the CPU in float32")
+    print(f"{len(images)} images of {images.shape[-1]} pixels, against the CPU in float32")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     for dtype, limits in LIMITS.items():
         found = measure(predictor.model, images, label, options.device, dtype)

@@ -6,6 +6,7 @@ import torch
 from benchmarks import clustering, devices, evaluation, incremental_step, prototypes
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
+from utils import checkpoint
 
 SMALL = ["--images", "3", "--repeats", "1"]
 
@@ -31,6 +32,16 @@ def test_devices():
     assert all(value < 1e-5 for value in same.values())
     low = devices.compare(reference, devices.measure(model, images, label, "cpu", torch.bfloat16))
     assert low["gradient"] > 0 and low["logit"] > 0 and low["loss"] < 0.02
+
+
+def test_devices_from_a_file(voc, tmp_path, capsys):
+    settings = {"backbone": "resnet18", "atrous_rates": [1, 2], "head_channels": 8}
+    state = DeepLabV3(build_backbone("resnet18", 8, "random"), 3, (1, 2), 8).state_dict()
+    about = {"classes": [[0, "background"], [1, "disc"], [2, "square"]], "metrics": {}}
+    config = {"model": settings, "data": {"image_size": 32}}
+    checkpoint.save(tmp_path / "model.pth", {"model": state, "config": config, **about})
+    devices.main([str(tmp_path / "model.pth"), str(voc / "images"), "--device", "cpu", "--count", "2"])
+    assert "2 images of 32 pixels" in capsys.readouterr().out
 
 
 def test_clustering(capsys):
