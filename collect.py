@@ -110,12 +110,12 @@ def by_variant(folders: list[Path]) -> list[list[str]]:
     return rows
 
 
-TASK_HEADING = ["old", "new", "all", "mean over steps"]
+TASK_HEADING = ["old", "new", "all", "foreground", "mean over steps"]
 
 
 def by_task(folders: list[Path]) -> list[list[str]]:
-    """Rows of method and task over <task>-<setting> folders: old, new and all mIoU after the last step, the mean of all
-    over the steps, and the published all."""
+    """Rows of method and task over <task>-<setting> folders: old, new, all, and all but background after the last step,
+    the mean of all over the steps, and the published all."""
     rows = [["task, method", *TASK_HEADING, "paper, all"]]
     for task in dict.fromkeys(folder.name for folder in folders):
         for method in INCREMENTAL_METHODS:
@@ -141,9 +141,9 @@ def summaries(folders: list[Path], method: str) -> list[Path]:
 
 
 def task_figures(files: list[Path]) -> list[str]:
-    """Old, new and all mIoU after the last step, and the mean of all over the steps."""
-    found = [read_json(file) for file in files]
-    last = [spread([run["last"].get(key) for run in found]) for key in ("old_miou", "new_miou", "miou")]
+    """Old, new, all and foreground mIoU after the last step, and the mean of all over the steps."""
+    found, keys = [read_json(file) for file in files], ("old_miou", "new_miou", "miou", "foreground_miou")
+    last = [spread([run["last"].get(key) for run in found]) for key in keys]
     return [*last, spread([run["mean_over_steps"]["miou"] for run in found])]
 
 

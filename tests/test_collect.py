@@ -74,14 +74,17 @@ def test_incremental_tasks_beside_the_paper(tmp_path, capsys):
             folder = tmp_path / f"{root}{seed}" / "15-1-overlap" / "ssul"
             (folder / "step0").mkdir(parents=True)
             (folder / "step0" / "config.yaml").write_text(f"data: {{dataset: {dataset}}}")
-            last = {"miou": miou, "old_miou": 0.77, "new_miou": None}
+            last = {"miou": miou, "old_miou": 0.77, "new_miou": None, "foreground_miou": 0.6}
             (folder / "summary.json").write_text(json.dumps({"last": last, "mean_over_steps": {"miou": 0.7}}))
     for root, paper in (("voc", "67.6"), ("demo", "-")):
         collect.main(["--tasks", "--style", "markdown", *map(str, sorted(tmp_path.glob(f"{root}*/*-overlap")))])
         line = capsys.readouterr().out.splitlines()[2]
-        assert line == f"| 15-1-overlap, ssul (2) | 77.0 ± 0.0 | - | 67.0 ± 1.4 | 70.0 ± 0.0 | {paper} |"
+        assert line == f"| 15-1-overlap, ssul (2) | 77.0 ± 0.0 | - | 67.0 ± 1.4 | 60.0 ± 0.0 | 70.0 ± 0.0 | {paper} |"
     collect.main(["--orders", "--style", "markdown", *map(str, sorted(tmp_path.glob("*/*-overlap")))])
-    assert capsys.readouterr().out.splitlines()[2] == "| ssul (4) | 77.0 ± 0.0 | - | 67.0 ± 1.2 | 70.0 ± 0.0 |"
+    assert (
+        capsys.readouterr().out.splitlines()[2]
+        == "| ssul (4) | 77.0 ± 0.0 | - | 67.0 ± 1.2 | 60.0 ± 0.0 | 70.0 ± 0.0 |"
+    )
 
 
 def test_cost_of_the_stages(tmp_path, capsys):

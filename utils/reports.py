@@ -46,11 +46,11 @@ def print_comparison(compared: Sequence[dict[str, Any]]) -> None:
 
 
 def print_steps(metrics: Sequence[dict[str, Any]], title: str) -> None:
-    """Old, new and all mIoU after each step of a class-incremental task, then the IoU of every class, in per cent."""
-    keys = ("old_miou", "new_miou", "miou")
+    """Old, new, all and foreground mIoU after each step of a task, then the IoU of every class, in per cent."""
+    keys = ("old_miou", "new_miou", "miou", "foreground_miou")
     rows = [[f"step {m['step']}", *(percent(m.get(key)) for key in keys)] for m in metrics]
     classes = [[name, percent(value)] for name, value in metrics[-1]["per_class"].items()]
-    print(f"{title}\n{_aligned([['after', 'old', 'new', 'all'], None, *rows])}")
+    print(f"{title}\n{_aligned([['after', 'old', 'new', 'all', 'foreground'], None, *rows])}")
     print(f"after the last step\n{_aligned([['class', 'IoU'], None, *classes])}")
 
 
