@@ -73,7 +73,7 @@ class ProbeData:
         if not ids:
             raise UserError(f"{name}: the image list is empty")
         dataset = SegmentationDataset(
-            index_samples(self.root, ids, fields=tuple({*fields, "label"}), label_folder=label_folder),
+            index_samples(self.root, ids, fields=tuple(dict.fromkeys((*fields, "label"))), label_folder=label_folder),
             fields,
             transform=transform or ValTransform(cfg.data.image_size),
             label_map=LabelMap.from_pairs({number: number for number in range(self.num_classes)}),

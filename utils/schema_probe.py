@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from utils.metrics import MatchingRule
 from utils.schema import Common, Data, Section, Training, with_defaults
@@ -28,9 +28,9 @@ class Kmeans(Section):
         "image", description="what is clustered: one prototype per image, or single feature cells"
     )
     clusters: PositiveInt | None = Field(
-        None, description="clusters besides background; default one per class. More are assigned many-to-one"
+        None, le=254, description="clusters besides background; default one per class. More are assigned many-to-one"
     )
-    seeds: tuple[PositiveInt, ...] = Field((1234, 1235, 1236, 1237, 1238), description="one clustering each")
+    seeds: tuple[NonNegativeInt, ...] = Field((1234, 1235, 1236, 1237, 1238), description="one clustering each")
     pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the features themselves")
     whiten: bool = Field(True, description="PCA whitening")
     n_init: PositiveInt = Field(3, description="restarts (3 when the paper was made)")
