@@ -40,7 +40,7 @@ from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
 from utils.evaluation import confusion, missed, predict
 from utils.loop import Recipe, fit
 from utils.metrics import confusion_matrix, summarize
-from utils.probing import clustering_metrics, draw_prototypes, retrieval_metrics, salient
+from utils.probing import clustering_metrics, draw_prototypes, retrieval_metrics
 from utils.reports import print_metrics, print_probe
 from utils.retrieval import cell_counts, majority_label, nearest, region_confusion
 from utils.run import Run, entry, start_run
@@ -186,9 +186,8 @@ class Describer:
         for batch, found in predict(
             lambda x: self.network(self.network.normalize(x)), self.network, loader, self.run, title
         ):
-            by_map = "saliency" in batch
-            weight = salient(batch["saliency"].to(self.run.device)).float() if by_map else found.weight
-            yield batch, found.features.float(), weight
+            masks = batch["saliency"].to(self.run.device).float() if self.fields else None
+            yield batch, found.features.float(), found.weight if masks is None else masks
 
     def objects(self, dataset: SegmentationDataset, title: str) -> Objects:
         """Prototypes as in the official evaluation: un-normalised pixel embeddings, weighted by the saliency logit.

@@ -10,6 +10,8 @@ from PIL import Image, UnidentifiedImageError
 from utils.checkpoint import atomic
 from utils.errors import UserError
 
+HALF = 128  # of the grey levels
+
 
 def one_opencv_thread(_worker: int | None = None) -> None:
     """For a worker process, which would start one OpenCV thread per core.
@@ -35,6 +37,23 @@ def read_image(path: Path) -> np.ndarray:
 
 def read_label(path: Path) -> np.ndarray:
     """The values of a palette or grey PNG, not its colours."""
+    values = _read_values(path)
+    if values.ndim != 2:
+        raise UserError(f"{path}: {values.shape[-1]} channels; expected one value per pixel (palette or grey PNG)")
+    return values
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A saliency map as 0 and 1: the upper half of the grey levels is 1, unless the file holds 0 and 1 only.
+
+    Of several channels the first counts.
+    """
+    values = _read_values(path)
+    values = values if values.ndim == 2 else values[..., 0]
+    return values if values.max(initial=0) <= 1 else (values >= HALF).astype(np.uint8)
+
+
+def _read_values(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             values = np.array(image)
@@ -42,8 +61,6 @@ def read_label(path: Path) -> np.ndarray:
         raise UserError(f"{path}: no such file") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"{path}: not a readable PNG ({error})") from None
-    if values.ndim != 2:
-        raise UserError(f"{path}: {values.shape[-1]} channels; expected one value per pixel (palette or grey PNG)")
     if values.dtype not in (np.uint8, bool):
         raise UserError(f"{path}: {values.dtype} values; expected at most 8 bits per pixel (palette or grey PNG)")
     return values.astype(np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 from data.class_split import class_folder, class_names
 from data.dataset import SegmentationDataset
 from data.label_map import LabelMap
-from data.layouts import find_layout, index_samples
+from data.layouts import Sample, find_layout, index_samples
 from data.lists import root_list
 from data.loading import Source, eval_loader
 from data.tasks import shipped_presence
@@ -72,16 +72,21 @@ class ProbeData:
         ids = self.ids(name)[:DRY_IMAGES] if cfg.run.dry else self.ids(name)
         if not ids:
             raise UserError(f"{name}: the image list is empty")
-        dataset = SegmentationDataset(
-            index_samples(self.root, ids, fields=tuple(dict.fromkeys((*fields, "label"))), label_folder=label_folder),
+        return SegmentationDataset(
+            self._index(ids, tuple(dict.fromkeys((*fields, "label"))), label_folder),
             fields,
             transform=transform or ValTransform(cfg.data.image_size),
             label_map=LabelMap.from_pairs({number: number for number in range(self.num_classes)}),
+            binary_saliency=True,
             seed=cfg.seed,
             cache=cfg.data.cache,
             max_side=cfg.data.max_side,
         )
-        return dataset
+
+    def _index(self, ids: list[str], fields: tuple[str, ...], label_folder: str) -> list[Sample]:
+        d = self.cfg.data
+        options = {"label_folder": label_folder, "saliency_folder": d.saliency_folder, "missing": d.missing}
+        return index_samples(self.root, ids, fields=fields, **options)
 
     def source(self, name: str, dataset: SegmentationDataset, pin: bool) -> Source:
         cfg = self.cfg

@@ -47,6 +47,13 @@ def pixel_to_prototype(
         return Contrast(*_PixelToPrototype.apply(embedding, mask, references, temperature))
 
 
+def pick(inside: torch.Tensor) -> torch.Tensor | slice:
+    """Index of the pixels to look at, of a mask [N]. All of them on a GPU, where the others weigh 0: it would have to
+    tell how many are inside before work could go on.
+    """
+    return slice(None) if inside.is_cuda else inside.nonzero()[:, 0]
+
+
 class _PixelToPrototype(torch.autograd.Function):
     """The loss with its gradient, an image at a time: the [B N, R] logits of all pixels never exist together.
 
@@ -59,23 +66,23 @@ class _PixelToPrototype(torch.autograd.Function):
         counts = inside.sum(1)
         weights = balanced_weights(counts)
         weights = weights / (weights * counts).sum().clamp(min=EPSILON)
-        gradient = torch.empty_like(embedding)
+        gradient = torch.zeros_like(embedding)
         loss, hits = torch.zeros_like(weights[0]), torch.zeros(2, device=mask.device)
-        for image, pixels in enumerate(embedding):
-            q = pixels.flatten(1).T.float()  # [N, D]
+        for image in range(len(embedding)):
+            picked = pick(inside[image])
+            q, here = embedding[image].flatten(1).T[picked].float(), inside[image, picked]  # [N, D], [N]
             length = q.norm(dim=1, keepdim=True).clamp(min=EPSILON)
             q = q / length
-            logits = q @ references.T / temperature
-            own = logits[:, image].clone()
-            better = (logits > own[:, None]).sum(1)
-            hits += torch.stack([(inside[image] * (better < k)).sum() for k in (1, 5)])
-            total = logits.logsumexp(1)
-            loss += weights[image] * (inside[image] * (total - own)).sum()
-            residual = logits.sub_(total[:, None]).exp_()
+            log_share = (q @ references.T / temperature).log_softmax(1)
+            own = log_share[:, image].clone()
+            better = (log_share > own[:, None]).sum(1)
+            hits += torch.stack([(here * (better < k)).sum() for k in (1, 5)])
+            loss -= weights[image] * (here * own).sum()
+            residual = log_share.exp_()
             residual[:, image] -= 1
-            slope = residual @ references * (weights[image] / temperature * inside[image])[:, None]
+            slope = residual @ references * (weights[image] / temperature * here)[:, None]
             slope = (slope - q * (q * slope).sum(1, keepdim=True)) / length  # through the normalisation
-            gradient[image] = slope.T.view_as(pixels)
+            gradient[image].flatten(1).T[picked] = slope.to(gradient.dtype)
         ctx.save_for_backward(gradient)
         top1, top5 = hits / counts.sum().clamp(min=1)
         ctx.mark_non_differentiable(top1, top5)

@@ -19,6 +19,7 @@ from models.imagenet import read_file
 from utils.errors import UserError
 
 QUERY = "model_q."  # prefix of the encoder that is kept
+SALIENT = 0.5  # saliency logit, not probability, above which the official evaluation sees an object
 
 
 class Encoded(NamedTuple):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
@@ -18,12 +17,6 @@ from utils.metrics import MatchingRule, apply_match, match_all, partition_scores
 from utils.pictures import cluster_colors
 
 NO_CLASS = "no class"
-
-
-def salient(values: torch.Tensor) -> torch.Tensor:
-    """Objects in saliency maps uint8 [B, S, S], bool: 1 in maps of 0 and 1, the brighter half in grey ones."""
-    bright = torch.where(values.amax((1, 2), keepdim=True) > 1, 128, 1)
-    return values >= bright
 
 
 def clustering_metrics(

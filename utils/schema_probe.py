@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from utils.metrics import MatchingRule
-from utils.schema import Common, Data, Section, Training, with_defaults
-from utils.schema_contrast import Encoder
+from utils.schema import Common, Section, Training, with_defaults
+from utils.schema_contrast import Encoder, PretrainData
 
 
 class Network(Encoder):
@@ -20,7 +20,7 @@ class Network(Encoder):
 
 
 LinearTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
-ProbeData = with_defaults(Data, train_list="trainaug")
+ProbeData = with_defaults(PretrainData, image_size=512, missing="error")
 
 
 class Kmeans(Section):

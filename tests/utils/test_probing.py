@@ -12,15 +12,10 @@ from sklearn.metrics import adjusted_rand_score
 from tests.synthetic import scene
 from utils.clustering import fit_minibatch
 from utils.metrics import confusion_matrix
-from utils.probing import NO_CLASS, clustering_metrics, draw_prototypes, retrieval_metrics, salient
+from utils.probing import NO_CLASS, clustering_metrics, draw_prototypes, retrieval_metrics
 from utils.retrieval import region_confusion
 
 NAMES = [f"class{number}" for number in range(21)]
-
-
-def test_salient_maps_of_any_range():
-    maps = torch.tensor([[[0, 1]], [[127, 128]], [[0, 255]], [[0, 0]]], dtype=torch.uint8)
-    assert salient(maps).tolist() == [[[False, True]], [[False, True]], [[False, True]], [[False, False]]]
 
 
 def test_two_seeds_by_hand():
