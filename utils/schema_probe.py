@@ -20,7 +20,7 @@ class Network(Encoder):
 
 
 LinearTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
-ProbeData = with_defaults(PretrainData, image_size=512, missing="error")
+EvaluatedData = with_defaults(PretrainData, image_size=512, missing="error")
 
 
 class Kmeans(Section):
@@ -66,7 +66,7 @@ class ProbeConfig(Common):
     foreground: Literal["head", "saliency"] | None = Field(
         None, description="objects from the saliency head, or from maps of the data; default: the head if there is one"
     )
-    data: ProbeData = ProbeData()
+    data: EvaluatedData = EvaluatedData()
     model: Network = Network()
     training: LinearTraining = LinearTraining()
     kmeans: Kmeans = Kmeans()
