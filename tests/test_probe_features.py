@@ -155,8 +155,9 @@ def test_retrieval(config, tmp_path, options, unit):
     assert metrics["kept_miou"] == pytest.approx(np.mean(kept)) and 0 <= metrics["miou"] <= 1
     most = 48 * (3 if unit == "patch" else 1)
     assert 0 < metrics["memory"][1] < metrics["memory"][0] <= most
-    if options:  # every image has one object with a perfect map
-        assert metrics["memory"] == [most, most // 2] and metrics["per_class"]["background"] > 0.95
+    if options:  # every image has one object with a perfect map, half of them of the classes that are left out
+        assert metrics["per_class"]["background"] > 0.95
+        assert unit == "patch" or metrics["memory"] == [48, 24]
 
 
 def test_a_memory_without_objects_is_one_line(config, capsys, monkeypatch):
