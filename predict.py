@@ -8,7 +8,6 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 
 import argparse
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from data.io import read_image, voc_palette, write_label
+from data.io import find_images, read_image, voc_palette, write_label
 from data.label_map import IGNORE
 from data.transforms import ValTransform
 from models.deeplab import DeepLabV3, build_model
@@ -28,8 +27,6 @@ from utils.errors import UserError
 from utils.pictures import overlay
 from utils.run import entry
 from utils.schema import Config
-
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -72,17 +69,6 @@ class Predictor:
         return overlay(image, label, voc_palette(), dict(self.classes), discovered, side=min(max(image.shape), 1024))
 
 
-def find_images(paths: list[Path]) -> Iterator[Path]:
-    """The images among the given files and in the given folders."""
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
-        elif path.is_file():
-            yield path
-        else:
-            raise UserError(f"{path}: no such image or folder")
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="best.pth or model.pth")
@@ -90,12 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    paths = list(find_images(options.images))
-    stems = [path.stem for path in paths]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if not paths or twice:
-        problem = f"two images are called '{twice}'; give them apart" if twice else "no image in these folders"
-        raise UserError(f"{options.images[0]}: {problem}")
+    paths = find_images(options.images)
     predictor = Predictor.load(options.model, torch.device(options.device))
     names = dict(predictor.classes)
     for path in tqdm(paths, leave=False, disable=None):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from data.io import read_image
+from data.io import find_images, read_image
 from data.transforms import ValTransform
 from losses.cross_entropy import cross_entropy
 from models.deeplab import DeepLabV3
-from predict import Predictor, find_images
+from predict import Predictor
 
 LIMITS = {  # share of pixels with another class, relative difference of the loss, of the gradient
     torch.float32: {"pixels": 1e-3, "loss": 1e-4, "gradient": 1e-2},
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     predictor = Predictor.load(options.model, torch.device("cpu"))
     resize = ValTransform(predictor.image_size)
-    pictures = [resize.resize("image", read_image(p)) for p in list(find_images([options.images]))[: options.count]]
+    pictures = [resize.resize("image", read_image(p)) for p in find_images([options.images])[: options.count]]
     images = torch.stack([torch.from_numpy(picture.transpose(2, 0, 1)) for picture in pictures])
     reference = measure(predictor.model, images, label := _labels(predictor.model, images), "cpu", torch.float32)
     failed = False

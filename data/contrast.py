@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from data.crops import ResizedCrop
 from data.dataset import SegmentationDataset
-from data.io import read_mask
+from data.io import OneSidedMask, read_mask
 from data.layouts import Sample, find_layout, index_samples
 from data.lists import root_list
 from data.loading import Source, eval_loader
@@ -99,12 +99,12 @@ class ContrastViews:
 
 
 def _validation(cfg: ContrastConfig, root: Path) -> list[Sample]:
-    """Validation images that have a mask; a list that is not asked for by name may be absent."""
+    """Validation images that have a usable mask; a list that is not asked for by name may be absent."""
     name = cfg.data.val_list or find_layout(root).val_list
     if not cfg.data.val_list and not (find_layout(root).folder(root, "sets") / f"{name}.txt").is_file():
         return []
     ids = root_list(root, name)
-    return _index(cfg, root, ids[:DRY_IMAGES] if cfg.run.dry else ids, "drop")
+    return _usable(_index(cfg, root, ids[:DRY_IMAGES] if cfg.run.dry else ids, "drop"))
 
 
 def _index(cfg: ContrastConfig, root: Path, ids: Sequence[str], missing) -> list[Sample]:
@@ -113,11 +113,18 @@ def _index(cfg: ContrastConfig, root: Path, ids: Sequence[str], missing) -> list
 
 def _usable(samples: Sequence[Sample]) -> list[Sample]:
     """Those whose mask can be part of a valid view."""
+
+    def valid(sample: Sample) -> bool:
+        try:
+            return can_be_valid(read_mask(sample.saliency))
+        except OneSidedMask:
+            return False
+
     with ThreadPoolExecutor() as pool:
-        valid = pool.map(lambda sample: can_be_valid(read_mask(sample.saliency)), samples)
-        valid = list(tqdm(valid, total=len(samples), desc="scanning masks", leave=False, disable=None))
-    usable = [sample for sample, ok in zip(samples, valid, strict=True) if ok]
+        answers = pool.map(valid, samples)
+        answers = list(tqdm(answers, total=len(samples), desc="scanning masks", leave=False, disable=None))
+    usable = [sample for sample, ok in zip(samples, answers, strict=True) if ok]
     if len(usable) < len(samples):
-        first = next(sample for sample, ok in zip(samples, valid, strict=True) if not ok)
+        first = next(sample for sample, ok in zip(samples, answers, strict=True) if not ok)
         log.info("%d images left out: empty or full masks, as %s", len(samples) - len(usable), first.saliency)
     return usable

@@ -113,7 +113,7 @@ def paired(samples: list[Sample], size: int, transform=TwoViews) -> Segmentation
 
 
 def test_another_image_takes_the_place_of_one_that_is_refused(tmp_path):
-    dataset = paired(write_samples(tmp_path, [0, 0.5, 0.99, 0.995]), 20, Whole)
+    dataset = paired(write_samples(tmp_path, [0.005, 0.5, 0.99, 0.995]), 20, Whole)  # a file without any is refused
     for index, expected in ((int(key), case["returned"]) for key, case in GOLDEN["rejection"].items() if key.isdigit()):
         assert dataset[index]["index"] == expected
     calls, plain = [], dataset.transform
@@ -123,7 +123,7 @@ def test_another_image_takes_the_place_of_one_that_is_refused(tmp_path):
 
 
 def test_a_list_without_valid_views_is_an_error_not_an_endless_loop(tmp_path):
-    dataset = paired(write_samples(tmp_path, [0, 0]), 20)
+    dataset = paired(write_samples(tmp_path, [0.005, 0.995]), 20, Whole)
     with pytest.raises(UserError, match=f"none of {ATTEMPTS} draws"):
         _ = dataset[0]
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from losses import contrast
 from losses.contrast import balanced_bce, balanced_weights, mask_prototypes, pixel_to_prototype
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
@@ -37,16 +38,16 @@ def test_losses_and_gradients_are_those_of_the_official_code(name, layout):
     expected = np.load(FIXTURES / file)
     q = q.contiguous(memory_format=layout).requires_grad_()
     saliency.requires_grad_()
-    contrast = pixel_to_prototype(q, mask_q, mask_prototypes(k, mask_k), bank, case["T"])
+    found = pixel_to_prototype(q, mask_q, mask_prototypes(k, mask_k), bank, case["T"])
     bce = balanced_bce(saliency, mask_q)
-    assert contrast.loss.item() == pytest.approx(case["contrastive_loss"], rel=1e-5)
+    assert found.loss.item() == pytest.approx(case["contrastive_loss"], rel=1e-5)
     assert bce.item() == pytest.approx(case["saliency_loss"], rel=1e-5)
-    assert 100 * contrast.top1.item() == pytest.approx(case["acc1"], abs=1e-3)
-    assert 100 * contrast.top5.item() == pytest.approx(case["acc5"], abs=1e-3)
-    (contrast.loss + bce).backward()
+    assert 100 * found.top1.item() == pytest.approx(case["acc1"], abs=1e-3)
+    assert 100 * found.top5.item() == pytest.approx(case["acc5"], abs=1e-3)
+    (found.loss + bce).backward()
     np.testing.assert_allclose(q.grad.numpy(), expected["grad_q"], atol=1e-6)
     np.testing.assert_allclose(saliency.grad.numpy(), expected["grad_sal"], atol=1e-7)
-    assert not contrast.top1.requires_grad
+    assert not found.top1.requires_grad
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -75,9 +76,9 @@ def test_two_pixels_by_hand():
     q = torch.tensor([[[[3.0, 0.0]], [[0.0, 1.0]]], [[[5.0, 0.0]], [[0.0, 2.0]]]])  # x, y; x, y
     mask = torch.tensor([[[1, 0]], [[1, 0]]])
     prototypes = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    contrast = pixel_to_prototype(q, mask, prototypes, torch.zeros(2, 0), 1.0)
-    assert contrast.loss.item() == pytest.approx((math.log(1 + math.exp(-1)) + math.log(1 + math.e)) / 2)
-    assert contrast.top1.item() == 0.5 and contrast.top5.item() == 1.0
+    found = pixel_to_prototype(q, mask, prototypes, torch.zeros(2, 0), 1.0)
+    assert found.loss.item() == pytest.approx((math.log(1 + math.exp(-1)) + math.log(1 + math.e)) / 2)
+    assert found.top1.item() == 0.5 and found.top5.item() == 1.0
 
 
 def test_prototypes_by_hand():
@@ -96,14 +97,14 @@ def test_agrees_with_plain_cross_entropy(seed, images, size, temperature):
     plain = q.detach().clone().requires_grad_()
     logits = F.normalize(plain, dim=1).permute(0, 2, 3, 1)[mask] @ torch.cat([prototypes, bank.T]).T / temperature
     weights = balanced_weights(mask.flatten(1).sum(1))
-    contrast = pixel_to_prototype(q, mask, prototypes, bank, temperature)
-    (2 * contrast.loss).backward()
+    found = pixel_to_prototype(q, mask, prototypes, bank, temperature)
+    (2 * found.loss).backward()
     if not mask.any():
-        assert contrast.loss == 0 and not q.grad.any()
+        assert found.loss == 0 and not q.grad.any()
         return
     expected = F.cross_entropy(logits, label, torch.cat([weights, torch.ones(size)]))
     (2 * expected).backward()
-    torch.testing.assert_close(contrast.loss, expected.detach())
+    torch.testing.assert_close(found.loss, expected.detach())
     torch.testing.assert_close(q.grad, plain.grad, atol=1e-6, rtol=1e-4)
 
 
@@ -135,3 +136,18 @@ def test_half_precision_embeddings_under_autocast():
     expected.backward()
     assert half.grad.dtype == torch.bfloat16
     torch.testing.assert_close(half.grad.float(), full.grad, atol=1e-4, rtol=1e-2)
+
+
+def test_all_pixels_give_what_the_object_pixels_give(monkeypatch):
+    """On a GPU the background is computed too, and weighs nothing."""
+    torch.manual_seed(1)
+    q, mask, bank = torch.randn(3, 4, 5, 6), torch.rand(3, 5, 6) < 0.3, torch.randn(4, 7)
+    prototypes, found = F.normalize(torch.randn(3, 4)), []
+    for pick in (contrast.pick, lambda inside: slice(None)):
+        monkeypatch.setattr(contrast, "pick", pick)
+        leaf = q.clone().requires_grad_()
+        result = pixel_to_prototype(leaf, mask, prototypes, bank, 0.5)
+        result.loss.backward()
+        found.append((*(value.detach() for value in result), leaf.grad))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
