@@ -1,6 +1,7 @@
 """Mean and standard deviation over seeds: one table of all groups; with --folds the paper's table of novel mIoU; with
 --variants one row per variant of scripts/ncdss/ablations.sh; with --tasks class-incremental methods beside the paper's
-figures, with --orders their mean over class orders; with --cost the time and memory of every stage.
+figures, with --orders their mean over class orders; with --probes evaluations of features beside MaskContrast's; with
+--cost the time and memory of every stage.
 
 reads   <folder>/eval_*/metrics.json of every folder given (a folder is <output_dir>/<split>)
 
@@ -8,6 +9,7 @@ reads   <folder>/eval_*/metrics.json of every folder given (a folder is <output_
     python collect.py --folds output/pascal/seed*/fold[0-3] --style latex
     python collect.py --variants output/ablations/seed*/*/fold0
     python collect.py --tasks output/ssul_voc*/*-overlap
+    python collect.py --probes output/probe_voc/*
 """
 
 import argparse
@@ -44,6 +46,26 @@ PUBLISHED_TASKS = {
         ("ade", "100-50", (32.79, 32.94, 33.58, 34.37)),
         ("ade", "50-50", (29.31, 30.40, 29.56, 29.77)),
     )
+}
+
+PROBES = {  # column -> (stage, figure)
+    "linear": ("eval_linear", "miou"),
+    "linear, CRF": ("eval_linear_crf", "miou"),
+    "k-means": ("kmeans", "miou"),
+    "retrieval": ("retrieval", "miou"),
+    "kept classes": ("retrieval", "kept_miou"),
+    "k-means, patches": ("kmeans_patch", "miou"),
+    "retrieval, patches": ("retrieval_patch", "miou"),
+}
+# val of VOC 2012, retrieval of 21 classes and of 7 (Van Gansbeke et al., ICCV 2021, and the README of its code)
+PUBLISHED_PROBES = {
+    "supervised saliency, ImageNet start": {"linear": 63.9, "linear, CRF": 65.5, "k-means": 44.2},
+    "unsupervised saliency, MoCo start": {
+        **{"linear": 58.4, "linear, CRF": 59.5, "k-means": 35.0},
+        **{"retrieval": 43.3, "kept classes": 53.4},
+    },
+    "supervised saliency, MoCo start": {"retrieval": 49.6, "kept classes": 62.3},
+    "MoCo v2": {"retrieval": 39.0, "kept classes": 48.0},
 }
 
 
@@ -147,6 +169,30 @@ def task_figures(files: list[Path]) -> list[str]:
     return [*last, spread([run["mean_over_steps"]["miou"] for run in found])]
 
 
+def by_probe(folders: list[Path]) -> list[list[str]]:
+    """A row per evaluated network, <output_dir>/<name>, then the published ones; figures that nobody has are left out.
+
+    Deviations are those over the seeds of k-means.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for folder in folders:
+        for column, (stage, figure) in PROBES.items():
+            file = folder / stage / "metrics.json"
+            metrics = read_json(file) if file.exists() else {}
+            if metrics.get(figure) is not None:
+                deviation = f" ± {percent(metrics['miou_std'])}" if metrics.get("miou_std") is not None else ""
+                found.setdefault(folder.name, {})[column] = percent(metrics[figure]) + deviation
+    if not found:
+        return [["features"]]
+    paper = {
+        f"paper: {name}": {column: f"{value:.1f}" for column, value in figures.items()}
+        for name, figures in PUBLISHED_PROBES.items()
+    }
+    columns = [column for column in PROBES if any(column in figures for figures in found.values())]
+    rows = [[name, *(figures.get(column, "-") for column in columns)] for name, figures in (found | paper).items()]
+    return [["features", *columns], *(row for row in rows if set(row[1:]) != {"-"})]
+
+
 def by_stage(folders: list[Path]) -> list[list[str]]:
     """Rows of finished stages: seconds, milliseconds of a training step, images per second, GPU memory, device."""
     rows = [["stage", "seconds", "ms/step", "images/s", "peak GiB", "precision", "device"]]
@@ -188,18 +234,22 @@ def main(argv: list[str] | None = None) -> int:
     shape.add_argument("--variants", action="store_true", help="a row per variant of an ablation")
     shape.add_argument("--tasks", action="store_true", help="a row per class-incremental task and method")
     shape.add_argument("--orders", action="store_true", help="a row per method over tasks that differ in class order")
+    shape.add_argument("--probes", action="store_true", help="a row per network whose features were evaluated")
     shape.add_argument("--cost", action="store_true", help="a row per stage of the runs: time, speed, memory")
     parser.add_argument("--style", choices=STYLES, default="text")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     folders = [folder.resolve() for folder in options.folders]
-    shapes = {"folds": by_fold, "variants": by_variant, "tasks": by_task, "orders": by_order, "cost": by_stage}
+    shapes = {"folds": by_fold, "variants": by_variant, "tasks": by_task, "orders": by_order}
+    shapes |= {"probes": by_probe, "cost": by_stage}
     rows = next((make for name, make in shapes.items() if getattr(options, name)), by_group)(folders)
     if len(rows) == 1:
-        raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run eval.py first")
+        script = "probe_features.py" if options.probes else "eval.py"
+        raise UserError(f"{options.folders[0]}: no evaluated stage in {len(folders)} folders; run {script} first")
     print(table(rows, options.style))
     if not options.cost:
         known = "the paper's value is known for the mean of folds 0-3 only"
         note = known if options.folds else "number of runs in brackets"
+        note = "of k-means" if options.probes else note
         over = "class orders" if options.orders else "seeds"
         print(f"\nmean ± standard deviation over {over} in per cent; {note}", file=sys.stderr)
     return 0

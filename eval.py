@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -24,6 +23,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from data.dataset import SegmentationDataset
 from data.io import read_label, write_array, write_label
+from data.scoring import image_confusions
 from data.steps import Steps
 from data.tasks import find_step
 from data.views import Views
@@ -35,7 +35,7 @@ from train_incremental import final_metrics
 from utils import checkpoint, dist
 from utils.config import load_config
 from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
-from utils.evaluation import discovery_metrics, predict
+from utils.evaluation import discovery_metrics, missed, predict
 from utils.metrics import MatchingRule, confusion_matrix, summarize
 from utils.reports import print_comparison, print_metrics, print_steps
 from utils.run import Run, entry, require_stage, start_run
@@ -61,6 +61,7 @@ def count(candidates: list[Candidate], dataset: SegmentationDataset, views: View
     num_true, num_outputs = candidates[0].fine.shape
     loader = views.loader(dataset, run.cfg.evaluation.batch_size, run.device.type == "cuda")
     models = nn.ModuleList(candidate.model for candidate in candidates)
+    save_to = run.dir / "predictions" if run.cfg.save_predictions else None
 
     def forward(images: torch.Tensor) -> list[torch.Tensor]:
         return [model(model.normalize(images)).logits.argmax(1) for model in models]
@@ -70,19 +71,9 @@ def count(candidates: list[Candidate], dataset: SegmentationDataset, views: View
         for candidate, output in zip(candidates, outputs, strict=True):
             candidate.coarse += confusion_matrix(output, label, num_outputs, num_true)
         stacked = torch.stack(outputs, 1).to(torch.uint8).cpu().numpy()  # [B, candidates, S, S]
-
-        def at_image_size(index: int, maps: np.ndarray) -> torch.Tensor:
-            sample = dataset.samples[index]
-            truth = dataset.maps["label"](read_label(sample.label), where=str(sample.label))
-            resized = [cv2.resize(m, truth.shape[::-1], interpolation=cv2.INTER_NEAREST) for m in maps]
-            if run.cfg.save_predictions:
-                write_label(run.dir / "predictions" / f"{sample.id}.png", resized[0])
-            label = torch.from_numpy(truth)
-            return torch.stack([confusion_matrix(torch.from_numpy(m), label, num_outputs, num_true) for m in resized])
-
-        for found in thread_map(at_image_size, batch["index"].tolist(), stacked, disable=True):
-            for candidate, matrix in zip(candidates, found, strict=True):
-                candidate.fine += matrix
+        found = image_confusions(dataset, batch["index"].tolist(), stacked, num_true, num_outputs, save_to).sum(0)
+        for candidate, matrix in zip(candidates, found, strict=True):
+            candidate.fine += matrix
     for candidate in candidates:
         candidate.coarse, candidate.fine = (
             dist.sum_(matrix.to(run.device)).cpu() for matrix in (candidate.coarse, candidate.fine)
@@ -223,22 +214,6 @@ def save_model(model: nn.Module, classes: list[tuple[int, str]], metrics: dict, 
     if dist.is_main():
         about = {"metrics": metrics, "classes": classes, "config": run.cfg.model_dump(mode="json")}
         checkpoint.save(run.dir / "model.pth", {"model": model.state_dict(), **about})
-
-
-def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
-    """The figures of `expected` that were not reached, within `tol`."""
-    wanted = dict(expected or {})
-    tolerance = wanted.pop("tol", 0.0)
-    unknown = [name for name in wanted if metrics.get(name) is None]
-    if unknown:
-        raise UserError(
-            f"expected.{unknown[0]}: no such figure; metrics.json has {', '.join(k for k in metrics if 'miou' in k)}"
-        )
-    return [
-        f"{name} {metrics[name]:.4f} < {value:.4f}"
-        for name, value in wanted.items()
-        if metrics[name] < value - tolerance
-    ]
 
 
 def evaluate_discovery(cfg: Config) -> dict[str, Any]:

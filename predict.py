@@ -8,7 +8,7 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from data.crops import resize_shorter
-from data.io import read_image, voc_palette, write_label, write_picture
+from data.io import find_images, read_image, voc_palette, write_label, write_picture
 from data.label_map import IGNORE
 from data.transforms import ValTransform
 from models.deeplab import build_model
@@ -34,7 +34,6 @@ from utils.schema import Config
 from utils.schema_incremental import IncrementalConfig
 
 Loaded = tuple[nn.Module, Callable[[Any], torch.Tensor], Callable[[np.ndarray], np.ndarray]]  # as in Predictor
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -98,17 +97,6 @@ def load_step(path: Path, settings: dict, num_outputs: int) -> Loaded:
     return model, lambda logits: predicted_ids(logits, unknown, loss), resize
 
 
-def find_images(paths: list[Path]) -> Iterator[Path]:
-    """The images among the given files and in the given folders."""
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
-        elif path.is_file():
-            yield path
-        else:
-            raise UserError(f"{path}: no such image or folder")
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="best.pth or model.pth")
@@ -116,12 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    paths = list(find_images(options.images))
-    stems = [path.stem for path in paths]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if not paths or twice:
-        problem = f"two images are called '{twice}'; give them apart" if twice else "no image in these folders"
-        raise UserError(f"{options.images[0]}: {problem}")
+    paths = find_images(options.images)
     predictor = Predictor.load(options.model, torch.device(options.device))
     names = dict(predictor.classes)
     for path in tqdm(paths, leave=False, disable=None):

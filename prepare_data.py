@@ -2,6 +2,7 @@
 
 python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
 python prepare_data.py coco  --images DIR --annotations DIR --root DIR        masks and lists of COCO 2014
+python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   salient objects
 python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
 python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
 """
@@ -19,10 +20,13 @@ from data.demo import DemoOptions, build_demo
 from data.io import read_image, read_label
 from data.layouts import find_layout, index_samples
 from data.lists import write_lists
+from data.saliency import OVERVIEW, estimate_folder, spectral
 from data.views import Views
+from models.saliency import load_estimator
+from utils.checkpoint import digest
 from utils.config import load_config
 from utils.errors import UserError
-from utils.run import entry
+from utils.run import entry, pick_device
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -33,6 +37,22 @@ def demo(options: argparse.Namespace) -> None:
 def coco(options: argparse.Namespace) -> None:
     counts = build_coco(options.root, options.images, options.annotations, options.masks, options.workers)
     print(f"{options.root}: " + ", ".join(f"{count} masks of {part}" for part, count in counts.items()))
+
+
+def saliency(options: argparse.Namespace) -> None:
+    """One 0/255 PNG per image with an object, saliency.json, no_mask.txt, and overview.jpg to look at."""
+    if options.model == "spectral" and options.weights:
+        raise UserError(f"--weights {options.weights}: --model spectral has none; leave it away, or choose a network")
+    if options.model == "spectral":
+        estimator = spectral
+    else:
+        estimator = load_estimator(options.model, options.weights, pick_device(options))
+    file = Path(options.model) if options.model.endswith(".onnx") else options.weights
+    settings = {"model": "onnx" if file and file.suffix == ".onnx" else options.model, "weights": file and digest(file)}
+    counts = estimate_folder(
+        options.images, options.to, estimator, raw=options.raw, settings=settings, workers=options.workers
+    )
+    print(f"{options.to}: {counts[0]} maps, {counts[1]} images without an object; {options.to / OVERVIEW} shows some")
 
 
 def lists(options: argparse.Namespace) -> None:
@@ -74,7 +94,7 @@ def check(options: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="demo|coco|lists|check")
+    commands = parser.add_subparsers(required=True, metavar="demo|coco|saliency|lists|check")
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
     one.add_argument("--seed", type=int, default=0)
@@ -94,6 +114,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     four.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw")
     four.set_defaults(run=coco)
+    five = commands.add_parser("saliency")
+    five.add_argument("--images", type=Path, required=True, help="folder of images")
+    five.add_argument("--to", type=Path, required=True, help="folder for the maps, <name>.png")
+    five.add_argument(
+        "--model", default="u2net", help="u2net, u2netp or basnet with --weights; FILE.onnx; or spectral, without any"
+    )
+    five.add_argument("--weights", type=Path, help="u2net.pth, u2netp.pth or basnet.pth of their authors")
+    five.add_argument("--raw", action="store_true", help="grey probabilities of all images instead of masks")
+    five.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    five.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that read and write")
+    five.set_defaults(run=saliency)
     two = commands.add_parser("lists")
     two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
     two.add_argument("--to", type=Path, required=True, help="folder for the lists")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from data.io import read_image
+from data.io import find_images, read_image
 from losses.cross_entropy import cross_entropy
 from models.deeplab import DeepLabV3
-from predict import Predictor, find_images
+from predict import Predictor
 
 LIMITS = {  # share of pixels with another class, relative difference of the loss, of the gradient
     torch.float32: {"pixels": 1e-3, "loss": 1e-4, "gradient": 1e-2},
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=8, help="images")
     options = parser.parse_args(argv)
     predictor = Predictor.load(options.model, torch.device("cpu"))
-    pictures = [predictor.resize(read_image(p)) for p in list(find_images([options.images]))[: options.count]]
+    pictures = [predictor.resize(read_image(p)) for p in find_images([options.images])[: options.count]]
     images = torch.stack([torch.from_numpy(picture.transpose(2, 0, 1)) for picture in pictures])
     reference = measure(predictor.model, images, label := _labels(predictor.model, images), "cpu", torch.float32)
     failed = False

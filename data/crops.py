@@ -56,27 +56,31 @@ def padding(size: tuple[int, int], crop: int) -> tuple[int, tuple[int, int]]:
 
 
 class ResizedCrop:
-    """MiB and PLOP: a crop of 0.5 to 2 times the area (more than 1 never fits), ratio 3/4 to 4/3, resized; flip."""
+    """A crop of 0.5 to 2 times the area (MiB, PLOP; more than 1 never fits) or of `areas`, ratio 3/4 to 4/3, resized to
+    a square; flip (p 0.5).
+    """
 
-    def __init__(self, size: int):
-        self.size = size
+    def __init__(self, size: int, areas: tuple[float, float] = AREAS):
+        self.size, self.areas = size, areas
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
-        top, left, height, width = self.draw(fields["image"].shape[:2], rng)
-        flip = rng.random() < 0.5
-        whole = slice(0, self.size)
+        box = self.draw(fields["image"].shape[:2], rng)
+        return self.crop(fields, box, flip=rng.random() < 0.5)
+
+    def crop(self, fields: dict[str, np.ndarray], box: tuple[int, int, int, int], flip: bool) -> dict[str, np.ndarray]:
+        """The square made of `box` (top, left, height, width)."""
+        (top, left, height, width), whole = box, slice(0, self.size)
         made = {
             name: resize_part(name, f[top : top + height, left : left + width], (self.size, self.size), whole, whole)
             for name, f in fields.items()
         }
         return {name: np.ascontiguousarray(values[:, ::-1]) if flip else values for name, values in made.items()}
 
-    @staticmethod
-    def draw(size: tuple[int, int], rng: Random) -> tuple[int, int, int, int]:
+    def draw(self, size: tuple[int, int], rng: Random) -> tuple[int, int, int, int]:
         """(top, left, height, width) of the crop; after ten misses the largest central one of an admissible ratio."""
         height, width = size
         for _ in range(TRIES):
-            area = height * width * (AREAS[0] + (AREAS[1] - AREAS[0]) * rng.random())
+            area = height * width * (self.areas[0] + (self.areas[1] - self.areas[0]) * rng.random())
             low, high = map(math.log, RATIOS)
             ratio = math.exp(low + (high - low) * rng.random())
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))

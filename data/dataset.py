@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.io import read_image, read_label
+from data.io import read_image, read_label, read_mask
 from data.label_map import LabelMap
 from data.layouts import Sample
 from utils.errors import UserError
+
+SAME_IMAGE, ATTEMPTS = 3, 100  # draws from one image, and in all, when a transform refuses them
 
 
 class Draw(NamedTuple):
@@ -29,6 +31,8 @@ class SegmentationDataset(Dataset):
 
     `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, per worker. Raises UserError
     for unreadable files, label values unknown to `label_map` or `pseudo_map`, and fields of different sizes.
+    `binary_saliency` reads saliency as 0 and 1. A transform may refuse its draw by returning None: it gets two more
+    draws of the image, then random other images of the list.
     """
 
     def __init__(
@@ -36,16 +40,17 @@ class SegmentationDataset(Dataset):
         samples: Sequence[Sample],
         fields: tuple[str, ...],
         *,
-        transform: Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]],
+        transform: Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray] | None],
         label_map: LabelMap | None = None,
         pseudo_map: LabelMap | None = None,
+        binary_saliency: bool = False,
         seed: int = 0,
         cache: bool = False,
         max_side: int | None = None,
     ):
         self.samples, self.fields, self.transform = list(samples), fields, transform
         self.maps = {"label": label_map, "pseudo": pseudo_map}
-        self.seed, self.max_side = seed, max_side
+        self.binary_saliency, self.seed, self.max_side = binary_saliency, seed, max_side
         self.memory: dict[int, tuple[dict[str, np.ndarray], tuple[int, int]]] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -53,9 +58,17 @@ class SegmentationDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> dict:
         index, epoch, cycle = draw if isinstance(draw, tuple) else (draw, 0, 0)
+        rng = np.random.default_rng([self.seed, epoch, cycle, index])
         arrays, size = self._read(index)
-        made = self.transform(arrays, np.random.default_rng([self.seed, epoch, cycle, index]))
-        return {**{name: _tensor(values) for name, values in made.items()}, "index": index, "size": torch.tensor(size)}
+        for attempt in range(ATTEMPTS):
+            if attempt >= SAME_IMAGE:
+                index = int(rng.integers(len(self)))
+                arrays, size = self._read(index)
+            made = self.transform(arrays, rng)
+            if made is not None:
+                tensors = {name: _tensor(values) for name, values in made.items()}
+                return {**tensors, "index": index, "size": torch.tensor(size)}
+        raise UserError(f"{self.samples[index].image}: none of {ATTEMPTS} draws from it and other images gave a sample")
 
     def _read(self, index: int) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
         if self.memory is not None and index in self.memory:
@@ -82,6 +95,8 @@ class SegmentationDataset(Dataset):
         path = getattr(sample, field)
         if field == "image":
             return read_image(path)
+        if field == "saliency" and self.binary_saliency:
+            return read_mask(path)
         label_map = self.maps.get(field)
         return label_map(read_label(path), where=str(path)) if label_map else read_label(path)
 

@@ -1,7 +1,10 @@
 """Reading and writing the files of a data set. Images are uint8 [H, W, 3] RGB, label maps uint8 [H, W]."""
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -9,6 +12,32 @@ from PIL import Image, UnidentifiedImageError
 
 from utils.checkpoint import atomic
 from utils.errors import UserError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MaskRule = Literal["any", "official"]
+HALF = 128  # of the grey levels
+
+
+class OneSidedMask(UserError):
+    """A saliency map without an object, or without background."""
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The images among the given files and in the given folders; UserError for none, and for two of one name."""
+    found = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"{path}: no such image or folder")
+    twice = next((stem for stem, count in Counter(path.stem for path in found).items() if count > 1), None)
+    if twice:
+        raise UserError(f"{paths[0]}: two images are called '{twice}'; give them apart")
+    if not found:
+        raise UserError(f"{paths[0]}: no image in these folders; expected one of {', '.join(IMAGES)}")
+    return found
 
 
 def one_opencv_thread(_worker: int | None = None) -> None:
@@ -35,18 +64,52 @@ def read_image(path: Path) -> np.ndarray:
 
 def read_label(path: Path) -> np.ndarray:
     """The values of a palette or grey PNG, not its colours."""
+    values, _ = _read_png(path)
+    if values.ndim != 2:
+        raise UserError(f"{path}: {values.shape[-1]} channels; expected one value per pixel (palette or grey PNG)")
+    return values
+
+
+def read_mask(path: Path, rule: MaskRule = "any") -> np.ndarray:
+    """A saliency map as uint8 [H, W] of 0 and 1, whatever values it was written with.
+
+    any       1 of a map of 0 and 1, 255 of one of 0 and 255, else what is at least 128 of a grey map; UserError for
+              another palette map, OneSidedMask where no pixel or every pixel is salient
+    official  255 alone, as MaskContrast's loader: a map of 0 and 1 comes out empty, and none is refused
+    """
+    values, mode = _read_png(path)
+    if values.ndim == 3:  # a grey map may have been saved with three equal channels, or with transparency
+        colours = values[..., : 3 if values.shape[-1] >= 3 else 1]
+        values = values[..., 0]
+        if (colours != values[..., None]).any():
+            raise UserError(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
+    if rule == "official":
+        return (values == 255).astype(np.uint8)
+    found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+    if mode == "P" and not (set(found) <= {0, 1} or set(found) <= {0, 255}):
+        listed = ", ".join(map(str, found[:6]))
+        raise UserError(f"{path}: palette values {listed}; expected 0 and 1 or 0 and 255 (is this a class map?)")
+    mask = values if set(found) <= {0, 1} else (values >= HALF).astype(np.uint8)
+    if mask.min() == mask.max():
+        which = "every" if mask.any() else "no"
+        raise OneSidedMask(
+            f"{path}: {which} pixel is salient; expected an object (1, 255 or grey from {HALF}) and the rest"
+        )
+    return mask
+
+
+def _read_png(path: Path) -> tuple[np.ndarray, str]:
+    """Stored values uint8 [H, W] or [H, W, channels], and Pillow's name for their kind."""
     try:
         with Image.open(path) as image:
-            values = np.array(image)
+            values, mode = np.array(image), image.mode
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"{path}: not a readable PNG ({error})") from None
-    if values.ndim != 2:
-        raise UserError(f"{path}: {values.shape[-1]} channels; expected one value per pixel (palette or grey PNG)")
     if values.dtype not in (np.uint8, bool):
         raise UserError(f"{path}: {values.dtype} values; expected at most 8 bits per pixel (palette or grey PNG)")
-    return values.astype(np.uint8)
+    return values.astype(np.uint8), mode
 
 
 def write_label(path: Path, values: np.ndarray) -> None:
@@ -62,6 +125,13 @@ def write_picture(path: Path, image: np.ndarray) -> None:
     """Write uint8 [H, W, 3] RGB as JPEG, atomically; for looking at."""
     with atomic(path) as temporary:
         Image.fromarray(image).save(temporary, format="JPEG", quality=90)
+
+
+def write_grey(path: Path, values: np.ndarray) -> None:
+    """Write uint8 [H, W] as a grey PNG, atomically."""
+    assert values.dtype == np.uint8 and values.ndim == 2, (values.dtype, values.shape)
+    with atomic(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(values)).save(temporary, format="PNG")
 
 
 def write_array(path: Path, values: np.ndarray) -> None:

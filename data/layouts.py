@@ -101,11 +101,13 @@ def index_samples(
     *,
     fields: tuple[str, ...],
     label_folder: str = "SegmentationClassAug",
+    saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
     missing: Literal["error", "drop"] = "error",
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
+    `saliency_folder` replaces the layout's.
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
     """
     layout = find_layout(root)
@@ -113,7 +115,7 @@ def index_samples(
 
     def locate(field: str, part: str) -> tuple[Path, set[str]]:
         if (field, part) not in folders:
-            kind = label_folder if field == "label" else field
+            kind = {"label": label_folder, "saliency": saliency_folder or field}.get(field, field)
             path = pseudo_dir / "pseudo_labels" if field == "pseudo" else layout.folder(root, kind, part)
             folders[field, part] = path, _names(path)
         return folders[field, part]

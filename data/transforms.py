@@ -89,5 +89,10 @@ def color_jitter(
     return np.asarray(picture)
 
 
+def grayscale(image: np.ndarray) -> np.ndarray:
+    """Luminance (ITU-R 601) in all three channels, uint8 [H, W, 3]."""
+    return np.asarray(TF.rgb_to_grayscale(Image.fromarray(image), num_output_channels=3))
+
+
 def _interpolation(name: str) -> int:
     return cv2.INTER_CUBIC if name == "image" else cv2.INTER_NEAREST

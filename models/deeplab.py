@@ -3,6 +3,7 @@
 B batch, C classes, D decoder width, H W pixels, h w feature cells.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -39,14 +40,8 @@ class DeepLabV3(nn.Module):
     ):
         super().__init__()
         self.backbone = backbone
-        self.classifier = nn.Sequential(
-            ASPP(backbone.out_channels, list(atrous_rates), head_channels),
-            nn.Conv2d(head_channels, head_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(head_channels),
-            nn.ReLU(),
-            nn.Conv2d(head_channels, num_classes, 1),
-        )
-        self.classifier[0].project[-1].p = dropout
+        decoder = build_decoder(backbone.out_channels, atrous_rates, head_channels, dropout)
+        self.classifier = nn.Sequential(*decoder, nn.Conv2d(head_channels, num_classes, 1))
         self.freeze_batchnorm = freeze_batchnorm
         backbone.requires_grad_(False)
         self.trained = find_parts(backbone, backbone.trained if trained is None else trained)
@@ -106,6 +101,14 @@ class DeepLabV3(nn.Module):
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return [p for p in self.backbone.parameters() if p.requires_grad]
+
+
+def build_decoder(in_channels: int, atrous_rates: Sequence[int], head_channels: int, dropout: float) -> nn.Sequential:
+    """DeepLabV3's head without its last convolution: [B, in_channels, h, w] -> [B, head_channels, h, w]."""
+    aspp = ASPP(in_channels, list(atrous_rates), head_channels)
+    aspp.project[-1].p = dropout
+    convolution = nn.Conv2d(head_channels, head_channels, 3, padding=1, bias=False)
+    return nn.Sequential(aspp, convolution, nn.BatchNorm2d(head_channels), nn.ReLU())
 
 
 def find_parts(backbone: Backbone, names: tuple[str, ...]) -> list[nn.Module]:

@@ -103,3 +103,26 @@ def test_cost_of_the_stages(tmp_path, capsys):
 def test_nothing_to_collect(tmp_path):
     with pytest.raises(UserError, match="no evaluated stage"):
         collect.main([str(tmp_path)])
+
+
+def test_features_beside_the_paper(tmp_path, capsys):
+    """Columns that some network has; of the paper the rows that share one of them."""
+    for name, stage, figures in (
+        ("ours", "eval_linear", {"miou": 0.6}),
+        ("ours", "kmeans", {"miou": 0.4, "miou_std": 0.012}),
+        ("other", "kmeans", {"miou": 0.3, "miou_std": None}),
+    ):
+        path = tmp_path / name / stage / "metrics.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(figures))
+    collect.main(["--probes", "--style", "markdown", *(str(tmp_path / name) for name in ("ours", "other", "none"))])
+    assert capsys.readouterr().out.splitlines() == [
+        "| features | linear | k-means |",
+        "|---|--:|--:|",
+        "| ours | 60.0 | 40.0 ± 1.2 |",
+        "| other | - | 30.0 |",
+        "| paper: supervised saliency, ImageNet start | 63.9 | 44.2 |",
+        "| paper: unsupervised saliency, MoCo start | 58.4 | 35.0 |",
+    ]
+    with pytest.raises(UserError, match="run probe_features.py first"):
+        collect.main(["--probes", str(tmp_path / "none")])

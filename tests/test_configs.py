@@ -11,6 +11,7 @@ import cluster_pseudolabel
 import entropy_rank
 import eval as evaluation
 import finetune_novel
+import pretrain_contrast
 import train_base
 import train_incremental
 from data.class_split import load_split
@@ -19,13 +20,15 @@ from data.lists import load_lists
 from data.tasks import load_task, shipped_presence
 from data.views import DRY_IMAGES
 from utils.checkpoint import write_list
-from utils.config import flatten, load_config
+from utils.config import flatten, load_config, read_yaml
 from utils.run import guarded
+from utils.schema_contrast import ContrastConfig
 from utils.schema_incremental import IncrementalConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 INCREMENTAL = [path for path in CONFIGS if "ssul" in path.stem or path.parent.name == "ssul"]
-CONFIGS = [path for path in CONFIGS if path not in INCREMENTAL]
+CONTRAST = [path for path in CONFIGS if "contrast" in read_yaml(path)]
+CONFIGS = [path for path in CONFIGS if path not in (*INCREMENTAL, *CONTRAST)]
 SIZE = 40
 CHAIN = (
     (train_base.main, "method=eums"),
@@ -147,3 +150,27 @@ def test_dry_run_of_the_incremental_steps(path, tmp_path):
     assert len(metrics["per_class"]) == (151 if ade else 21)
     for file in folder.rglob("*.pth"):
         file.unlink()
+
+
+@pytest.mark.parametrize("path", CONTRAST, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_dry_run_of_pre_training(path, tmp_path):
+    """A square on each image."""
+    cfg, root = load_config([str(path)], "", ContrastConfig), tmp_path / "data"
+    folder = root / (cfg.data.saliency_folder or "saliency_supervised_model")
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[10:30, 10:30] = 255
+    for part in ("trainaug", "val"):
+        names = [f"{part}{i}" for i in range(8)]
+        write_list(root / "sets" / f"{part}.txt", names)
+        for name in names:
+            (root / "images").mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(root / "images" / f"{name}.jpg")
+            write_label(folder / f"{name}.png", mask)
+    small = ["run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "training.batch_size=4"]
+    if cfg.model.backbone == "resnet50":
+        small.append("model.backbone=resnet18")  # the same code, a fraction of the time
+    assert guarded(pretrain_contrast.main, [str(path), *small, f"data.root={root}", f"output_dir={tmp_path}"]) == 0
+    metrics = json.loads((tmp_path / "dry" / "pretrain" / "metrics.json").read_text())
+    assert metrics["training_images"] == metrics["images"] == 8
+    (tmp_path / "dry" / "pretrain" / "last.pth").unlink()

@@ -140,6 +140,32 @@ def heat_map(
     return _svg(left + len(column_names) * cell + 4, top + len(row_names) * cell + 4, lines + frames)
 
 
+def scatter(
+    panels: Mapping[str, np.ndarray], groups: Sequence[str], colors: Mapping[str, str], width: int = 380
+) -> str:
+    """Points [N, 2] of each named panel, a square each side by side, coloured by group; the groups in use below."""
+    gap, top, used = 14, 26, [name for name in colors if name in set(groups)]
+    lines = []
+    for place, (title, points) in enumerate(panels.items()):
+        left = place * (width + gap)
+        low, high = points.min(0), points.max(0)
+        extent = max(float((high - low).max()), 1e-9)
+        offset = (extent - (high - low)) / 2  # the shorter axis in the middle
+        lines += [_text(left + 2, 12, title, weight="600"), _frame(left, top, width)]
+        for (x, y), group in zip((points - low + offset) / extent, groups, strict=True):
+            at = f'cx="{left + 8 + x * (width - 16):.1f}" cy="{top + 8 + (1 - y) * (width - 16):.1f}"'
+            lines.append(f'<circle {at} r="3" fill="{colors[group]}" fill-opacity="0.8"/>')
+    total, x, y = len(panels) * (width + gap) - gap, 6.0, top + width + 16
+    for name in used:
+        length = 22 + 6.6 * len(name)
+        if x + length > total:
+            x, y = 6.0, y + 17
+        lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colors[name]}"/>')
+        lines.append(_text(x + 9, y, name, color=MUTED))
+        x += length
+    return _svg(total, y + 14, lines)
+
+
 def legend(colors: Mapping[str, str]) -> str:
     """Colour squares with names, as HTML for above a chart."""
     items = (f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in colors.items())
@@ -181,6 +207,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str, extra: str = "
 
 def _box(x: float, y: float, width: float, height: float, look: str) -> str:
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>'
+
+
+def _frame(x: float, y: float, side: float) -> str:
+    return _box(x, y, side, side, f'fill="none" stroke="{GRID}"')
 
 
 def _text(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.decomposition import PCA
 
 from utils.errors import UserError
@@ -47,19 +47,58 @@ def cluster_prototypes(
 
     UserError when there are fewer prototypes than clusters, or fewer prototypes or features than PCA dimensions.
     """
-    n, features = prototypes.shape
-    kept = f"only {n} novel images were kept"
-    if n < k:
+    kept = f"only {len(prototypes)} novel images were kept"
+    if len(prototypes) < k:
         raise UserError(f"cluster.k={k}: {kept}; use fewer clusters or lower cluster.min_pixels")
     points = np.asarray(prototypes, dtype=np.float32)
     if pca_dim:
-        if n < pca_dim:
-            raise UserError(f"cluster.pca_dim={pca_dim}: {kept}; use at most {n} dimensions")
-        if features < pca_dim:
-            raise UserError(f"cluster.pca_dim={pca_dim}: the backbone has {features} features; use at most {features}")
-        points = PCA(pca_dim, whiten=whiten, random_state=seed).fit_transform(points)
+        points = make_pca(points, pca_dim, whiten, seed, "cluster", kept).fit_transform(points)
     ids = KMeans(k, random_state=seed, n_init=n_init).fit_predict(points)
     return Clusters(ids, points)
+
+
+def make_pca(points: np.ndarray, dim: int, whiten: bool, seed: int, section: str, kept: str) -> PCA:
+    """PCA that can be fitted to points [N, D]; where N or D is below `dim`, UserError with `section` and `kept`."""
+    n, features = points.shape
+    if n < dim:
+        raise UserError(f"{section}.pca_dim={dim}: {kept}; use at most {n} dimensions")
+    if features < dim:
+        raise UserError(f"{section}.pca_dim={dim}: the backbone has {features} features; use at most {features}")
+    return PCA(dim, whiten=whiten, random_state=seed)
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """PCA and k-means fitted to some vectors; gives any vectors [N, D] their cluster, int [N]."""
+
+    pca: PCA | None
+    kmeans: MiniBatchKMeans
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        return self.kmeans.predict(self.pca.transform(vectors) if self.pca else vectors)
+
+
+def fit_minibatch(
+    vectors: np.ndarray,
+    k: int,
+    *,
+    pca_dim: int | None,
+    whiten: bool,
+    seed: int,
+    n_init: int = 3,
+    batch_size: int = 1000,
+) -> Quantizer:
+    """Whitened PCA and mini-batch k-means of vectors [N, D] (MaskContrast, Van Gansbeke et al., ICCV 2021, sec. 4.3).
+
+    `n_init` 3 is what scikit-learn did when the paper was made. UserError when there are fewer vectors than clusters,
+    or fewer vectors or features than PCA dimensions.
+    """
+    kept = f"only {len(vectors)} vectors to cluster"
+    if len(vectors) < k:
+        raise UserError(f"kmeans.clusters={k}: {kept}; use fewer clusters")
+    pca = make_pca(vectors, pca_dim, whiten, seed, "kmeans", kept) if pca_dim else None
+    kmeans = MiniBatchKMeans(k, batch_size=batch_size, n_init=n_init, random_state=seed)
+    return Quantizer(pca, kmeans.fit(pca.fit_transform(vectors) if pca else vectors))
 
 
 def purity(clusters: np.ndarray, classes: np.ndarray) -> float:

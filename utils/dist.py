@@ -93,11 +93,27 @@ def gather(value: Any) -> list[Any]:
     return boxes
 
 
+def broadcast_(tensor: torch.Tensor) -> torch.Tensor:
+    """The main process's values, in place."""
+    if td.is_initialized():
+        td.broadcast(tensor, 0)
+    return tensor
+
+
+def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """Every rank's [B, ...] of equal shape, one behind the other in rank order; no gradient passes."""
+    if not td.is_initialized():
+        return tensor
+    parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    td.all_gather(parts, tensor.detach().contiguous())
+    return torch.cat(parts)
+
+
 def broadcast_buffers(module: torch.nn.Module) -> None:
     """The main process's buffers on every rank, as saved: BatchNorm statistics differ without SyncBatchNorm."""
     if td.is_initialized():
         for buffer in module.buffers():
-            td.broadcast(buffer, 0)
+            broadcast_(buffer)
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from losses.entropy import image_entropy
 from utils import dist
+from utils.errors import UserError
 from utils.metrics import MatchingRule, apply_match, confusion_matrix, match_clusters, summarize
 from utils.run import Run
 
@@ -67,6 +68,22 @@ def discovery_metrics(
     groups = {"base": list(range(1, num_known)), "novel": list(range(num_known, len(names)))}
     pairs = [[int(cluster), int(novel)] for cluster, novel in enumerate(match)]
     return {**summarize(square, names, groups, absent), "match": pairs}
+
+
+def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
+    """The figures of `expected` that were not reached, within `tol`."""
+    wanted = dict(expected or {})
+    tolerance = wanted.pop("tol", 0.0)
+    unknown = [name for name in wanted if metrics.get(name) is None]
+    if unknown:
+        raise UserError(
+            f"expected.{unknown[0]}: no such figure; metrics.json has {', '.join(k for k in metrics if 'miou' in k)}"
+        )
+    return [
+        f"{name} {metrics[name]:.4f} < {value:.4f}"
+        for name, value in wanted.items()
+        if metrics[name] < value - tolerance
+    ]
 
 
 def entropy_scores(model: nn.Module, loader, run: Run, num_known: int) -> list[float]:

@@ -23,10 +23,13 @@ DRY_EPOCHS, DRY_STEPS = 2, 2
 
 
 class Recipe(ABC):
-    """A method. `model` holds every tensor that a checkpoint keeps; `score` names the metric that picks the best."""
+    """A method. `model` holds every tensor that a checkpoint keeps; `score` names the metric that picks the best.
+
+    Without a score nothing is picked: the model of the last epoch is the result.
+    """
 
     model: nn.Module
-    score: str
+    score: str | None
 
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -42,7 +45,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
-        """Losses whose sum is minimised."""
+        """Losses whose sum is minimised, and figures without gradient that are reported with them."""
 
     @abstractmethod
     def evaluate(self) -> dict[str, Any]:
@@ -76,6 +79,8 @@ class Progress:
 
 def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     """Train to the end, resuming where `run.resume_from` stopped; returns the metrics of the best and the last epoch.
+
+    A recipe without a score has those of the last alone.
 
     Raises Interrupted after a signal (state saved), UserError when a loss is not finite (before the update).
     """
@@ -111,6 +116,8 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
             if settings.save_every and progress.step % settings.save_every == 0:
                 _save(run.last, recipe, optimizer, scaler, progress, run)
         _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter)
+    if recipe.score is None:
+        return {**progress.last, "epoch": progress.epoch, "checkpoint": run.last.name}
     if not run.best.exists():  # resumed at the very end from a file elsewhere
         _validate(recipe, progress, run)
         dist.barrier()
@@ -152,7 +159,7 @@ def _update(recipe, parts, optimizer, scaler, progress: Progress, run: Run) -> t
     for part in parts:
         with run.autocast():
             losses = {name: loss / len(parts) for name, loss in recipe.step(part, progress.epoch).items()}
-            total = torch.stack(list(losses.values())).sum()
+            total = torch.stack([loss for loss in losses.values() if loss.requires_grad]).sum()
         sums = {name: loss.detach() + sums.get(name, 0) for name, loss in {**losses, "loss": total}.items()}
         if part is parts[-1]:
             finite = sums["loss"].isfinite().to("cpu", non_blocking=True)
@@ -199,6 +206,8 @@ def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
     progress.last = recipe.evaluate()
     scores = _headline(progress.last)
     run.record(progress.step, {"epoch": progress.epoch, "val": scores})
+    if recipe.score is None:
+        return scores
     score = scores.get(recipe.score, 0.0)  # missing when validation holds none of these classes and absent=skip
     if score > progress.best_score:
         progress.best_score = score

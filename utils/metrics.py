@@ -52,9 +52,24 @@ def match_clusters(
     num_novel, num_clusters = block.shape
     if num_clusters < num_novel and not partial:
         raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least {num_novel}")
+    return _assign(block, rule)
+
+
+def match_all(confusion: torch.Tensor | np.ndarray, rule: MatchingRule = "official") -> np.ndarray:
+    """Class 0..C-1 of each cluster of [C, K] counts, int64 [K]; background is a class and a cluster like any other.
+
+    For what was learned without any label (MaskContrast). Rules and left-over clusters as in `match_clusters`; any
+    number of clusters will do.
+    """
+    return _assign(_numpy(confusion).astype(np.float64), rule)
+
+
+def _assign(block: np.ndarray, rule: MatchingRule) -> np.ndarray:
+    """Class of each cluster by the IoU of float counts [classes, clusters]."""
     union = block.sum(1, keepdims=True) + block.sum(0, keepdims=True) - block
     overlap = np.divide(block, union, out=np.zeros_like(block), where=union > 0)
-    if rule == "one_to_one" or (rule == "official" and num_clusters == num_novel):
+    num_classes, num_clusters = block.shape
+    if rule == "one_to_one" or (rule == "official" and num_clusters == num_classes):
         match = np.full(num_clusters, -1, dtype=np.int64)
         classes, clusters = linear_sum_assignment(overlap, maximize=True)
         match[clusters] = classes
@@ -71,6 +86,31 @@ def apply_match(confusion: torch.Tensor | np.ndarray, match: np.ndarray, num_kno
     for cluster, novel in enumerate(match):
         merged[:, num_known + novel if novel >= 0 else num_true] += confusion[:, num_known + cluster]
     return merged
+
+
+def partition_scores(confusion: torch.Tensor | np.ndarray) -> dict[str, float]:
+    """How well clusters and classes agree, whatever their names: `nmi` (arithmetic mean) and `ari` of [C, K] counts.
+
+    1 for the same partition; ari is about 0 for a random one.
+    """
+    counts = _numpy(confusion).astype(np.float64)
+    total = counts.sum()
+    if not total:
+        return {"nmi": 0.0, "ari": 0.0}
+    joint, rows, columns = counts / total, counts.sum(1) / total, counts.sum(0) / total
+
+    def entropy(share: np.ndarray) -> float:
+        share = share[share > 0]
+        return float(-(share * np.log(share)).sum())
+
+    mutual = entropy(rows) + entropy(columns) - entropy(joint)
+    spread = (entropy(rows) + entropy(columns)) / 2
+    pairs, row_pairs, column_pairs, all_pairs = (
+        float((n * (n - 1) / 2).sum()) for n in (counts, counts.sum(1), counts.sum(0), total)
+    )
+    chance, best = row_pairs * column_pairs / max(all_pairs, 1), (row_pairs + column_pairs) / 2
+    ari = (pairs - chance) / (best - chance) if best > chance else 1.0
+    return {"nmi": mutual / spread if spread > 0 else 1.0, "ari": ari}
 
 
 def summarize(

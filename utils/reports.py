@@ -54,6 +54,18 @@ def print_steps(metrics: Sequence[dict[str, Any]], title: str) -> None:
     print(f"after the last step\n{_aligned([['class', 'IoU'], None, *classes])}")
 
 
+def print_probe(metrics: dict[str, Any]) -> None:
+    """What an evaluation of features has besides the IoU of each class: other epochs, seeds, fewer classes."""
+    for row in metrics.get("compared", [])[1:]:
+        print(f"  {row['model']}: mIoU {percent(row['miou'])}")
+    if metrics.get("miou_std") is not None:
+        count = len(metrics["seeds"])
+        agreement = f"NMI {metrics['nmi']:.3f}, ARI {metrics['ari']:.3f}"
+        print(f"  mIoU {percent(metrics['miou'])} ± {percent(metrics['miou_std'])} over {count} seeds; {agreement}")
+    if "kept_miou" in metrics:
+        print(f"  mIoU of {len(metrics['kept_per_class'])} classes: {percent(metrics['kept_miou'])}")
+
+
 def chain_table(rows: Sequence[tuple[str, dict[str, Any] | None]], style: str = "text") -> str:
     """Methods and their metrics.json (None: not run) as a table of base, novel and all mIoU in per cent."""
     return table([HEADING, *([name, *table_figures(metrics)] for name, metrics in rows)], style)

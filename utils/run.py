@@ -72,10 +72,13 @@ class Run:
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
 
-    def place(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Move a model to the device, in the memory layout and with the compilation that the settings ask for."""
+    def place(self, model: torch.nn.Module, synchronize: bool = True) -> torch.nn.Module:
+        """Move a model to the device, in the memory layout and with the compilation that the settings ask for.
+
+        Several processes on GPUs share BatchNorm statistics, unless `synchronize` is off.
+        """
         options = self.cfg.run
-        if dist.launched() and self.device.type == "cuda":  # SyncBatchNorm has no CPU form
+        if synchronize and dist.launched() and self.device.type == "cuda":  # SyncBatchNorm has no CPU form
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model.to(self.device, memory_format=torch.channels_last if options.channels_last else torch.contiguous_format)
         if options.compile:

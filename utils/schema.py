@@ -59,7 +59,7 @@ class Data(Section):
     workers: NonNegativeInt = Field(4, description="loader processes per data source; 0 loads in the main process")
 
 
-class Model(Section):
+class DeepLab(Section):
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"] = Field(
         "resnet50", description="network under the DeepLabV3 decoder"
     )
@@ -67,13 +67,16 @@ class Model(Section):
     atrous_rates: tuple[PositiveInt, ...] = Field((12, 24, 36), description="dilation of the ASPP branches")
     head_channels: PositiveInt = Field(256, description="width of the decoder")
     dropout: Fraction = Field(0.5, description="dropout after the ASPP projection")
+    init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
+
+
+class Model(DeepLab):
     freeze_batchnorm: Literal["none", "backbone", "first_layers", "all"] = Field(
         "backbone", description="BatchNorm layers whose running statistics stay fixed in training"
     )
     trained: tuple[str, ...] | None = Field(
         None, description="backbone parts that train, e.g. [layer4]; default: those behind stride 8 (layer3, layer4)"
     )
-    init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
 
 
 class Training(Section):

@@ -5,19 +5,11 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from utils.schema import Common, Data, Fraction, Section, Training, with_defaults
+from utils.schema import Common, Data, DeepLab, Fraction, Section, Training, with_defaults
 
 
-class Network(Section):
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"] = Field(
-        "resnet101", description="network under the DeepLabV3 decoder"
-    )
-    output_stride: Literal[8, 16, 32] = Field(16, description="input pixels per feature cell")
-    atrous_rates: tuple[PositiveInt, ...] = Field((6, 12, 18), description="dilation of the ASPP branches")
-    head_channels: PositiveInt = Field(256, description="width of the decoder")
-    dropout: Fraction = Field(0.1, description="dropout after the ASPP projection")
+class Network(with_defaults(DeepLab, backbone="resnet101", output_stride=16, atrous_rates=(6, 12, 18), dropout=0.1)):
     plus: bool = Field(False, description="DeepLabV3+: adds features at stride 4")
-    init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
 
 
 SsulTraining = with_defaults(

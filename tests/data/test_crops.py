@@ -99,7 +99,7 @@ def test_fields_move_alike_and_make_no_new_values(seed, height, width, kind):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(8, 200), st.integers(8, 200))
 def test_resized_crops_fit_and_keep_their_ratio(seed, height, width):
-    top, left, h, w = ResizedCrop.draw((height, width), np.random.default_rng(seed))
+    top, left, h, w = ResizedCrop(8).draw((height, width), np.random.default_rng(seed))
     assert 0 <= top <= height - h and 0 <= left <= width - w
     assert (
         0.5 * height * width * 0.8 <= h * w

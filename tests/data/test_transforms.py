@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as TF
 
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform, color_jitter
+from tests import synthetic
 
 GOLDEN = np.load(Path(__file__).parents[1] / "fixtures" / "ncdss" / "c13_transforms.npz")
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -167,3 +169,28 @@ def test_strong_view_shares_the_geometry():
     rng = np.random.default_rng(3)
     rng.random(3)
     assert np.array_equal(both["strong"], color_jitter(both["image"], rng))
+
+
+# ---- the linear probe of MaskContrast has the same transforms
+
+PROBE = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
+PROBE_CASES = json.loads((PROBE / "g6_seg_tf.json").read_text())
+
+
+@pytest.mark.parametrize("name", PROBE_CASES)
+def test_probe_transforms_equal_the_official_code(name):
+    case, arrays = PROBE_CASES[name], np.load(PROBE / "g6_seg_tf.npz")
+    fields = {
+        "image": synthetic.picture(case["pic_seed"], case["h"], case["w"]),
+        "label": synthetic.label(case["lab_seed"], case["h"], case["w"]),
+    }
+    assert [int(fields[key].sum()) for key in fields] == [case["input_image_sum"], case["input_label_sum"]]
+    train = name.startswith("train")
+    transform = TrainTransform(512) if train else ValTransform(512)
+    made = transform(fields, np.random.RandomState(case.get("numpy_seed", 0)))
+    image = ((made["image"] / 255 - MEAN) / STD).transpose(2, 0, 1)
+    np.testing.assert_allclose(image[:, ::23, ::23], arrays[f"{name}_image"], atol=0.09 if train else 0.02)
+    assert image.mean() == pytest.approx(case["image"]["mean"], abs=1e-3)
+    assert np.array_equal(made["label"][::5, ::5], arrays[f"{name}_lab"])
+    values, counts = np.unique(made["label"], return_counts=True)
+    assert {str(v): int(c) for v, c in zip(values, counts, strict=True)} == case["label_hist"]

@@ -1,5 +1,4 @@
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from torchvision.models.segmentation import deeplabv3_resnet50
 
 from models.backbones import build_backbone
 from models.incremental import IncrementalDeepLab, StepWeights, upsample
+from tests.recipe_weights import recipe_weights
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 NETWORKS = {
@@ -31,34 +31,13 @@ def tiny(num_classes=(1, 1, 3)) -> IncrementalDeepLab:
     return IncrementalDeepLab(build_backbone("resnet18", 16, "random"), num_classes, (1, 2), 8)
 
 
-def by_rule(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Recipe weights, see tests/fixtures/ssul/README.md."""
-    state = {}
-    norms = {key.removesuffix("running_mean") for key in model.state_dict() if key.endswith("running_mean")}
-    for key, value in model.state_dict().items():
-        drawn = np.random.RandomState(zlib.crc32(key.encode())).randn(*value.shape)
-        module, name = key.rpartition(".")[0] + ".", key.rpartition(".")[2]
-        if name == "num_batches_tracked":
-            state[key] = torch.zeros((), dtype=torch.int64)
-            continue
-        if module in norms:
-            one = name in ("weight", "running_var")
-            drawn = one + 0.1 * (abs(drawn) if name == "running_var" else drawn)
-        elif value.ndim >= 2:
-            drawn = drawn * np.sqrt(2 / np.prod(value.shape[1:]))
-        else:
-            drawn = drawn * 0.01
-        state[key] = torch.tensor(drawn, dtype=torch.float32)
-    return state
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['model']}-{case['output_stride']}")
 @torch.no_grad()
 def test_logits_are_those_of_the_official_code(case):
     expected = np.load(FIXTURES / "logits.npz")
     image = torch.tensor(np.random.RandomState(0).randn(1, 3, 97, 65), dtype=torch.float32)
     model = build(case["model"], case["num_classes"], case["output_stride"]).eval()
-    model.load_state_dict(by_rule(model))
+    model.load_state_dict(recipe_weights(model.state_dict()))
     low = model.decode(*model.features(image))
     tolerance = 1e-4 * case["abs_max"]
     np.testing.assert_allclose(low, expected[f"low_{case['n']}"], atol=tolerance, rtol=0)

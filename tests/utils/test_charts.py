@@ -103,3 +103,15 @@ def test_ticks_by_hand():
 def test_thinning_averages_neighbours():
     assert charts.thin([(0, 1.0), (1, 3.0), (2, 5.0), (3, 7.0)], most=2) == [(0.5, 2.0), (2.5, 6.0)]
     assert charts.thin([(1, 2.0)]) == [(1, 2.0)] and charts.thin([]) == []
+
+
+def test_scatter_places_points_by_hand():
+    """Two panels 100 wide: the corners of the data lie 8 inside each frame, the shorter axis in its middle."""
+    wide, tall = np.array([[0.0, 0], [2, 1]]), np.array([[0.0, 0], [0, 5]])
+    colors = {"a": "#ff0000", "b": "#00ff00", "unused": "#0000ff"}
+    svg = charts.scatter({"one": wide, "two": tall}, ["a", "b"], colors, width=100)
+    dots = elements(svg, "circle")
+    assert [(float(d["cx"]), float(d["cy"])) for d in dots[:4]] == [(8, 97), (92, 55), (164, 118), (164, 34)]
+    assert [d["fill"] for d in dots] == ["#ff0000", "#00ff00"] * 3  # the last two: the legend, groups in use
+    assert [t["text"] for t in elements(svg, "text")] == ["one", "two", "a", "b"]
+    assert len(elements(charts.scatter({"one": np.ones((2, 2))}, ["a", "a"], colors), "circle")) == 3

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import adjusted_rand_score
 
-from utils.clustering import cluster_prototypes, interpolation_matrix, mask_prototypes, purity
+from utils.clustering import cluster_prototypes, fit_minibatch, interpolation_matrix, mask_prototypes, purity
 from utils.errors import UserError
 
 
@@ -134,3 +134,35 @@ def test_purity_by_hand():
     """Cluster 1: two of three; cluster 2: one of one; the object without a class is left out."""
     assert purity(np.array([1, 1, 1, 2, 2]), np.array([3, 3, 1, 1, 0])) == 0.75
     assert purity(np.array([1, 2]), np.array([0, 0])) == 0
+
+
+# ---- mini-batch clustering
+
+
+def test_mini_batches_find_the_groups_and_assign_others():
+    vectors, hidden = groups()
+    found = fit_minibatch(vectors, 5, pca_dim=4, whiten=True, seed=0, batch_size=64)
+    assert adjusted_rand_score(hidden, found.kmeans.labels_) == 1
+    assert np.array_equal(found(vectors), found.kmeans.labels_)
+    assert np.array_equal(found(1.01 * vectors[:7]), found.kmeans.labels_[:7])
+    raw = fit_minibatch(vectors, 5, pca_dim=None, whiten=True, seed=0)
+    assert raw.pca is None and np.array_equal(raw(vectors), raw.kmeans.labels_)
+
+
+def test_one_seed_gives_one_clustering():
+    vectors = np.random.default_rng(0).standard_normal((300, 12)).astype(np.float32)
+    first, second, other = (fit_minibatch(vectors, 6, pca_dim=8, whiten=True, seed=s).kmeans.labels_ for s in (1, 1, 2))
+    assert np.array_equal(first, second) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "k", "pca_dim", "message"),
+    [
+        ((9, 64), 10, None, "kmeans.clusters=10: only 9 vectors to cluster"),
+        ((20, 64), 10, 32, "kmeans.pca_dim=32: only 20 vectors to cluster; use at most 20 dimensions"),
+        ((50, 16), 10, 32, "kmeans.pca_dim=32: the backbone has 16 features; use at most 16"),
+    ],
+)
+def test_too_little_for_mini_batches(shape, k, pca_dim, message):
+    with pytest.raises(UserError, match=message):
+        fit_minibatch(np.zeros(shape, dtype=np.float32), k, pca_dim=pca_dim, whiten=True, seed=0)

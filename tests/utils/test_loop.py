@@ -267,3 +267,23 @@ def test_parts_that_do_not_fit_the_batch(tiny):
     for parts, message in ((3, "accumulate=3: batch_size=8 does not part evenly"), (5, "less than 2 images for each")):
         with pytest.raises(UserError, match=message):
             toy_fit(tiny, ToyRecipe(), f"base_training.accumulate={parts}", *EIGHT)
+
+
+def test_without_a_score_the_last_epoch_is_the_result(tiny):
+    recipe = ToyRecipe(scores=[3.0, 2.0, 1.0])
+    recipe.score = None
+    metrics, run = toy_fit(tiny, recipe)
+    assert metrics == {"miou": 1.0, "other": 1, "epoch": 3, "checkpoint": "last.pth"}
+    assert run.last.exists() and not run.best.exists()
+    assert [line["val"]["miou"] for line in history(run) if "val" in line] == [3.0, 2.0, 1.0]
+
+
+def test_figures_without_gradient_are_reported_and_not_minimised(tiny, tmp_path):
+    recipe, plain = ToyRecipe(), ToyRecipe.step
+    recipe.step = lambda batch, epoch: {**plain(recipe, batch, epoch), "accuracy": torch.tensor(7.0)}
+    _, run = toy_fit(tiny, recipe, f"output_dir={tmp_path}/with")
+    trained = [line["train"] for line in history(run) if "train" in line]
+    assert all(line["accuracy"] == 7 and line["loss"] == line["toy"] for line in trained)
+    _, without = toy_fit(tiny, ToyRecipe())
+    models = [checkpoint.load(folder)["model"] for folder in (run.last, without.last)]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])

@@ -3,10 +3,19 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from utils.metrics import apply_match, confusion_matrix, iou, match_clusters, summarize
+from utils.metrics import (
+    apply_match,
+    confusion_matrix,
+    iou,
+    match_all,
+    match_clusters,
+    partition_scores,
+    summarize,
+)
 
 NUM_KNOWN = 3  # background and two base classes
 GROUPS = {"base": [1, 2], "novel": [3, 4]}
@@ -249,3 +258,36 @@ def test_metrics_depend_on_shares_of_pixels_only(block, factor):
     assert first.pop("per_class").keys() == second.pop("per_class").keys()
     assert first == pytest.approx(second)
     assert all(0 <= value <= 1 for value in first.values())
+
+
+# ---- clusters of everything, background included
+
+
+def test_background_is_assigned_like_any_class():
+    """Cluster 0 lies on the thing, cluster 1 on the ground; a third one goes to the class it overlaps most."""
+    matrix = np.array([[1, 8, 3], [6, 0, 2]])
+    assert match_all(matrix[:, :2]).tolist() == [1, 0]
+    assert match_all(matrix).tolist() == [1, 0, 0]  # 3 of 14 or 2 of 11 pixels
+    assert match_all(matrix, "one_to_one").tolist() == [1, 0, -1]
+    assert match_all(matrix[:, :1]).tolist() == [1]  # fewer clusters than classes
+    assert apply_match(matrix, match_all(matrix), 0).tolist() == [[11, 1, 0], [2, 6, 0]]
+
+
+def test_hungarian_maximises_the_sum_of_iou():
+    """By itself each cluster would take class 0."""
+    assert match_all(np.array([[60, 50], [10, 0]])).tolist() == [1, 0]
+    assert match_all(np.array([[60, 50], [10, 0]]), "many_to_one").tolist() == [0, 0]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2, max_size=60))
+def test_agreement_of_partitions_is_that_of_scikit_learn(pairs):
+    truth, found = (np.array(values) for values in zip(*pairs, strict=True))
+    matrix = confusion_matrix(torch.from_numpy(found), torch.from_numpy(truth), 5, 4)
+    scores = partition_scores(matrix)
+    assert scores["ari"] == pytest.approx(adjusted_rand_score(truth, found), abs=1e-9)
+    assert scores["nmi"] == pytest.approx(normalized_mutual_info_score(truth, found), abs=1e-9)
+
+
+def test_agreement_without_pixels():
+    assert partition_scores(np.zeros((3, 3), int)) == {"nmi": 0.0, "ari": 0.0}

@@ -1,0 +1,110 @@
+"""MaskContrast (Van Gansbeke et al., ICCV 2021): pixel embeddings from images and object masks, without labels.
+
+Every pixel of an object in one view of an image is pulled towards the mean embedding of the object in another view, and
+pushed away from the objects of other images; a second head learns the masks themselves.
+
+reads   images, saliency masks (one object mask per image), sets/trainaug.txt; weights of a backbone
+writes  <output_dir>/pretrain/{last.pth, metrics.json, history.jsonl, ...}; last.pth is what probe_features.py reads
+
+    python pretrain_contrast.py configs/demo/maskcontrast.yaml         four minutes on two CPU cores
+"""
+
+import torch
+from torch import nn
+
+from data.contrast import ContrastViews
+from losses.contrast import balanced_bce, mask_prototypes, pixel_to_prototype
+from models.contrast import SALIENT, ContrastModel, build_encoder, load_encoder
+from utils import dist
+from utils.config import load_config
+from utils.errors import UserError
+from utils.evaluation import predict
+from utils.loop import Recipe, fit
+from utils.metrics import confusion_matrix, summarize
+from utils.run import Run, entry, start_run
+from utils.schema_contrast import ContrastConfig
+
+
+class ContrastRecipe(Recipe):
+    """L = CE(pixels of the query view against prototypes of the key view and of the bank) + BCE(saliency), sec. 3."""
+
+    score = None  # nothing to choose a model by: the last one is the result
+
+    def __init__(self, views: ContrastViews, run: Run):
+        cfg, shares = run.cfg, dist.world_size() * run.cfg.training.accumulate
+        if cfg.training.batch_size % shares:
+            raise UserError(
+                f"training.batch_size={cfg.training.batch_size}: does not part evenly over {dist.world_size()} "
+                f"processes and {cfg.training.accumulate} parts"
+            )
+        self.run, self.cfg, options = run, cfg, cfg.contrast
+        encoder = load_encoder(cfg.model, cfg.init_from) if cfg.init_from else build_encoder(cfg.model)
+        model = ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers)
+        self.model = run.place(model, synchronize=False)  # the images of the key encoder are shuffled instead
+        pin = run.device.type == "cuda"
+        self.train_sources = {"train": views.source("train", pin)}
+        self.val_loader = views.val_loader(pin) if views.val_samples else None
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        trained = {name: p for name, p in self.model.model_q.named_parameters() if p.requires_grad}
+        backbone = [p for name, p in trained.items() if name.startswith("backbone.")]
+        return {"decoder": [p for name, p in trained.items() if not name.startswith("backbone.")], "backbone": backbone}
+
+    def sources(self, epoch: int) -> dict:
+        return self.train_sources
+
+    def before_step(self) -> None:
+        self.model.update_key()
+
+    def step(self, batch: dict, epoch: int) -> dict:
+        views, encoder = batch["train"], self.model.model_q
+        mask = views["query_saliency"]
+        embedding, saliency = encoder(encoder.normalize(views["query"]))
+        own, everyone = self.key_prototypes(views["key"], views["key_saliency"])
+        contrast = pixel_to_prototype(embedding, mask, own, self.model.queue, self.cfg.contrast.temperature)
+        self.model.enqueue(everyone)  # so the bank that the logits saw holds earlier batches only
+        losses = {"contrast": contrast.loss, "saliency": balanced_bce(saliency, mask)}
+        return losses | {"top1": contrast.top1, "top5": contrast.top5}
+
+    @torch.no_grad()
+    def key_prototypes(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prototypes of this process's masks [B, D], and of all processes' in rank order.
+
+        Images change places between processes on their way through the key encoder, so that its BatchNorm does not see
+        the batch of the query encoder (MoCo). Their masks go with them, and only the prototypes come back.
+        """
+        images, masks = dist.gather_rows(image), dist.gather_rows(mask)
+        order = dist.broadcast_(torch.randperm(len(images), device=image.device))
+        here = order.view(dist.world_size(), -1)[dist.rank()]
+        encoder = self.model.model_k
+        embedding, _ = encoder(encoder.normalize(images[here]))
+        shuffled = dist.gather_rows(mask_prototypes(embedding, masks[here]))
+        everyone = torch.empty_like(shuffled).index_copy_(0, order, shuffled)
+        return everyone.view(dist.world_size(), len(image), -1)[dist.rank()], everyone
+
+    def evaluate(self) -> dict:
+        """How well the saliency head finds the masks of the validation images."""
+        if self.val_loader is None:
+            return {}
+        total = torch.zeros(2, 2, dtype=torch.int64, device=self.run.device)
+        encoder = self.model.model_q
+        forward = predict(lambda x: encoder(encoder.normalize(x)), encoder, self.val_loader, self.run, "validation")
+        for batch, output in forward:
+            total += confusion_matrix(output.saliency > SALIENT, batch["saliency"].to(self.run.device), 2, 2)
+        metrics = summarize(dist.sum_(total), ["background", "object"], {})
+        return {"saliency_miou": metrics["miou"], "images": int(total.sum()) // self.cfg.data.image_size**2}
+
+
+def main(argv: list[str] | None = None) -> None:
+    cfg = load_config(argv, __doc__, ContrastConfig)
+    inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
+    with start_run(cfg, "pretrain", "training contrast", inputs) as run:
+        if run.finished:
+            return
+        views = ContrastViews.open(cfg)
+        recipe = ContrastRecipe(views, run)
+        run.finish(fit(recipe, cfg.training, run) | {"training_images": len(views.train_samples)})
+
+
+if __name__ == "__main__":
+    entry(main)

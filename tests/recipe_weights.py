@@ -1,0 +1,29 @@
+"""Weights that anyone can draw again from the names of a state dict (tests/fixtures/*/README.md)."""
+
+import zlib
+
+import numpy as np
+import torch
+
+
+def recipe_weights(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """New values for every entry: the entry NAME comes from RandomState(crc32(NAME))."""
+    norms = {key.removesuffix("running_mean") for key in state if key.endswith("running_mean")}
+    return {key: draw(key, tuple(value.shape), norms) for key, value in state.items()}
+
+
+def draw(key: str, shape: tuple[int, ...], norms: set[str]) -> torch.Tensor:
+    drawn = np.random.RandomState(zlib.crc32(key.encode())).randn(*shape)
+    module, name = key.rpartition(".")[0] + ".", key.rpartition(".")[2]
+    if name in ("num_batches_tracked", "queue_ptr"):
+        return torch.zeros(shape, dtype=torch.int64)
+    if name == "queue":
+        drawn = drawn * 0.02
+    elif module in norms:
+        one = name in ("weight", "running_var")
+        drawn = one + 0.1 * (abs(drawn) if name == "running_var" else drawn)
+    elif len(shape) >= 2:
+        drawn = drawn * np.sqrt(2 / np.prod(shape[1:]))
+    else:
+        drawn = drawn * 0.01
+    return torch.tensor(drawn, dtype=torch.float32)

@@ -1,0 +1,44 @@
+"""Fully connected CRF as post-processing (Kraehenbuehl and Koltun, NeurIPS 2011), by the package pydensecrf.
+
+C classes, H W pixels.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from utils.errors import UserError
+
+STEPS = 10  # of mean field; these and the kernels below are those of MaskContrast's code
+SMOOTHNESS = {"sxy": 1, "compat": 3}
+APPEARANCE = {"sxy": 67, "srgb": 3, "compat": 4}
+
+
+def require_crf() -> None:
+    """UserError unless pydensecrf is installed."""
+    try:
+        import pydensecrf.densecrf  # noqa: F401
+    except ImportError:
+        raise UserError("evaluation.crf=true: needs pydensecrf (pip install pydensecrf2), or leave it out") from None
+
+
+def refine(logits: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Labels uint8 [H, W] from logits float32 [C, h, w] and the image uint8 [H, W, 3] that they are of.
+
+    Logits go to image size bilinearly; Potts model, normalised Gaussian kernels on position and on position and colour.
+    """
+    from pydensecrf.densecrf import DenseCRF2D
+
+    height, width = image.shape[:2]
+    field = DenseCRF2D(width, height, len(logits))
+    field.setUnaryEnergy(unary_energy(logits, (height, width)))
+    field.addPairwiseGaussian(**SMOOTHNESS)
+    field.addPairwiseBilateral(rgbim=np.ascontiguousarray(image), **APPEARANCE)
+    scores = np.asarray(field.inference(STEPS)).reshape(len(logits), height, width)
+    return scores.argmax(0).astype(np.uint8)
+
+
+def unary_energy(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """-log of the softmax at (H, W), float32 [C, H * W]; probabilities below 1e-5 count as that."""
+    large = F.interpolate(torch.from_numpy(logits)[None], size=size, mode="bilinear", align_corners=False)[0]
+    return -large.softmax(0).clamp(1e-5, 1).log().flatten(1).contiguous().numpy()
