@@ -12,6 +12,7 @@ import entropy_rank
 import eval as evaluation
 import finetune_novel
 import pretrain_contrast
+import probe_features
 import train_base
 import train_incremental
 from data.class_split import load_split
@@ -28,7 +29,8 @@ from utils.schema_incremental import IncrementalConfig
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 INCREMENTAL = [path for path in CONFIGS if "ssul" in path.stem or path.parent.name == "ssul"]
 CONTRAST = [path for path in CONFIGS if "contrast" in read_yaml(path)]
-CONFIGS = [path for path in CONFIGS if path not in (*INCREMENTAL, *CONTRAST)]
+PROBES = [path for path in CONFIGS if path.stem.startswith("probe")]
+CONFIGS = [path for path in CONFIGS if path not in (*INCREMENTAL, *CONTRAST, *PROBES)]
 SIZE = 40
 CHAIN = (
     (train_base.main, "method=eums"),
@@ -174,3 +176,28 @@ def test_dry_run_of_pre_training(path, tmp_path):
     metrics = json.loads((tmp_path / "dry" / "pretrain" / "metrics.json").read_text())
     assert metrics["training_images"] == metrics["images"] == 8
     (tmp_path / "dry" / "pretrain" / "last.pth").unlink()
+
+
+@pytest.mark.parametrize("path", PROBES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_dry_run_of_the_probes(path, tmp_path):
+    """A square of some class on each image; all three modes on a plain backbone."""
+    root = tmp_path / "data"
+    for part in ("train", "trainaug", "val"):
+        names = [f"{part}{i}" for i in range(DRY_IMAGES)]
+        write_list(root / "sets" / f"{part}.txt", names)
+        for i, name in enumerate(names):
+            (root / "images").mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(root / "images" / f"{name}.jpg")
+            mask = np.zeros((SIZE, SIZE), np.uint8)
+            mask[10:30, 10:30] = 1
+            write_label(root / "saliency_supervised_model" / f"{name}.png", mask)
+            write_label(root / "SegmentationClassAug" / f"{name}.png", mask * np.uint8(1 + i % 20))
+    small = ["run.dry=true", "model.kind=backbone", "model.init=random", "model.backbone=resnet18", "name=net"]
+    small += ["data.image_size=32", "data.workers=0", "training.batch_size=4", "kmeans.seeds=[1]"]
+    for mode in ("linear", "kmeans", "retrieval"):
+        given = [str(path), *small, f"mode={mode}", f"data.root={root}", f"output_dir={tmp_path}"]
+        assert guarded(probe_features.main, given) == 0, mode
+        stage = "eval_linear" if mode == "linear" else mode
+        metrics = json.loads((tmp_path / "dry" / "net" / stage / "metrics.json").read_text())
+        assert metrics["images"] == DRY_IMAGES and len(metrics["per_class"]) == 21

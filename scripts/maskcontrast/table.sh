@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Linear probe, k-means and retrieval of every network that was evaluated, beside the published figures.
+#   scripts/maskcontrast/table.sh [FOLDER ...] [--style text|markdown|latex]          a FOLDER is an output_dir
+source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
+use_requirements requirements.txt
+read_folders "$@"
+[ ${#folders[@]} -gt 0 ] || folders=(output/probe_voc)
+networks=()
+for folder in "${folders[@]}"; do networks+=("$folder"/*); done
+exec python collect.py --probes "${options[@]}" "${networks[@]}"
