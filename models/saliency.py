@@ -38,7 +38,9 @@ class SaliencyEstimator:
     def __call__(self, images: Sequence[np.ndarray], pool: Executor) -> list[np.ndarray]:
         """RGB uint8 [H, W, 3] each -> float32 [H, W] each, from 0 to 1 in every image."""
         shrunk = np.stack(list(pool.map(partial(_resize, size=(self.side, self.side)), images)))
-        maps = self.predict(normalize(torch.from_numpy(shrunk).to(self.device).permute(0, 3, 1, 2)))
+        batch = normalize(torch.from_numpy(shrunk).to(self.device).permute(0, 3, 1, 2))
+        parts = batch.split(1) if self.device.type == "cpu" else (batch,)  # as fast there, and a sixth of the memory
+        maps = torch.cat([self.predict(part) for part in parts])
         low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
         stretched = ((maps - low) / (high - low).clamp(min=1e-8)).cpu().numpy()
         return list(pool.map(_resize, stretched, [image.shape[:2] for image in images]))
@@ -86,7 +88,7 @@ def share_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def load_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The first output of an ONNX file, one image at a time on the CPU."""
+    """The first output of an ONNX file: image [1, 3, side, side] on the CPU -> [1, side, side]."""
     if not path.is_file():
         raise UserError(f"--model {path}: no such file")
     try:
@@ -95,16 +97,17 @@ def load_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     except (cv2.error, IndexError) as error:
         raise UserError(f"--model {path}: not a network that OpenCV can read ({first_line(error)})") from None
 
-    def predict(images: torch.Tensor) -> torch.Tensor:
-        maps = []
-        for image in images.split(1):
-            network.setInput(image.contiguous().numpy())
-            try:
-                maps.append(torch.from_numpy(np.array(network.forward(first), np.float32)).flatten(0, 1))
-            except cv2.error as error:
-                expected = f"expected a U²-Net of input 1x3x{U2Net.side}x{U2Net.side}"
-                raise UserError(f"--model {path}: cannot be run ({first_line(error)}); {expected}") from None
-        return torch.cat(maps)
+    def predict(image: torch.Tensor) -> torch.Tensor:
+        network.setInput(image.contiguous().numpy())
+        try:
+            found = np.array(network.forward(first), np.float32)
+            problem = f"its first output has the shape {'x'.join(map(str, found.shape))}"
+        except cv2.error as error:
+            found, problem = np.empty(0), first_line(error)
+        if found.ndim != 4 or found.shape[:2] != (1, 1):
+            expected = f"1x3x{U2Net.side}x{U2Net.side} to 1x1x{U2Net.side}x{U2Net.side} (U²-Net)"
+            raise UserError(f"--model {path}: cannot be used ({problem}); expected a network from {expected}")
+        return torch.from_numpy(found[0])
 
     return predict
 

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.io import read_image, read_label, voc_palette, write_array, write_label
+from data.io import (
+    find_images,
+    read_image,
+    read_label,
+    read_mask,
+    voc_palette,
+    write_array,
+    write_grey,
+    write_label,
+)
 from utils.errors import UserError
 
 
@@ -117,3 +126,78 @@ def test_array_is_written_and_read_back(tmp_path):
     values = np.linspace(0, 1, 7, dtype=np.float32)
     write_array(tmp_path / "new" / "a.npy", values)
     assert np.array_equal(np.load(tmp_path / "new" / "a.npy"), values)
+
+
+def save(path, values, mode: str | None = None) -> None:
+    image = Image.fromarray(np.array(values, np.uint8))
+    if mode == "P":
+        write_label(path, np.array(values, np.uint8))
+    else:
+        (image.convert(mode) if mode else image).save(path)
+
+
+@pytest.mark.parametrize(
+    "values, mode, expected, official",
+    [
+        ([[0, 1]], "P", [[0, 1]], [[0, 0]]),
+        ([[0, 255]], "P", [[0, 1]], [[0, 1]]),
+        ([[0, 1]], None, [[0, 1]], [[0, 0]]),
+        ([[0, 255]], None, [[0, 1]], [[0, 1]]),
+        ([[0, 255]], "1", [[0, 1]], [[0, 0]]),  # stored as one bit, read as 1
+        ([[0, 127, 128, 254, 255]], None, [[0, 0, 1, 1, 1]], [[0, 0, 0, 0, 1]]),
+        ([[3, 254]], None, [[0, 1]], [[0, 0]]),
+        ([[0, 255]], "RGB", [[0, 1]], [[0, 1]]),
+        ([[0, 200]], "LA", [[0, 1]], [[0, 0]]),
+        ([[0, 255]], "RGBA", [[0, 1]], [[0, 1]]),
+    ],
+)
+def test_saliency_of_any_values(tmp_path, values, mode, expected, official):
+    save(tmp_path / "a.png", values, mode)
+    mask = read_mask(tmp_path / "a.png")
+    assert mask.dtype == np.uint8 and mask.tolist() == expected
+    assert read_mask(tmp_path / "a.png", "official").tolist() == official
+
+
+@pytest.mark.parametrize(
+    "values, mode, message",
+    [
+        ([[0, 15]], "P", "palette values 0, 15; expected 0 and 1 or 0 and 255"),
+        ([[0, 1, 255]], "P", "palette values 0, 1, 255; expected"),
+        ([[0, 0]], "P", "no pixel is salient"),
+        ([[0, 0]], None, "no pixel is salient"),
+        ([[1, 1]], None, "every pixel is salient"),
+        ([[255, 255]], None, "every pixel is salient"),
+        ([[0, 1, 100]], None, r"no pixel is salient; expected an object \(1, 255 or grey from 128\)"),
+        ([[[9, 8, 7], [0, 0, 0]]], None, "a colour picture"),
+    ],
+)
+def test_saliency_that_is_none_is_one_line(tmp_path, values, mode, message):
+    save(tmp_path / "a.png", values, mode)
+    with pytest.raises(UserError, match=rf"a\.png: {message}") as error:
+        read_mask(tmp_path / "a.png")
+    assert "\n" not in str(error.value)
+    if "colour" not in message:
+        assert read_mask(tmp_path / "a.png", "official").max() == (np.max(values) == 255)  # refuses no values
+
+
+def test_grey_map_is_written_and_read_back(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    write_grey(tmp_path / "new" / "all.png", values.T)
+    with Image.open(tmp_path / "new" / "all.png") as image:
+        assert image.mode == "L" and np.array_equal(np.asarray(image), values.T)
+    assert os.listdir(tmp_path / "new") == ["all.png"]
+
+
+def test_images_are_found_in_folders_and_by_name(tmp_path):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "sub/c.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images([tmp_path / "sub" / "c.webp", tmp_path])
+    assert [path.name for path in found] == ["c.webp", "a.PNG", "b.jpg"]
+    (tmp_path / "sub" / "a.jpg").touch()
+    for paths, message in (
+        ([tmp_path, tmp_path / "sub"], "two images are called 'a'"),
+        ([tmp_path / "none"], "none: no such image or folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            find_images(paths)
