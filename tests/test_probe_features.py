@@ -12,13 +12,13 @@ import torch.nn.functional as F
 import yaml
 
 import probe_features
-from data.io import read_image, read_label
+from data.io import read_image, read_label, write_label
 from data.probing import ProbeData
 from data.transforms import ValTransform
 from models.contrast import ContrastModel, build_encoder
 from models.official import to_official
 from models.probes import build_features, build_probe, load_probe
-from tests.conftest import CLASSES
+from tests.conftest import CLASSES, make_voc
 from utils import checkpoint
 from utils.config import load_config
 from utils.metrics import iou
@@ -158,6 +158,19 @@ def test_retrieval(config, tmp_path, options, unit):
     if options:  # every image has one object with a perfect map, half of them of the classes that are left out
         assert metrics["per_class"]["background"] > 0.95
         assert unit == "patch" or metrics["memory"] == [48, 24]
+
+
+@pytest.mark.parametrize("mode", ["kmeans", "retrieval"])
+def test_images_without_a_salient_object_count_as_background(config, tmp_path, mode):
+    """Only the background of such an image is predicted; its prototype is a zero vector."""
+    root = make_voc(tmp_path / "voc", train=12)
+    for name in ("v003", "t003"):
+        write_label(root / "saliency_supervised_model" / f"{name}.png", np.zeros((40, 40), np.uint8))
+    assert run(config, f"mode={mode}", f"data.root={root}", *BACKBONE) == 0
+    metrics = read(tmp_path / "out" / "plain" / mode / "metrics.json")
+    assert metrics["images"] == 12 and metrics["per_class"]["background"] < 0.999
+    if mode == "retrieval":
+        assert metrics["memory"] == [11, 5]  # t003 shows a dot, which is kept
 
 
 def test_a_memory_without_objects_is_one_line(config, capsys, monkeypatch):
