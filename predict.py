@@ -22,18 +22,20 @@ from data.label_map import IGNORE
 from data.transforms import ValTransform
 from models.deeplab import DeepLabV3, build_model
 from models.official import load_weights, read_weights
+from models.probes import LinearProbe, load_probe
 from utils.checkpoint import atomic
 from utils.errors import UserError
 from utils.pictures import overlay
 from utils.run import entry
 from utils.schema import Config
+from utils.schema_probe import ProbeConfig
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A network on its device, with the class number (in the masks of its data set) and name of each output."""
 
-    model: DeepLabV3
+    model: DeepLabV3 | LinearProbe
     classes: list[tuple[int, str]]
     num_known: int  # outputs of background and labelled classes; those behind are discovered
     image_size: int
@@ -48,9 +50,15 @@ class Predictor:
             cure = f"python eval.py CONFIG checkpoint={path} makes a model.pth that does"
             raise UserError(f"{path}: does not know the classes of its outputs; {cure}")
         settings = weights.extra["config"]
-        config = Config.model_validate({name: settings[name] for name in ("model", "data")})
-        model = build_model(config.model.model_copy(update={"init": "random"}), len(classes))
-        load_weights(model, path)
+        is_probe = "kind" in settings["model"]
+        config = (ProbeConfig if is_probe else Config).model_validate(
+            {name: settings[name] for name in ("model", "data")}
+        )
+        if is_probe:
+            model = load_probe(config, path, len(classes))
+        else:
+            model = build_model(config.model.model_copy(update={"init": "random"}), len(classes))
+            load_weights(model, path)
         known = len(classes) - len(weights.extra["metrics"].get("match", []))
         return cls(model.eval().to(device), classes, known, config.data.image_size, device)
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+import predict
 import probe_features
 from data.io import read_image, read_label, write_label
 from data.probing import ProbeData
@@ -201,6 +202,16 @@ def test_linear_probe_trains_one_layer_and_is_scored_at_image_size(config, tmp_p
         truth, prediction = read_label(cfg.data.root / "SegmentationClassAug" / path.name), read_label(path)
         np.add.at(matrix, (truth[truth != 255], prediction[truth != 255]), 1)
     assert metrics["miou"] == pytest.approx(np.nan_to_num(iou(matrix)).mean(), abs=1e-12)
+
+
+def test_a_trained_probe_labels_single_images(config, tmp_path):
+    """predict.py gives the same label image as the evaluation."""
+    assert run(config, "mode=linear", "save_predictions=true") == 0
+    folder, photo = tmp_path / "out" / "net", loaded(config).data.root / "images" / "v001.jpg"
+    given = [str(folder / "linear" / "best.pth"), str(photo), "--to", str(tmp_path / "labels"), "--device", "cpu"]
+    assert guarded(predict.main, given) == 0
+    expected = read_label(folder / "eval_linear" / "predictions" / "v001.png")
+    assert np.array_equal(read_label(tmp_path / "labels" / "v001.png"), expected)
 
 
 def test_step_is_cross_entropy_of_one_convolution(config):
