@@ -26,12 +26,14 @@ from data.transforms import ValTransform
 from models.deeplab import build_model
 from models.incremental import StepWeights, load_incremental
 from models.official import load_file, load_weights
+from models.probes import load_probe
 from utils.errors import UserError
 from utils.incremental import predicted_ids
 from utils.pictures import overlay
 from utils.run import entry
 from utils.schema import Config
 from utils.schema_incremental import IncrementalConfig
+from utils.schema_probe import ProbeConfig
 
 Loaded = tuple[nn.Module, Callable[[Any], torch.Tensor], Callable[[np.ndarray], np.ndarray]]  # as in Predictor
 
@@ -56,7 +58,7 @@ class Predictor:
         if not classes:
             cure = f"python eval.py CONFIG checkpoint={path} makes a model.pth that does"
             raise UserError(f"{path}: does not know the classes of its outputs; {cure}")
-        load = load_step if "task" in settings else load_discovery
+        load = load_step if "task" in settings else load_linear if "kind" in settings["model"] else load_discovery
         model, decide, resize = load(path, settings, len(classes))
         known = len(classes) - len(content["metrics"].get("match", []))
         return cls(model.eval().to(device), decide, resize, classes, known, device)
@@ -81,6 +83,14 @@ def load_discovery(path: Path, settings: dict, num_outputs: int) -> Loaded:
     model = build_model(config.model.model_copy(update={"init": "random"}), num_outputs)
     load_weights(model, path)
     square = ValTransform(config.data.image_size)
+    return model, lambda output: output.logits.argmax(1), lambda image: square.resize("image", image)
+
+
+def load_linear(path: Path, settings: dict, num_outputs: int) -> Loaded:
+    """A linear probe of probe_features.py; it sees the image as a square."""
+    config = ProbeConfig.model_validate({name: settings[name] for name in ("model", "data")})
+    square = ValTransform(config.data.image_size)
+    model = load_probe(config, path, num_outputs)
     return model, lambda output: output.logits.argmax(1), lambda image: square.resize("image", image)
 
 

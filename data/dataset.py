@@ -96,7 +96,7 @@ class SegmentationDataset(Dataset):
         if field == "image":
             return read_image(path)
         if field == "saliency" and self.binary_saliency:
-            return read_mask(path)
+            return read_mask(path, one_sided=True)  # no object is an answer, too
         label_map = self.maps.get(field)
         return label_map(read_label(path), where=str(path)) if label_map else read_label(path)
 

@@ -70,11 +70,11 @@ def read_label(path: Path) -> np.ndarray:
     return values
 
 
-def read_mask(path: Path, rule: MaskRule = "any") -> np.ndarray:
+def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np.ndarray:
     """A saliency map as uint8 [H, W] of 0 and 1, whatever values it was written with.
 
     any       1 of a map of 0 and 1, 255 of one of 0 and 255, else what is at least 128 of a grey map; UserError for
-              another palette map, OneSidedMask where no pixel or every pixel is salient
+              another palette map, and OneSidedMask where no pixel or every pixel is salient, unless `one_sided`
     official  255 alone, as MaskContrast's loader: a map of 0 and 1 comes out empty, and none is refused
     """
     values, mode = _read_png(path)
@@ -90,7 +90,7 @@ def read_mask(path: Path, rule: MaskRule = "any") -> np.ndarray:
         listed = ", ".join(map(str, found[:6]))
         raise UserError(f"{path}: palette values {listed}; expected 0 and 1 or 0 and 255 (is this a class map?)")
     mask = values if set(found) <= {0, 1} else (values >= HALF).astype(np.uint8)
-    if mask.min() == mask.max():
+    if mask.min() == mask.max() and not one_sided:
         which = "every" if mask.any() else "no"
         raise OneSidedMask(
             f"{path}: {which} pixel is salient; expected an object (1, 255 or grey from {HALF}) and the rest"

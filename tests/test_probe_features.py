@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+import predict
 import probe_features
-from data.io import read_image, read_label
+from data.io import read_image, read_label, write_label
 from data.probing import ProbeData
 from data.transforms import ValTransform
 from models.contrast import ContrastModel, build_encoder
 from models.official import to_official
 from models.probes import build_features, build_probe, load_probe
-from tests.conftest import CLASSES
+from tests.conftest import CLASSES, make_voc
 from utils import checkpoint
 from utils.config import load_config
 from utils.metrics import iou
@@ -160,6 +161,19 @@ def test_retrieval(config, tmp_path, options, unit):
         assert unit == "patch" or metrics["memory"] == [48, 24]
 
 
+@pytest.mark.parametrize("mode", ["kmeans", "retrieval"])
+def test_images_without_a_salient_object_count_as_background(config, tmp_path, mode):
+    """Only the background of such an image is predicted; its prototype is a zero vector."""
+    root = make_voc(tmp_path / "voc", train=12)
+    for name in ("v003", "t003"):
+        write_label(root / "saliency_supervised_model" / f"{name}.png", np.zeros((40, 40), np.uint8))
+    assert run(config, f"mode={mode}", f"data.root={root}", *BACKBONE) == 0
+    metrics = read(tmp_path / "out" / "plain" / mode / "metrics.json")
+    assert metrics["images"] == 12 and metrics["per_class"]["background"] < 0.999
+    if mode == "retrieval":
+        assert metrics["memory"] == [11, 5]  # t003 shows a dot, which is kept
+
+
 def test_a_memory_without_objects_is_one_line(config, capsys, monkeypatch):
     monkeypatch.setattr("models.probes.THRESHOLD", 1e9)
     assert run(config, "mode=retrieval") == 2
@@ -188,6 +202,16 @@ def test_linear_probe_trains_one_layer_and_is_scored_at_image_size(config, tmp_p
         truth, prediction = read_label(cfg.data.root / "SegmentationClassAug" / path.name), read_label(path)
         np.add.at(matrix, (truth[truth != 255], prediction[truth != 255]), 1)
     assert metrics["miou"] == pytest.approx(np.nan_to_num(iou(matrix)).mean(), abs=1e-12)
+
+
+def test_a_trained_probe_labels_single_images(config, tmp_path):
+    """predict.py gives the same label image as the evaluation."""
+    assert run(config, "mode=linear", "save_predictions=true") == 0
+    folder, photo = tmp_path / "out" / "net", loaded(config).data.root / "images" / "v001.jpg"
+    given = [str(folder / "linear" / "best.pth"), str(photo), "--to", str(tmp_path / "labels"), "--device", "cpu"]
+    assert guarded(predict.main, given) == 0
+    expected = read_label(folder / "eval_linear" / "predictions" / "v001.png")
+    assert np.array_equal(read_label(tmp_path / "labels" / "v001.png"), expected)
 
 
 def test_step_is_cross_entropy_of_one_convolution(config):
