@@ -16,6 +16,7 @@ from utils.config import StrictLoader, all_keys, dump, load_config, read_yaml
 from utils.errors import UserError
 from utils.run import guarded
 from utils.schema import Config
+from utils.schema_contrast import ContrastConfig
 from utils.schema_incremental import IncrementalConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
@@ -173,8 +174,10 @@ def test_override_replaces_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: "/".join(path.parts[-2:]))
 def test_shipped_configurations_are_valid(path):
-    cfg = load_config([str(path)], "", others={"task": IncrementalConfig})
-    assert isinstance(cfg, IncrementalConfig) == ("ssul" in str(path.relative_to(path.parents[2])))
+    cfg = load_config([str(path)], "", others={"task": IncrementalConfig, "contrast": ContrastConfig})
+    name = str(path.relative_to(path.parents[2]))
+    assert isinstance(cfg, IncrementalConfig) == ("ssul" in name)
+    assert isinstance(cfg, ContrastConfig) == ("maskcontrast" in name)
 
 
 def test_effective_configuration_reproduces_itself(tmp_path):
