@@ -216,7 +216,8 @@ class Describer:
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for batch, features, weight in self.walk(dataset, title):
             cells = features.shape[-2:]
-            inside = F.adaptive_avg_pool2d(weight.gt(0).float(), cells).flatten(1) > 0.5
+            covered = F.adaptive_avg_pool2d(weight.gt(0).float(), cells).flatten(1)
+            inside = (covered > 0) & (covered >= covered.amax(1, keepdim=True).clamp(max=0.5))  # half, or the fullest
             vectors = F.normalize(features, dim=1).flatten(2).transpose(1, 2)  # [B, hw, D]
             if "label" in batch:
                 label = batch["label"].to(self.run.device)

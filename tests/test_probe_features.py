@@ -130,6 +130,25 @@ def test_kmeans(config, tmp_path, options, unit):
         assert metrics["per_class"]["background"] > 0.95
 
 
+def test_cells_that_the_clustering_is_fitted_to(config, tmp_path):
+    """At most three of each object, on cells it covers by half or, when it is small, the one it covers most."""
+    root = make_voc(tmp_path / "voc", train=2, val=2)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[0:3, 0:3] = 1  # a seventh of the first of 4 x 4 cells
+    write_label(root / "saliency_supervised_model" / "v000.png", mask)
+    cfg = loaded(config, f"data.root={root}", *BACKBONE)
+    data = ProbeData.open(cfg)
+    with probe_features.start_run(cfg, "x", "", {}) as stage:
+        describer = probe_features.Describer(data, stage)
+        vectors, counts = describer.patches(data.val("label", "saliency"), 3, "")
+        (_, features, _), *_ = describer.walk(data.val("saliency"), "")
+    assert vectors.shape == (4, 512) and counts.shape == (4, 5)
+    torch.testing.assert_close(vectors[0], F.normalize(features[0, :, 0, 0], dim=0))
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
+    assert counts[0].tolist() == [8, 0, 0, 0, 0]  # its 3 x 3 pixels show background, one is border
+    assert (counts[1:, 2] > 0).all()
+
+
 def test_more_clusters_than_classes(config, tmp_path):
     assert run(config, "mode=kmeans", "kmeans.clusters=9", *BACKBONE) == 0
     match = read(tmp_path / "out" / "plain" / "kmeans" / "metrics.json")["match"]
