@@ -50,7 +50,7 @@ def saliency(options: argparse.Namespace) -> None:
     file = Path(options.model) if options.model.endswith(".onnx") else options.weights
     settings = {"model": "onnx" if file and file.suffix == ".onnx" else options.model, "weights": file and digest(file)}
     counts = estimate_folder(
-        options.images, options.to, estimator, raw=options.raw, settings=settings, workers=options.workers
+        options.images, options.to, estimator, raw=options.raw, settings=settings, workers=max(1, options.workers)
     )
     print(f"{options.to}: {counts[0]} maps, {counts[1]} images without an object; {options.to / OVERVIEW} shows some")
 
