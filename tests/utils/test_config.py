@@ -18,6 +18,7 @@ from utils.run import guarded
 from utils.schema import Config
 from utils.schema_contrast import ContrastConfig
 from utils.schema_incremental import IncrementalConfig
+from utils.schema_probe import ProbeConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 
@@ -174,10 +175,10 @@ def test_override_replaces_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: "/".join(path.parts[-2:]))
 def test_shipped_configurations_are_valid(path):
-    cfg = load_config([str(path)], "", others={"task": IncrementalConfig, "contrast": ContrastConfig})
     name = str(path.relative_to(path.parents[2]))
-    assert isinstance(cfg, IncrementalConfig) == ("ssul" in name)
-    assert isinstance(cfg, ContrastConfig) == ("maskcontrast" in name)
+    schemas = {"ssul": IncrementalConfig, "probe": ProbeConfig, "maskcontrast": ContrastConfig}
+    schema = next((schema for word, schema in schemas.items() if word in name), Config)
+    assert isinstance(load_config([str(path)], "", schema), schema)
 
 
 def test_effective_configuration_reproduces_itself(tmp_path):
