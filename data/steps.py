@@ -51,7 +51,7 @@ class Steps:
         """What the network of a step is measured by."""
         seen, clusters = self.task.num_seen(step), bool(self.discovered and step)
         names = self.discovered.truth.names if clusters else self.task.names[:seen]
-        return Outcome(names, seen, self.num_first, clusters)
+        return Outcome(names, seen, self.num_first, clusters, complete=step == self.task.num_steps - 1)
 
     def output_classes(self, step: int, metrics: dict) -> list[tuple[int, str]]:
         """(class number in the masks, name) of each output after a step, the unknown one left out."""

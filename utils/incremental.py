@@ -69,13 +69,14 @@ class Outcome:
     num_seen: int  # outputs, the unknown one merged into background
     num_first: int  # classes of step 0 with background
     clusters: bool = False  # outputs from num_first on are clusters
+    complete: bool = True  # no step follows
 
 
 def measure(model, loader, run: Run, outcome: Outcome, *, first: int | None = None, **options) -> dict[str, Any]:
     """Metrics over a loader; `new` are the classes behind step 0, or those from train id `first` on."""
     matrix, absent = step_confusion(model, loader, run, outcome, **options), run.cfg.evaluation.absent
     if outcome.clusters:
-        return cluster_metrics(matrix, outcome.names, outcome.num_first, absent)
+        return cluster_metrics(matrix, outcome.names, outcome.num_first, absent, outcome.complete)
     return step_metrics(matrix, outcome.names, outcome.num_first if first is None else first, absent)
 
 
@@ -150,16 +151,19 @@ def step_metrics(
     return metrics | {"foreground_miou": foreground}
 
 
-def cluster_metrics(matrix: torch.Tensor, names: list[str], num_first: int, absent: Absent) -> dict[str, Any]:
+def cluster_metrics(
+    matrix: torch.Tensor, names: list[str], num_first: int, absent: Absent, complete: bool
+) -> dict[str, Any]:
     """Metrics of int64 [true classes, seen outputs] whose outputs from num_first on are clusters.
 
-    Clusters are matched to the true later classes: one to one up to their number, many to one beyond. Classes that no
-    cluster stands for yet are left out with their pixels, as those of later steps are.
+    Clusters are matched to the true later classes: one to one up to their number, many to one beyond. As long as
+    clusters are to come, classes without one are left out with their pixels, as those of later steps are.
     """
     total = matrix.cpu().numpy()
     few = total.shape[1] <= len(names)
     match = match_clusters(total, num_first, "one_to_one" if few else "many_to_one", partial=True)
-    kept = [*range(num_first), *(num_first + int(number) for number in sorted({*match} - {-1}))]
+    found = range(len(names) - num_first) if complete else sorted({*match} - {-1})
+    kept = [*range(num_first), *(num_first + int(number) for number in found)]
     square = apply_match(total, match, num_first)[np.ix_(kept, [*kept, len(names)])]
     pairs = [[int(cluster), int(number)] for cluster, number in enumerate(match)]
     return step_metrics(square, [names[number] for number in kept], num_first, absent) | {"match": pairs}

@@ -129,14 +129,17 @@ def test_validation_of_the_official_code(images, epochs, batch, length, every):
 def test_clusters_are_matched_one_to_one_and_classes_without_one_left_out():
     """Background, a known class, x, y; one cluster so far, which is y: x and its pixels do not count."""
     matrix = torch.tensor([[6, 1, 1], [0, 4, 0], [9, 0, 2], [1, 0, 5]])
-    metrics = cluster_metrics(matrix, ["background", "a", "x", "y"], num_first=2, absent="zero")
+    names = ["background", "a", "x", "y"]
+    metrics = cluster_metrics(matrix, names, num_first=2, absent="zero", complete=False)
     assert metrics["match"] == [[0, 1]]
     assert metrics["per_class"] == pytest.approx({"background": 6 / 9, "a": 4 / 5, "y": 5 / 7})
     assert metrics["old_miou"] == pytest.approx((6 / 9 + 4 / 5) / 2) and metrics["new_miou"] == pytest.approx(5 / 7)
+    last = cluster_metrics(matrix, names, num_first=2, absent="zero", complete=True)
+    assert last["per_class"] == pytest.approx({"background": 6 / 18, "a": 4 / 5, "x": 0, "y": 5 / 9})
 
 
 def test_more_clusters_than_classes_are_merged():
     matrix = torch.tensor([[5, 0, 1, 0], [0, 3, 0, 4], [0, 0, 4, 0]])
-    metrics = cluster_metrics(matrix, ["background", "x", "y"], num_first=1, absent="zero")
+    metrics = cluster_metrics(matrix, ["background", "x", "y"], num_first=1, absent="zero", complete=True)
     assert metrics["match"] == [[0, 0], [1, 1], [2, 0]]
     assert metrics["per_class"] == pytest.approx({"background": 5 / 6, "x": 7 / 7, "y": 4 / 5})
