@@ -34,8 +34,8 @@ from models.official import Weights, load_weights, read_weights
 from train_incremental import final_metrics
 from utils import checkpoint, dist
 from utils.config import load_config
-from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
-from utils.evaluation import discovery_metrics, missed, predict
+from utils.errors import UserError
+from utils.evaluation import discovery_metrics, expectation_status, predict
 from utils.metrics import MatchingRule, confusion_matrix, summarize
 from utils.reports import print_comparison, print_metrics, print_steps
 from utils.run import Run, entry, require_stage, start_run
@@ -241,10 +241,7 @@ def evaluate_discovery(cfg: Config) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     cfg = load_config(argv, __doc__, others={"task": IncrementalConfig})
     metrics = evaluate_step(cfg) if isinstance(cfg, IncrementalConfig) else evaluate_discovery(cfg)
-    problems = missed(cfg.expected, metrics)
-    if problems and dist.is_main():
-        print(f"FAIL: {'; '.join(problems)}")
-    return EXIT_EXPECTATION_MISSED if problems else EXIT_DONE
+    return expectation_status(cfg.expected, metrics)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from utils import checkpoint, dist
 from utils.clustering import fit_minibatch, mask_prototypes
 from utils.config import load_config
 from utils.crf import refine, require_crf
-from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
-from utils.evaluation import confusion, missed, predict
+from utils.errors import UserError
+from utils.evaluation import confusion, expectation_status, predict
 from utils.loop import Recipe, fit
 from utils.metrics import confusion_matrix, summarize
 from utils.probing import clustering_metrics, draw_prototypes, retrieval_metrics
@@ -390,10 +390,7 @@ def main(argv: list[str] | None = None) -> int:
     if dist.is_main():
         print_metrics(metrics, f"{cfg.folder}, {cfg.mode}, {metrics['protocol']}")
         print_probe(metrics)
-    problems = missed(cfg.expected, metrics)
-    if problems and dist.is_main():
-        print(f"FAIL: {'; '.join(problems)}")
-    return EXIT_EXPECTATION_MISSED if problems else EXIT_DONE
+    return expectation_status(cfg.expected, metrics)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from losses.entropy import image_entropy
 from utils import dist
-from utils.errors import UserError
+from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
 from utils.metrics import MatchingRule, apply_match, confusion_matrix, match_clusters, summarize
 from utils.run import Run
 
@@ -84,6 +84,14 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
         for name, value in wanted.items()
         if metrics[name] < value - tolerance
     ]
+
+
+def expectation_status(expected: dict[str, float] | None, metrics: dict) -> int:
+    """Exit status: done, or expectation missed, after saying by what."""
+    problems = missed(expected, metrics)
+    if problems and dist.is_main():
+        print(f"FAIL: {'; '.join(problems)}")
+    return EXIT_EXPECTATION_MISSED if problems else EXIT_DONE
 
 
 def entropy_scores(model: nn.Module, loader, run: Run, num_known: int) -> list[float]:
