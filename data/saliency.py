@@ -8,11 +8,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from data.io import find_images, read_image, read_label, write_grey
-from utils.checkpoint import atomic, read_json, read_list, write_json, write_list
+from data.io import find_images, read_image, read_label, write_grey, write_picture
+from utils.checkpoint import read_json, read_list, write_json, write_list
 from utils.errors import UserError
 from utils.pictures import fit_size, plain, sheet, spotlight
 
@@ -146,5 +145,4 @@ def _show(to: Path, paths: list[Path]) -> None:
         mask = read_label(file) if file.exists() else np.zeros(image.shape[:2], np.uint8)
         columns.append([plain(image), plain(np.repeat(mask[..., None], 3, 2)), spotlight(image, mask)])
     picture = sheet(columns, ("image", "saliency", "kept part"), f"the first images; all black: see {NO_MASK}", ())
-    with atomic(to / OVERVIEW) as temporary:
-        Image.fromarray(picture).save(temporary, "JPEG", quality=90)
+    write_picture(to / OVERVIEW, picture)

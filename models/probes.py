@@ -12,7 +12,7 @@ from torch import nn
 
 from models.backbone import Backbone
 from models.backbones import build_backbone
-from models.contrast import ContrastEncoder, build_encoder, load_encoder
+from models.contrast import SALIENT, ContrastEncoder, build_encoder, load_encoder
 from models.deeplab import Output
 from models.imagenet import read_file
 from models.official import load_weights
@@ -20,7 +20,6 @@ from models.vit import build_vit
 from utils.errors import UserError
 from utils.schema_probe import ProbeConfig
 
-THRESHOLD = 0.5  # of the saliency logit, not of its sigmoid, as in the official evaluation
 PROBE_STD = 0.01  # of the initial weights
 
 
@@ -50,9 +49,9 @@ class FeatureNetwork(nn.Module):
 
 
 def foreground_weight(saliency: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Saliency logits [B, 1, h, w] at (H, W), 0 where they are not above THRESHOLD: [B, H, W]."""
+    """Saliency logits [B, 1, h, w] at (H, W), 0 where they are not above SALIENT: [B, H, W]."""
     logits = F.interpolate(saliency.float(), size=size, mode="bilinear", align_corners=False)[:, 0]
-    return torch.where(logits > THRESHOLD, logits, 0)
+    return torch.where(logits > SALIENT, logits, 0)
 
 
 class LinearProbe(nn.Module):
@@ -108,24 +107,25 @@ def build_features(cfg: ProbeConfig) -> FeatureNetwork:
 
 def build_probe(cfg: ProbeConfig, num_classes: int) -> LinearProbe:
     """A fresh linear probe on the network that `model` and `checkpoint` describe."""
-    if cfg.model.kind == "maskcontrast":
-        encoder = _encoder(cfg)
-        return LinearProbe(encoder.backbone, encoder.decoder, cfg.model.head_channels, num_classes)
-    backbone = _backbone(cfg)
-    return LinearProbe(backbone, None, backbone.out_channels, num_classes)
+    network = _encoder(cfg) if cfg.model.kind == "maskcontrast" else _backbone(cfg)
+    return _probe_on(network, num_classes)
 
 
 def load_probe(cfg: ProbeConfig, path: Path, num_classes: int) -> LinearProbe:
     """A trained linear probe, ours or the official code's; UserError when it does not fit `model` or the classes."""
     network = cfg.model.model_copy(update={"init": "random"})
     if cfg.model.kind == "maskcontrast":
-        encoder = build_encoder(network)
-        probe = LinearProbe(encoder.backbone, encoder.decoder, network.head_channels, num_classes)
+        probe = _probe_on(build_encoder(network), num_classes)
     else:
-        backbone = _backbone(cfg.model_copy(update={"model": network, "checkpoint": None}))
-        probe = LinearProbe(backbone, None, backbone.out_channels, num_classes)
+        probe = _probe_on(_backbone(cfg.model_copy(update={"model": network, "checkpoint": None})), num_classes)
     load_weights(probe, path)
     return probe
+
+
+def _probe_on(network: ContrastEncoder | Backbone, num_classes: int) -> LinearProbe:
+    if isinstance(network, ContrastEncoder):
+        return LinearProbe(network.backbone, network.decoder, network.head.in_channels, num_classes)
+    return LinearProbe(network, None, network.out_channels, num_classes)
 
 
 def is_probe(cfg: ProbeConfig, path: Path) -> bool:

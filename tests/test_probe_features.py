@@ -194,7 +194,7 @@ def test_images_without_a_salient_object_count_as_background(config, tmp_path, m
 
 
 def test_a_memory_without_objects_is_one_line(config, capsys, monkeypatch):
-    monkeypatch.setattr("models.probes.THRESHOLD", 1e9)
+    monkeypatch.setattr("models.probes.SALIENT", 1e9)
     assert run(config, "mode=retrieval") == 2
     assert "retrieval.memory=trainaug: no object of it covers a class" in capsys.readouterr().err
 

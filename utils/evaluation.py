@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from losses.entropy import image_entropy
 from utils import dist
 from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
-from utils.metrics import MatchingRule, apply_match, confusion_matrix, match_clusters, summarize
+from utils.metrics import Absent, MatchingRule, apply_match, confusion_matrix, match_clusters, summarize
 from utils.run import Run
 
 
@@ -55,7 +55,7 @@ def discovery_metrics(
     names: list[str],
     num_known: int,
     rule: MatchingRule,
-    absent: Literal["zero", "skip"],
+    absent: Absent,
     match_on: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Metrics after giving every cluster a novel class.

@@ -6,14 +6,14 @@ N images, C classes, K clusters, D features.
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from utils import charts, checkpoint
-from utils.metrics import MatchingRule, apply_match, match_all, partition_scores, summarize
+from utils.metrics import Absent, MatchingRule, apply_match, match_all, partition_scores, summarize
 from utils.pictures import cluster_colors
 
 NO_CLASS = "no class"
@@ -23,7 +23,7 @@ def clustering_metrics(
     matrices: Mapping[int, np.ndarray],
     names: Sequence[str],
     rule: MatchingRule = "official",
-    absent: Literal["zero", "skip"] = "zero",
+    absent: Absent = "zero",
 ) -> dict[str, Any]:
     """Means over clusterings, and each of them under `seeds`; seed -> int64 [C, 1 + K], background the first cluster.
 
@@ -48,7 +48,7 @@ def retrieval_metrics(
     kept: np.ndarray | None,
     names: Sequence[str],
     ignored: Sequence[int],
-    absent: Literal["zero", "skip"] = "zero",
+    absent: Absent = "zero",
 ) -> dict[str, Any]:
     """Metrics of int64 [C, C] over all classes; `kept_miou` over the foreground classes that are not `ignored`.
 

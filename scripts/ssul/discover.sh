@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Discovery, then incremental learning: novel classes of a fold are clustered (NCDSS) and added step by step (SSUL).
-#   scripts/ssul/discover.sh [key=value ...]                                                the demo set, five minutes
+#   scripts/ssul/discover.sh [key=value ...]                                                the demo set
 #   DISCOVERY=configs/ncdss/pascal.yaml STEPS=configs/ssul/voc.yaml DATA_ROOT=/data/VOC2012 scripts/ssul/discover.sh
 # The classes of step 0 of $TASK must be the base classes of $FOLD. Arguments go to train_incremental.py.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
