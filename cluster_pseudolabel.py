@@ -6,6 +6,8 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
 
     python cluster_pseudolabel.py configs/demo/ncdss.yaml
     python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.assign=oracle    # reference: pseudo_oracle/
+    python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.features=maskcontrast \
+        checkpoint=output/demo_maskcontrast/pretrain/last.pth
 """
 
 import logging
@@ -24,8 +26,10 @@ from data.layouts import Sample, index_samples
 from data.transforms import ValTransform
 from data.views import Views
 from models.backbones import build_backbone
+from models.contrast import load_encoder
 from models.deeplab import DeepLabV3, build_model
 from models.official import load_weights
+from models.probes import FeatureNetwork
 from utils import dist
 from utils.checkpoint import write_json, write_list
 from utils.clustering import cluster_prototypes, mask_prototypes, purity
@@ -33,6 +37,7 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.evaluation import predict
 from utils.run import Run, entry, require_stage, start_run
+from utils.schema import Config
 
 log = logging.getLogger("ncd")
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
@@ -113,14 +118,14 @@ def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
     dataset = SegmentationDataset(
         samples, ("image", "saliency"), transform=ValTransform(size), max_side=cfg.data.max_side
     )
-    backbone = feature_network(cfg, run)
+    network = run.place(feature_network(cfg))
     rows: dict[int, np.ndarray] = {}
 
-    def prototypes(images: torch.Tensor) -> torch.Tensor:
-        return backbone(backbone.normalize(images)).float()
+    def features_of(images: torch.Tensor) -> torch.Tensor:
+        return network(network.normalize(images)).features.float()
 
     for batch, features in predict(
-        prototypes, backbone, views.loader(dataset, cfg.cluster.batch_size), run, "features"
+        features_of, network, views.loader(dataset, cfg.cluster.batch_size), run, "features"
     ):
         weight = batch["saliency"].to(run.device).float()
         weight = torch.where(weight > 0.5, weight, 0)  # grey saliency weighs the mean; 0/1 saliency is a plain mean
@@ -130,14 +135,16 @@ def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
     return np.stack([everywhere[index] for index in range(len(ids))])
 
 
-def feature_network(cfg, run: Run) -> torch.nn.Module:
-    """The network that describes objects: ImageNet's (published), the base model's, or any checkpoint's backbone."""
-    stride = cfg.cluster.features_stride or cfg.model.output_stride
-    path = cfg.cluster.features_checkpoint
-    if path is None and cfg.cluster.features == "base":
+def feature_network(cfg: Config) -> FeatureNetwork:
+    """The network that describes objects: a backbone (published: ImageNet's) or a MaskContrast encoder."""
+    cluster, model = cfg.cluster, cfg.model
+    stride, path = cluster.features_stride or model.output_stride, cluster.features_checkpoint
+    if cluster.features == "maskcontrast":
+        return FeatureNetwork(load_encoder(model.model_copy(update={"output_stride": stride}), path))
+    if path is None and cluster.features == "base":
         path = base_checkpoint(cfg)
-    imagenet = "imagenet" if cfg.model.init == "random" else cfg.model.init  # or the file that holds these weights
-    return run.place(build_backbone(cfg.model.backbone, stride, str(path or imagenet)))
+    imagenet = "imagenet" if model.init == "random" else model.init  # or the file that holds these weights
+    return FeatureNetwork(build_backbone(model.backbone, stride, str(path or imagenet)))
 
 
 def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, run: Run) -> np.ndarray:
@@ -212,6 +219,8 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__)
     views = Views.open(cfg)
     inputs = {"base_checkpoint": base_checkpoint(cfg)}
+    if cfg.cluster.features == "maskcontrast" and not cfg.cluster.features_checkpoint:
+        raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
     with start_run(cfg, pseudo_stage(cfg), "cluster", inputs) as run:

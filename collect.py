@@ -21,33 +21,12 @@ from pathlib import Path
 from utils.checkpoint import read_json
 from utils.config import read_yaml
 from utils.errors import UserError
+from utils.published import NOVEL_MIOU, PROBE_MIOU, TASK_MIOU
 from utils.reports import HEADING, METHODS, STYLES, percent, table, table_means
 from utils.run import entry
 
-# novel mIoU, mean of folds 0-3, ResNet-50 (Zhao et al., CVPR 2022, abstract); those of single folds are not known here
-PUBLISHED = {("pascal", "basic"): 0.4981, ("pascal", "EUMS"): 0.5909}
 FOLDS = {"fold0", "fold1", "fold2", "fold3"}
-
-
 INCREMENTAL_METHODS = ("finetune", "mib", "plop", "ssul", "ssul_m", "joint")
-# mIoU of all classes, overlap, per cent (Cha et al., NeurIPS 2021, and the README of its code)
-PUBLISHED_TASKS = {
-    (data, f"{task}-overlap"): dict(zip(("mib", "plop", "ssul", "ssul_m"), values, strict=True))
-    for data, task, values in (
-        ("pascal", "10-1", (12.65, 30.45, 59.25, 64.12)),
-        ("pascal", "15-1", (29.29, 54.64, 67.61, 71.37)),
-        ("pascal", "5-3", (46.71, 18.68, 56.89, 58.37)),
-        ("pascal", "19-1", (69.15, 73.54, 75.44, 76.49)),
-        ("pascal", "15-5", (70.08, 70.09, 71.22, 73.02)),
-        ("pascal", "5-1", (10.03, 6.46, 48.65, 55.11)),
-        ("pascal", "2-1", (9.88, 4.47, 38.32, 44.74)),
-        ("ade", "100-5", (25.96, 28.75, 32.48, 34.56)),
-        ("ade", "100-10", (29.24, 31.59, 33.10, 34.46)),
-        ("ade", "100-50", (32.79, 32.94, 33.58, 34.37)),
-        ("ade", "50-50", (29.31, 30.40, 29.56, 29.77)),
-    )
-}
-
 PROBES = {  # column -> (stage, figure)
     "linear": ("eval_linear", "miou"),
     "linear, CRF": ("eval_linear_crf", "miou"),
@@ -56,16 +35,6 @@ PROBES = {  # column -> (stage, figure)
     "kept classes": ("retrieval", "kept_miou"),
     "k-means, patches": ("kmeans_patch", "miou"),
     "retrieval, patches": ("retrieval_patch", "miou"),
-}
-# val of VOC 2012, retrieval of 21 classes and of 7 (Van Gansbeke et al., ICCV 2021, and the README of its code)
-PUBLISHED_PROBES = {
-    "supervised saliency, ImageNet start": {"linear": 63.9, "linear, CRF": 65.5, "k-means": 44.2},
-    "unsupervised saliency, MoCo start": {
-        **{"linear": 58.4, "linear, CRF": 59.5, "k-means": 35.0},
-        **{"retrieval": 43.3, "kept classes": 53.4},
-    },
-    "supervised saliency, MoCo start": {"retrieval": 49.6, "kept classes": 62.3},
-    "MoCo v2": {"retrieval": 39.0, "kept classes": 48.0},
 }
 
 
@@ -102,8 +71,9 @@ def by_fold(folders: list[Path]) -> list[list[str]]:
             cells = [spread([run[split] for run in runs.values() if split in run]) for split in splits]
             whole = [statistics.mean(run.values()) for run in runs.values() if len(run) == len(splits)]
             comparable = set(splits) == FOLDS and len(datasets) == 1
-            paper = PUBLISHED.get((datasets.pop(), title)) if comparable else None
-            cell = "not known" if paper is None and comparable and title in ("basic", "EUMS") else percent(paper)
+            paper = NOVEL_MIOU.get((datasets.pop(), title)) if comparable else None
+            cell = "not known" if comparable and title in ("basic", "EUMS") else "-"
+            cell = cell if paper is None else f"{paper:.1f}"
             rows.append([title, *cells, spread(whole), cell])
     return rows
 
@@ -144,7 +114,7 @@ def by_task(folders: list[Path]) -> list[list[str]]:
             files = summaries([folder for folder in folders if folder.name == task], method)
             if files:
                 data = read_yaml(next(files[0].parents[1].glob("*/step*/config.yaml")))["data"]["dataset"]
-                paper = PUBLISHED_TASKS.get((data, task), {}).get(method)
+                paper = TASK_MIOU.get((data, task), {}).get(method)
                 cell = "-" if paper is None else f"{paper:.1f}"
                 rows.append([f"{task}, {method} ({len(files)})", *task_figures(files), cell])
     return rows
@@ -186,7 +156,7 @@ def by_probe(folders: list[Path]) -> list[list[str]]:
         return [["features"]]
     paper = {
         f"paper: {name}": {column: f"{value:.1f}" for column, value in figures.items()}
-        for name, figures in PUBLISHED_PROBES.items()
+        for name, figures in PROBE_MIOU.items()
     }
     columns = [column for column in PROBES if any(column in figures for figures in found.values())]
     rows = [[name, *(figures.get(column, "-") for column in columns)] for name, figures in (found | paper).items()]

@@ -41,6 +41,7 @@ from utils.evaluation import confusion, expectation_status, predict
 from utils.loop import Recipe, fit
 from utils.metrics import confusion_matrix, summarize
 from utils.probing import clustering_metrics, draw_prototypes, retrieval_metrics
+from utils.published import PROBE_IOU
 from utils.reports import print_metrics, print_probe
 from utils.retrieval import cell_counts, majority_label, nearest, region_confusion
 from utils.run import Run, entry, start_run
@@ -176,7 +177,7 @@ class Describer:
     def __init__(self, data: ProbeData, run: Run):
         self.data, self.run = data, run
         self.network: FeatureNetwork = run.place(build_features(run.cfg))
-        choice = run.cfg.foreground or ("head" if self.network.has_head else "saliency")
+        choice = run.cfg.foreground or ("head" if run.cfg.model.kind == "maskcontrast" else "saliency")
         if choice == "head" and not self.network.has_head:
             raise UserError("foreground=head: a plain backbone has no saliency head; use foreground=saliency")
         self.fields = ("saliency",) if choice == "saliency" else ()
@@ -388,7 +389,9 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"{key}=true: for mode=linear only; leave it out with mode={cfg.mode}")
     metrics = MODES[cfg.mode](ProbeData.open(cfg))
     if dist.is_main():
-        print_metrics(metrics, f"{cfg.folder}, {cfg.mode}, {metrics['protocol']}")
+        ours = cfg.model.kind == "maskcontrast" and cfg.data.dataset == "pascal"
+        paper = PROBE_IOU.get((cfg.mode, metrics["protocol"])) if ours else None
+        print_metrics(metrics, f"{cfg.folder}, {cfg.mode}, {metrics['protocol']}", paper)
         print_probe(metrics)
     return expectation_status(cfg.expected, metrics)
 

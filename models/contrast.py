@@ -114,23 +114,25 @@ def early_layers(backbone: Backbone) -> list[nn.Module]:
     return [module for module in backbone.modules() if module not in later and not list(module.children())]
 
 
-def build_encoder(cfg, init: str | None = None) -> ContrastEncoder:
-    """The encoder that a `model` section describes (utils/schema_contrast.py); `init` replaces its own."""
+def build_encoder(cfg, init: str | None = None, dim: int | None = None) -> ContrastEncoder:
+    """The encoder that a `model` section describes (utils/schema_contrast.py); `init` and `dim` replace its own."""
     backbone = build_backbone(cfg.backbone, cfg.output_stride, init or cfg.init)
-    return ContrastEncoder(backbone, cfg.dim, cfg.atrous_rates, cfg.head_channels, cfg.dropout)
+    return ContrastEncoder(backbone, dim or cfg.dim, cfg.atrous_rates, cfg.head_channels, cfg.dropout)
 
 
 def load_encoder(cfg, path: Path) -> ContrastEncoder:
     """The query encoder of a pre-training checkpoint, ours or the official code's, strictly.
 
-    Raises UserError for another file, and for one that section `model` does not describe.
+    A `model` section without `dim`, as other systems have it, takes the file's. Raises UserError for another file, and
+    for one that the section does not describe.
     """
     state = {key.removeprefix("module."): value for key, value in read_file(path).items()}
     encoders = {key.removeprefix(QUERY): value for key, value in state.items() if key.startswith(QUERY)}
     if not encoders:
         found = ", ".join(sorted({key.split(".")[0] for key in state})[:5]) or "nothing"
         raise UserError(f"{path}: no MaskContrast encoder (its keys begin with {found}); expected {QUERY}*")
-    model = build_encoder(cfg, init="random")
+    dim = getattr(cfg, "dim", None) or len(encoders.get("head.weight", [None]))
+    model = build_encoder(cfg, init="random", dim=dim)
     try:
         model.load_state_dict(encoders)
     except RuntimeError as error:

@@ -101,20 +101,20 @@ class LinearProbe(nn.Module):
 
 def build_features(cfg: ProbeConfig) -> FeatureNetwork:
     """The network that `model` and `checkpoint` describe, frozen."""
-    network = _encoder(cfg) if cfg.model.kind == "maskcontrast" else _backbone(cfg)
+    network = _encoder(cfg) if cfg.model.is_encoder else _backbone(cfg)
     return FeatureNetwork(network).requires_grad_(False).eval()
 
 
 def build_probe(cfg: ProbeConfig, num_classes: int) -> LinearProbe:
     """A fresh linear probe on the network that `model` and `checkpoint` describe."""
-    network = _encoder(cfg) if cfg.model.kind == "maskcontrast" else _backbone(cfg)
+    network = _encoder(cfg) if cfg.model.is_encoder else _backbone(cfg)
     return _probe_on(network, num_classes)
 
 
 def load_probe(cfg: ProbeConfig, path: Path, num_classes: int) -> LinearProbe:
     """A trained linear probe, ours or the official code's; UserError when it does not fit `model` or the classes."""
     network = cfg.model.model_copy(update={"init": "random"})
-    if cfg.model.kind == "maskcontrast":
+    if cfg.model.is_encoder:
         probe = _probe_on(build_encoder(network), num_classes)
     else:
         probe = _probe_on(_backbone(cfg.model_copy(update={"model": network, "checkpoint": None})), num_classes)
@@ -133,10 +133,14 @@ def is_probe(cfg: ProbeConfig, path: Path) -> bool:
     state = {key.removeprefix("module.") for key in read_file(path)}
     has_last = bool(state & {"classifier.4.weight", "decoder.4.weight"})
     has_decoder = any(key.startswith(("classifier.0.", "decoder.0.")) for key in state)
-    return has_last and has_decoder == (cfg.model.kind == "maskcontrast")
+    return has_last and has_decoder == cfg.model.is_encoder
 
 
 def _encoder(cfg: ProbeConfig) -> ContrastEncoder:
+    if cfg.model.kind == "untrained":
+        if cfg.checkpoint:
+            raise UserError("checkpoint: not with model.kind=untrained, which takes its backbone from model.init=FILE")
+        return build_encoder(cfg.model)
     if not cfg.checkpoint:
         raise UserError(
             "checkpoint: model.kind=maskcontrast needs a pre-training checkpoint; model.kind=backbone takes model.init"

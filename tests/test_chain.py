@@ -1,10 +1,13 @@
 """The whole discovery chain on a few drawn images, called as a user calls it."""
 
 import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 import cluster_pseudolabel
 import entropy_rank
@@ -13,7 +16,10 @@ import finetune_novel
 import report
 import train_base
 from data.io import read_label
+from models.backbones import build_backbone
+from models.contrast import ContrastEncoder
 from utils.checkpoint import read_list
+from utils.config import load_config
 from utils.run import guarded
 
 
@@ -65,6 +71,33 @@ def test_clustering_takes_its_features_from_any_checkpoint(chain, tmp_path):
     for name in read_list(out / "pseudo" / "novel.txt"):
         one, other = (folder / "pseudo" / "prototypes" / f"{name}.npy" for folder in (out, tmp_path / "two"))
         assert np.array_equal(np.load(one), np.load(other))
+
+
+def test_clustering_on_maskcontrast_features(chain, tmp_path):
+    """Prototypes are the official evaluation's, of the novel region: sums of embeddings, not normalised before."""
+    out, config = chain
+    torch.manual_seed(0)
+    encoder = ContrastEncoder(build_backbone("resnet18", 8, "random"), 6, (1, 2, 3), 8).eval()
+    file = tmp_path / "contrast.pth"
+    torch.save({"model": {f"module.model_q.{key}": value for key, value in encoder.state_dict().items()}}, file)
+    options = [f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}", "cluster.pca_dim=null"]
+    assert run(cluster_pseudolabel.main, config, *options, "cluster.features=maskcontrast", f"checkpoint={file}") == 0
+    pseudo = tmp_path / "two" / "pseudo"
+    name = read_list(pseudo / "novel.txt")[0]
+    image = cv2.imread(str(Path(load_config([str(config)], "").data.root) / "images" / f"{name}.jpg"))[..., ::-1].copy()
+    image = torch.from_numpy(cv2.resize(image, (32, 32), interpolation=cv2.INTER_CUBIC)).permute(2, 0, 1)[None]
+    weight = cv2.resize(read_label(pseudo / "novel_map" / f"{name}.png"), (32, 32), interpolation=cv2.INTER_NEAREST)
+    with torch.no_grad():
+        embedding, _ = encoder(encoder.normalize(image))
+    expected = normalize((embedding[0] * torch.from_numpy(weight).float()).sum((1, 2)), dim=0)
+    torch.testing.assert_close(np.load(pseudo / "prototypes" / f"{name}.npy"), expected.numpy(), atol=1e-4, rtol=1e-3)
+    assert "features_checkpoint" in json.loads((pseudo / "inputs.json").read_text())
+
+
+def test_maskcontrast_features_need_their_file(chain, capsys):
+    _, config = chain
+    assert run(cluster_pseudolabel.main, config, "cluster.features=maskcontrast") == 2
+    assert "needs checkpoint=FILE" in capsys.readouterr().err
 
 
 def test_reassignment_keeps_half_of_the_clean_list(chain):

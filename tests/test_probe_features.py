@@ -92,6 +92,22 @@ def plain_outputs(config, dataset):
         yield outputs.embedding[0].numpy(), outputs.saliency[0].numpy()
 
 
+# ---- networks
+
+
+def test_untrained_is_the_network_that_pretraining_starts_from(config):
+    """Decoder and heads at random, the same for a seed; the data's maps say what is foreground."""
+    cfg = loaded(config, "model.kind=untrained", "checkpoint=null", "name=null")
+    states = []
+    for _ in range(2):
+        with probe_features.start_run(cfg.model_copy(update={"resume": "false"}), "x", "", {}) as stage:
+            describer = probe_features.Describer(ProbeData.open(cfg), stage)
+            states.append(describer.network.network.state_dict())
+    assert describer.fields == ("saliency",) and str(cfg.folder) == "untrained_resnet18_random"
+    assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
+    assert "decoder.0.project.0.weight" in states[0] and states[0]["head.weight"].shape[0] == 6
+
+
 # ---- clustering and retrieval
 
 
@@ -321,6 +337,7 @@ def test_crf_sees_logits_and_the_image_itself(config, tmp_path, monkeypatch):
         (("mode=kmeans", "evaluation.crf=true"), "evaluation.crf=true: for mode=linear only"),
         (("mode=retrieval", "save_predictions=true"), "save_predictions=true: for mode=linear only"),
         (("checkpoint=null",), "checkpoint: model.kind=maskcontrast needs a pre-training checkpoint"),
+        (("model.kind=untrained",), "checkpoint: not with model.kind=untrained"),
         (("retrieval.ignore=[dics]",), "retrieval.ignore: 'dics' is no class of"),
         (("mode=kmeans", "kmeans.pca_dim=13"), "kmeans.pca_dim=13: only 12 vectors to cluster"),
         (("mode=kmeans", "kmeans.clusters=13"), "kmeans.clusters=13: only 12 vectors to cluster"),

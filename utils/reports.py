@@ -1,6 +1,7 @@
 """Tables on the terminal, in Markdown and in LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 METHODS = {  # row of a results table -> evaluated stage
@@ -26,11 +27,16 @@ def group_means(metrics: dict[str, Any]) -> dict[str, float | None]:
     return {group: metrics[key] for group, key in keys.items() if key in metrics}
 
 
-def print_metrics(metrics: dict[str, Any], title: str) -> None:
-    """One aligned table: IoU of every class, then the group means, in per cent."""
-    classes = [[name, percent(value)] for name, value in metrics["per_class"].items()]
+def print_metrics(metrics: dict[str, Any], title: str, paper: Mapping[str, float] | None = None) -> None:
+    """One aligned table in per cent: IoU of every class, beside the `paper`'s if given, then the group means."""
+    rows = [[name, percent(value)] for name, value in metrics["per_class"].items()]
     groups = [[name, percent(value)] for name, value in group_means(metrics).items()]
-    print(f"{title}\n{_aligned([['class', 'IoU'], None, *classes, None, *groups])}")
+    heading = ["class", "IoU"]
+    if paper:
+        heading = [*heading, "paper"]
+        rows = [[*row, f"{paper[row[0]]:.1f}" if row[0] in paper else "-"] for row in rows]
+        groups = [[*row, f"{mean(paper.values()):.1f}" if row[0] == "all" else "-"] for row in groups]
+    print(f"{title}\n{_aligned([heading, None, *rows, None, *groups])}")
 
 
 def print_comparison(compared: Sequence[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     create_model,
+    model_validator,
 )
 
 from utils.metrics import MatchingRule
@@ -136,8 +137,14 @@ class Cluster(Section):
     min_pixels: NonNegativeInt = Field(
         1500, description="an image is kept when more pixels than this are salient and not base"
     )
-    features: Literal["imagenet", "base"] = Field("imagenet", description="network that describes the objects")
-    features_checkpoint: Path | None = Field(None, description="any checkpoint instead, as describing network")
+    features: Literal["imagenet", "base", "maskcontrast"] = Field(
+        "imagenet",
+        description="network that describes the objects: ImageNet's backbone, the base model's, or a MaskContrast "
+        "encoder (its file: checkpoint)",
+    )
+    features_checkpoint: Path | None = Field(
+        None, description="its file; with features=imagenet or base any network's, whose backbone is taken"
+    )
     features_size: PositiveInt | None = Field(None, description="input side for that network; default data.image_size")
     features_stride: Literal[8, 16, 32] | None = Field(
         None, description="its output stride; default model.output_stride"
@@ -223,6 +230,17 @@ class Config(Common):
     ranking: Ranking = Ranking()
     eums: Eums = Eums()
     evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _encoder_file(cls, tree: Any) -> Any:
+        """With cluster.features=maskcontrast, `checkpoint` is the encoder's file; no other stage is to take it."""
+        cluster = tree.get("cluster") if isinstance(tree, dict) else None
+        named = isinstance(cluster, dict) and cluster.get("features") == "maskcontrast" and tree.get("checkpoint")
+        if not named or cluster.get("features_checkpoint"):
+            return tree
+        moved = {"checkpoint": None, "cluster": {**cluster, "features_checkpoint": tree["checkpoint"]}}
+        return {**tree, **moved}
 
     @property
     def folder(self) -> Path:

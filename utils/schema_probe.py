@@ -11,12 +11,17 @@ from utils.schema_contrast import Encoder, PretrainData
 
 
 class Network(Encoder):
-    kind: Literal["maskcontrast", "backbone", "vit"] = Field(
+    kind: Literal["maskcontrast", "untrained", "backbone", "vit"] = Field(
         "maskcontrast",
-        description="maskcontrast: the encoder of `checkpoint`; backbone: features of a plain backbone; vit: a vision "
-        "transformer of the package timm",
+        description="maskcontrast: the encoder of `checkpoint`; untrained: the same before any pre-training; backbone: "
+        "features of a plain backbone; vit: a vision transformer of the package timm",
     )
     vit: str = Field("vit_small_patch16_224", description="kind=vit: its name in timm; weights from checkpoint or init")
+
+    @property
+    def is_encoder(self) -> bool:
+        """A backbone under MaskContrast's decoder and heads."""
+        return self.kind in ("maskcontrast", "untrained")
 
 
 LinearTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
@@ -64,7 +69,7 @@ class ProbeConfig(Common):
     mode: Literal["linear", "kmeans", "retrieval"] = Field("linear", description="the evaluation")
     name: str | None = Field(None, description="folder of the results; default from the weights' names")
     foreground: Literal["head", "saliency"] | None = Field(
-        None, description="objects from the saliency head, or from maps of the data; default: the head if there is one"
+        None, description="objects from the saliency head, or from maps of the data; default: a trained head if any"
     )
     data: EvaluatedData = EvaluatedData()
     model: Network = Network()
@@ -80,6 +85,7 @@ class ProbeConfig(Common):
             return Path(self.name)
         if not self.checkpoint:
             init = Path(self.model.init).name.split(".")[0]
-            return Path(f"{self.model.vit if self.model.kind == 'vit' else self.model.backbone}_{init}")
+            prefix = "untrained_" if self.model.kind == "untrained" else ""
+            return Path(f"{prefix}{self.model.vit if self.model.kind == 'vit' else self.model.backbone}_{init}")
         stem = self.checkpoint.name.split(".")[0]
         return Path(f"{self.checkpoint.parent.name}_{stem}" if stem in ("best", "last", "checkpoint") else stem)

@@ -1,5 +1,10 @@
 """Tables on the terminal: every figure in its place, in per cent."""
 
+import statistics
+
+import pytest
+
+from utils.published import PROBE_IOU
 from utils.reports import chain_table, percent, print_metrics
 
 EUMS = {
@@ -32,6 +37,25 @@ def test_metrics_as_one_aligned_table(capsys):
         "  all          50.0",
         "  harmonic     36.2",
     ]
+
+
+def test_beside_the_figures_of_the_paper(capsys):
+    print_metrics(
+        {"miou": 0.5, "per_class": {"background": 0.8, "cat": 0.2}}, "linear", {"background": 90.95, "cat": 79.1}
+    )
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if "-" not in line][1:] == [
+        ["class", "IoU", "paper"],
+        ["background", "80.0", "91.0"],
+        ["cat", "20.0", "79.1"],
+        ["all", "50.0", "85.0"],
+    ]
+
+
+def test_figures_of_the_paper_average_to_those_it_gives():
+    """The README's classes give its linear figure; those of k-means 43.9, where it says 44.2."""
+    linear, kmeans = PROBE_IOU.values()
+    assert statistics.mean(linear.values()) == pytest.approx(63.9, abs=0.1)
+    assert statistics.mean(kmeans.values()) == pytest.approx(43.9, abs=0.1) and len(kmeans) == 21
 
 
 def test_groups_that_are_not_measured_are_left_out(capsys):
