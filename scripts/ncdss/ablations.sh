@@ -3,6 +3,7 @@
 #   scripts/ncdss/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/ncdss.yaml
 #   OUT=output/ablations/seed2 FOLD=fold0 scripts/ncdss/ablations.sh configs/demo/ncdss.yaml seed=2
 # Runs go to $OUT/<variant>/$FOLD; what a variant does not change it takes from $OUT/default. Finished stages are skipped.
+# ENCODER=output/demo_maskcontrast/pretrain/last.pth adds the clustering of MaskContrast's embeddings.
 # Over seeds: python collect.py --variants output/ablations/seed*/*/fold0
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
@@ -28,6 +29,7 @@ from_clustering clusters_5 cluster.k=5
 from_clustering clusters_20 cluster.k=20
 from_clustering base_features cluster.features=base
 from_clustering no_whitening cluster.whiten=false
+[ -z "${ENCODER:-}" ] || from_clustering maskcontrast cluster.features=maskcontrast cluster.features_checkpoint="$ENCODER"
 
 shared+=(pseudo_dir="$first/pseudo" basic_checkpoint="$first/basic/best.pth")
 from_ranking lambda_0.33 ranking.proportion=0.33

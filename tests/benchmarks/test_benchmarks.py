@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import clustering, devices, evaluation, incremental_step, prototypes
+from benchmarks import clustering, contrast_loss, devices, evaluation, incremental_step, prototypes
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from utils import checkpoint
@@ -51,4 +51,9 @@ def test_clustering(capsys):
 
 def test_incremental_step(capsys):
     incremental_step.main(["--backbone", "resnet18", "--size", "65", "--repeat", "1"])
+    assert "ratio" in capsys.readouterr().out
+
+
+def test_contrast_loss(capsys):
+    contrast_loss.main(["--images", "3", "--size", "20", "--bank", "4", "--repeat", "1"])
     assert "ratio" in capsys.readouterr().out
