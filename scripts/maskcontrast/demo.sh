@@ -2,25 +2,28 @@
 # MaskContrast on the drawn demo set: pre-training, then k-means, linear probe and retrieval of the network before and
 # after it, and of plain ImageNet features; one table, and pictures of the prototypes. What is finished is skipped.
 #   scripts/maskcontrast/demo.sh [seed=1 ...]         OUT=output/demo_maskcontrast_1 keeps seeds apart
+# The trained network finds the objects itself; `given_masks` is the same on the saliency maps that the others are given.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 OUT=${OUT:-output/demo_maskcontrast}
 
-probe() {  # probe NAME [key=value ...]: all evaluations of one network
-    for mode in kmeans linear retrieval; do
-        launch probe_features.py configs/demo/probe.yaml mode="$mode" output_dir="$OUT/probes" name="$1" "${@:2}"
+probe() {  # probe NAME "MODES" [key=value ...]: evaluations of one network
+    for mode in $2; do
+        launch probe_features.py configs/demo/probe.yaml mode="$mode" output_dir="$OUT/probes" name="$1" "${@:3}"
     done
 }
 
 python prepare_data.py demo
 launch pretrain_contrast.py configs/demo/maskcontrast.yaml output_dir="$OUT" "$@"
-encoder=("model.kind=maskcontrast" "checkpoint=$OUT/pretrain/last.pth")
+trained=(model.kind=maskcontrast "checkpoint=$OUT/pretrain/last.pth" training.lr=0.1)
 # side by side: two processes of one thread do more than one of two
 {
-    probe untrained model.kind=untrained training.lr=0.1 run.threads=1 "$@"
-    probe imagenet model.kind=backbone run.threads=1 "$@"
+    probe untrained "kmeans retrieval linear" model.kind=untrained training.lr=0.1 run.threads=1 "$@"
+    probe imagenet "kmeans retrieval" model.kind=backbone run.threads=1 "$@"
 } >"$OUT/references.log" 2>&1 &
-probe maskcontrast "${encoder[@]}" training.lr=0.1 run.threads=1 "$@"
+probe maskcontrast "kmeans retrieval linear" "${trained[@]}" run.threads=1 "$@"
+probe given_masks "kmeans retrieval" "${trained[@]}" foreground=saliency run.threads=1 "$@"
 wait $! || { tail -1 "$OUT/references.log" >&2; exit 2; }
-python collect.py --probes "$OUT"/probes/{untrained,imagenet,maskcontrast}
-echo "prototypes by class, before and after: $OUT/probes/{untrained,maskcontrast}/kmeans/prototypes.svg"
+probe imagenet linear model.kind=backbone "$@"
+python collect.py --probes "$OUT"/probes/{untrained,imagenet,maskcontrast,given_masks}
+echo "prototypes by class, before and after: $OUT/probes/{untrained,given_masks}/kmeans/prototypes.svg"
