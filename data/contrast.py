@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from data.crops import ResizedCrop
 from data.dataset import SegmentationDataset
-from data.io import OneSidedMask, read_mask
+from data.io import MaskRule, OneSidedMask, read_mask
 from data.layouts import Sample, find_layout, index_samples
 from data.lists import root_list
 from data.loading import Source, eval_loader
@@ -73,7 +73,7 @@ class ContrastViews:
         root, d = data_root(cfg), cfg.data
         ids = root_list(root, d.train_list)
         found = _index(cfg, root, ids, d.missing)
-        usable = _usable(found[:DRY_IMAGES] if cfg.run.dry else found)
+        usable = _usable(found[:DRY_IMAGES] if cfg.run.dry else found, d.mask_rule)
         if not usable:
             wanted = f"an object mask that covers more than {LEAST * AREAS[0]:.1%} and leaves background"
             raise UserError(
@@ -94,7 +94,7 @@ class ContrastViews:
 
     def _dataset(self, samples: Sequence[Sample], transform) -> SegmentationDataset:
         d = self.cfg.data
-        options = {"seed": self.cfg.seed, "cache": d.cache, "max_side": d.max_side, "binary_saliency": True}
+        options = {"seed": self.cfg.seed, "cache": d.cache, "max_side": d.max_side, "mask_rule": d.mask_rule}
         return SegmentationDataset(samples, FIELDS, transform=transform, **options)
 
 
@@ -104,19 +104,19 @@ def _validation(cfg: ContrastConfig, root: Path) -> list[Sample]:
     if not cfg.data.val_list and not (find_layout(root).folder(root, "sets") / f"{name}.txt").is_file():
         return []
     ids = root_list(root, name)
-    return _usable(_index(cfg, root, ids[:DRY_IMAGES] if cfg.run.dry else ids, "drop"))
+    return _usable(_index(cfg, root, ids[:DRY_IMAGES] if cfg.run.dry else ids, "drop"), cfg.data.mask_rule)
 
 
 def _index(cfg: ContrastConfig, root: Path, ids: Sequence[str], missing) -> list[Sample]:
     return index_samples(root, ids, fields=FIELDS, saliency_folder=cfg.data.saliency_folder, missing=missing)
 
 
-def _usable(samples: Sequence[Sample]) -> list[Sample]:
+def _usable(samples: Sequence[Sample], rule: MaskRule) -> list[Sample]:
     """Those whose mask can be part of a valid view."""
 
     def valid(sample: Sample) -> bool:
         try:
-            return can_be_valid(read_mask(sample.saliency))
+            return can_be_valid(read_mask(sample.saliency, rule))
         except OneSidedMask:
             return False
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.io import read_image, read_label, read_mask
+from data.io import MaskRule, read_image, read_label, read_mask
 from data.label_map import LabelMap
 from data.layouts import Sample
 from utils.errors import UserError
@@ -31,7 +31,7 @@ class SegmentationDataset(Dataset):
 
     `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, per worker. Raises UserError
     for unreadable files, label values unknown to `label_map` or `pseudo_map`, and fields of different sizes.
-    `binary_saliency` reads saliency as 0 and 1. A transform may refuse its draw by returning None: it gets two more
+    `mask_rule` reads saliency as 0 and 1. A transform may refuse its draw by returning None: it gets two more
     draws of the image, then random other images of the list.
     """
 
@@ -43,14 +43,14 @@ class SegmentationDataset(Dataset):
         transform: Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray] | None],
         label_map: LabelMap | None = None,
         pseudo_map: LabelMap | None = None,
-        binary_saliency: bool = False,
+        mask_rule: MaskRule | None = None,
         seed: int = 0,
         cache: bool = False,
         max_side: int | None = None,
     ):
         self.samples, self.fields, self.transform = list(samples), fields, transform
         self.maps = {"label": label_map, "pseudo": pseudo_map}
-        self.binary_saliency, self.seed, self.max_side = binary_saliency, seed, max_side
+        self.mask_rule, self.seed, self.max_side = mask_rule, seed, max_side
         self.memory: dict[int, tuple[dict[str, np.ndarray], tuple[int, int]]] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -95,8 +95,8 @@ class SegmentationDataset(Dataset):
         path = getattr(sample, field)
         if field == "image":
             return read_image(path)
-        if field == "saliency" and self.binary_saliency:
-            return read_mask(path, one_sided=True)  # no object is an answer, too
+        if field == "saliency" and self.mask_rule:
+            return read_mask(path, self.mask_rule, one_sided=True)  # no object is an answer, too
         label_map = self.maps.get(field)
         return label_map(read_label(path), where=str(path)) if label_map else read_label(path)
 

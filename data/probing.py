@@ -77,7 +77,7 @@ class ProbeData:
             fields,
             transform=transform or ValTransform(cfg.data.image_size),
             label_map=LabelMap.from_pairs({number: number for number in range(self.num_classes)}),
-            binary_saliency=True,
+            mask_rule=cfg.data.mask_rule,
             seed=cfg.seed,
             cache=cfg.data.cache,
             max_side=cfg.data.max_side,

@@ -214,6 +214,7 @@ def pick_device(cfg: Common) -> torch.device:
             raise UserError(f"device={name}: this machine has no usable CUDA device; use device=cpu")
         device = torch.device("cuda", dist.local_rank() if dist.launched() else device.index or 0)
         torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)  # cost.json is that of one stage
     return device
 
 

@@ -1,6 +1,7 @@
 """Configuration keys of MaskContrast (pretrain_contrast.py)."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -14,6 +15,9 @@ class Encoder(DeepLab):
 class PretrainData(with_defaults(Data, image_size=224, train_list="trainaug", missing="drop")):
     saliency_folder: str | None = Field(
         None, description="folder of the masks; default saliency_supervised_model, or the layout's"
+    )
+    mask_rule: Literal["any", "official"] = Field(
+        "any", description="what is object in them: 1, 255 or grey from 128 on; or 255 alone (official code)"
     )
 
 

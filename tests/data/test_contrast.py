@@ -109,7 +109,7 @@ def write_samples(folder: Path, shares: list[float]) -> list[Sample]:
 
 
 def paired(samples: list[Sample], size: int, transform=TwoViews) -> SegmentationDataset:
-    return SegmentationDataset(samples, ("image", "saliency"), transform=transform(size), binary_saliency=True)
+    return SegmentationDataset(samples, ("image", "saliency"), transform=transform(size), mask_rule="any")
 
 
 def test_another_image_takes_the_place_of_one_that_is_refused(tmp_path):
@@ -199,6 +199,18 @@ def test_images_without_a_usable_mask_are_left_out(tmp_path):
     assert batch["key"].shape == (4, 3, 32, 32) and batch["query_saliency"].unique().tolist() == [0, 1]
     with pytest.raises(UserError, match=r"t000.png: no such file"):
         ContrastViews.open(config(root, missing="error"))
+
+
+def test_official_rule_takes_255_alone(tmp_path):
+    """As the reference data set: an object of 254 and one of 1 are none for the official loader."""
+    root = make_voc(tmp_path, train=4, val=1)
+    for name, value in (("t000", 255), ("t001", 254)):  # the other masks hold 0 and 1
+        mask = np.zeros((40, 40), np.uint8)
+        mask[10:30, 10:30] = value
+        Image.fromarray(mask).save(root / "saliency_supervised_model" / f"{name}.png")
+    assert len(ContrastViews.open(config(root)).train_samples) == 4
+    views = ContrastViews.open(config(root, mask_rule="official"))
+    assert [s.id for s in views.train_samples] == ["t000"]
 
 
 def test_another_folder_of_masks(tmp_path):

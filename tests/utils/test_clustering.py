@@ -169,8 +169,11 @@ def test_too_little_for_mini_batches(shape, k, pca_dim, message):
 
 
 def reference_prototypes(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(prototypes [N, 32], class [N]) of the reference images of MaskContrast's evaluation: a large part of class c with
-    logit 5, two parts of another class with logit 0.6, and one direction common to all, of either sign."""
+    """(prototypes [N, 32], class [N]) of the reference images of MaskContrast's evaluation.
+
+    A large part of class c with logit 5, two parts of another class with logit 0.6, and one direction common to all, of
+    either sign.
+    """
 
     def unit(seed: int) -> np.ndarray:
         vector = np.random.RandomState(seed).randn(32)
