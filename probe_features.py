@@ -389,7 +389,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"{key}=true: for mode=linear only; leave it out with mode={cfg.mode}")
     metrics = MODES[cfg.mode](ProbeData.open(cfg))
     if dist.is_main():
-        ours = cfg.model.kind == "maskcontrast" and cfg.data.dataset == "pascal"
+        ours = (cfg.model.kind, cfg.model.backbone, cfg.data.dataset) == ("maskcontrast", "resnet50", "pascal")
         paper = PROBE_IOU.get((cfg.mode, metrics["protocol"])) if ours else None
         print_metrics(metrics, f"{cfg.folder}, {cfg.mode}, {metrics['protocol']}", paper)
         print_probe(metrics)
