@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Class-incremental segmentation on the drawn demo set: every method on 15-1, then one table.
-# Twelve minutes on two CPU cores. Finished steps are skipped, a stopped one goes on.
+# Nine minutes on two CPU cores. Finished steps are skipped, a stopped one goes on.
 #   scripts/ssul/demo.sh [key=value ...]
 # METHODS="ssul ssul_m" runs some of them; OUT=output/demo_ssul_1 scripts/ssul/demo.sh seed=1 keeps seeds apart.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
