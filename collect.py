@@ -140,11 +140,12 @@ def task_figures(files: list[Path]) -> list[str]:
 
 
 def by_probe(folders: list[Path]) -> list[list[str]]:
-    """A row per evaluated network, <output_dir>/<name>, then the published ones; figures that nobody has are left out.
+    """A row per evaluated network, <output_dir>/<name>, then, on VOC, the published ones; empty columns are left out.
 
     Deviations are those over the seeds of k-means.
     """
     found: dict[str, dict[str, str]] = {}
+    datasets = set()
     for folder in folders:
         for column, (stage, figure) in PROBES.items():
             file = folder / stage / "metrics.json"
@@ -152,11 +153,13 @@ def by_probe(folders: list[Path]) -> list[list[str]]:
             if metrics.get(figure) is not None:
                 deviation = f" ± {percent(metrics['miou_std'])}" if metrics.get("miou_std") is not None else ""
                 found.setdefault(folder.name, {})[column] = percent(metrics[figure]) + deviation
+                datasets.add(dataset(file.parent))
     if not found:
         return [["features"]]
     paper = {
         f"paper: {name}": {column: f"{value:.1f}" for column, value in figures.items()}
         for name, figures in PROBE_MIOU.items()
+        if datasets == {"pascal"}
     }
     columns = [column for column in PROBES if any(column in figures for figures in found.values())]
     rows = [[name, *(figures.get(column, "-") for column in columns)] for name, figures in (found | paper).items()]

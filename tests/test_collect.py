@@ -115,6 +115,7 @@ def test_features_beside_the_paper(tmp_path, capsys):
         path = tmp_path / name / stage / "metrics.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(figures))
+        path.with_name("config.yaml").write_text("data: {dataset: pascal}")
     collect.main(["--probes", "--style", "markdown", *(str(tmp_path / name) for name in ("ours", "other", "none"))])
     assert capsys.readouterr().out.splitlines() == [
         "| features | linear | k-means |",
@@ -124,5 +125,8 @@ def test_features_beside_the_paper(tmp_path, capsys):
         "| paper: supervised saliency, ImageNet start | 63.9 | 44.2 |",
         "| paper: unsupervised saliency, MoCo start | 58.4 | 35.0 |",
     ]
+    (tmp_path / "other" / "kmeans" / "config.yaml").write_text("data: {dataset: demo}")
+    collect.main(["--probes", str(tmp_path / "other")])
+    assert "paper" not in capsys.readouterr().out  # its figures are those of VOC
     with pytest.raises(UserError, match="run probe_features.py first"):
         collect.main(["--probes", str(tmp_path / "none")])
