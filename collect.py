@@ -72,9 +72,8 @@ def by_fold(folders: list[Path]) -> list[list[str]]:
             whole = [statistics.mean(run.values()) for run in runs.values() if len(run) == len(splits)]
             comparable = set(splits) == FOLDS and len(datasets) == 1
             paper = NOVEL_MIOU.get((datasets.pop(), title)) if comparable else None
-            cell = "not known" if comparable and title in ("basic", "EUMS") else "-"
-            cell = cell if paper is None else f"{paper:.1f}"
-            rows.append([title, *cells, spread(whole), cell])
+            unknown = "not known" if comparable and title in ("basic", "EUMS") else "-"
+            rows.append([title, *cells, spread(whole), unknown if paper is None else f"{paper:.1f}"])
     return rows
 
 

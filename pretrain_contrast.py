@@ -6,7 +6,7 @@ pushed away from the objects of other images; a second head learns the masks the
 reads   images, saliency masks (one object mask per image), sets/trainaug.txt; weights of a backbone
 writes  <output_dir>/pretrain/{last.pth, metrics.json, history.jsonl, ...}; last.pth is what probe_features.py reads
 
-    python pretrain_contrast.py configs/demo/maskcontrast.yaml         ten minutes of processor time, over all cores
+    python pretrain_contrast.py configs/demo/maskcontrast.yaml         nine minutes on two CPU cores
 """
 
 import torch

@@ -1,6 +1,7 @@
-"""What MaskContrast's loss gains by going image by image and keeping its gradient instead of the logits of all pixels.
+"""What MaskContrast's loss gains by going image by image and keeping its gradient instead of the logits of all pixels:
+the formula written out, and ours, on the same random embeddings.
 
-python -m benchmarks.contrast_loss --images 16 --size 224 --bank 128
+    python -m benchmarks.contrast_loss --images 16 --size 224 --bank 128
 """
 
 import argparse
