@@ -20,24 +20,24 @@ import torch
 from tqdm.contrib.concurrent import thread_map
 
 from data.dataset import SegmentationDataset
+from data.discovery import Views
 from data.io import read_label, write_array, write_label
 from data.label_map import IGNORE
 from data.layouts import Sample, index_samples
 from data.transforms import ValTransform
-from data.views import Views
 from models.backbones import build_backbone
 from models.contrast import load_encoder
 from models.deeplab import DeepLabV3, build_model
-from models.official import load_weights
 from models.probes import FeatureNetwork
+from models.weights import load_weights
 from utils import dist
 from utils.checkpoint import write_json, write_list
-from utils.clustering import cluster_prototypes, mask_prototypes, purity
-from utils.config import load_config
+from utils.config.common import Config
+from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.evaluation import predict
+from utils.measure.clustering import cluster_prototypes, mask_prototypes, purity
+from utils.measure.evaluation import predict
 from utils.run import Run, entry, require_stage, start_run
-from utils.schema import Config
 
 log = logging.getLogger("ncd")
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")

@@ -19,10 +19,10 @@ from collections import defaultdict
 from pathlib import Path
 
 from utils.checkpoint import read_json
-from utils.config import read_yaml
+from utils.config.reader import read_yaml
 from utils.errors import UserError
-from utils.published import NOVEL_MIOU, PROBE_MIOU, TASK_MIOU
-from utils.reports import HEADING, METHODS, STYLES, percent, table, table_means
+from utils.report.published import NOVEL_MIOU, PROBE_MIOU, TASK_MIOU
+from utils.report.tables import HEADING, METHODS, STYLES, percent, table, table_means
 from utils.run import entry
 
 FOLDS = {"fold0", "fold1", "fold2", "fold3"}

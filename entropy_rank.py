@@ -9,15 +9,15 @@ writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.js
 import logging
 import math
 
-from data.views import Views, read_novel_lists
+from data.discovery import Views, read_novel_lists
 from finetune_novel import find_pseudo_dir
 from models.deeplab import build_model
-from models.official import load_weights
+from models.weights import load_weights
 from utils import dist
 from utils.checkpoint import write_json, write_list
-from utils.config import load_config
-from utils.evaluation import entropy_scores
-from utils.ranking import split_by_score
+from utils.config.reader import load_config
+from utils.measure.evaluation import entropy_scores
+from utils.measure.ranking import split_by_score
 from utils.run import entry, require_stage, start_run
 
 log = logging.getLogger("ncd")

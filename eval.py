@@ -22,25 +22,25 @@ from torch import nn
 from tqdm.contrib.concurrent import thread_map
 
 from data.dataset import SegmentationDataset
+from data.discovery import Views
+from data.incremental import Steps
 from data.io import read_label, write_array, write_label
-from data.scoring import image_confusions
-from data.steps import Steps
 from data.tasks import find_step
-from data.views import Views
 from finetune_novel import finetune_stage
 from models.deeplab import build_model
 from models.incremental import StepWeights, load_incremental
-from models.official import Weights, load_weights, read_weights
+from models.weights import Weights, load_weights, read_weights
 from train_incremental import final_metrics
 from utils import checkpoint, dist
-from utils.config import load_config
+from utils.config.common import Config
+from utils.config.reader import load_config
+from utils.config.ssul import IncrementalConfig
 from utils.errors import UserError
-from utils.evaluation import discovery_metrics, expectation_status, predict
-from utils.metrics import MatchingRule, confusion_matrix, summarize
-from utils.reports import print_comparison, print_metrics, print_steps
+from utils.measure.evaluation import discovery_metrics, expectation_status, predict
+from utils.measure.metrics import MatchingRule, confusion_matrix, summarize
+from utils.measure.scoring import image_confusions
+from utils.report.tables import print_comparison, print_metrics, print_steps
 from utils.run import Run, entry, require_stage, start_run
-from utils.schema import Config
-from utils.schema_incremental import IncrementalConfig
 
 log = logging.getLogger("ncd")
 

@@ -17,19 +17,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from data.views import Views, read_novel_lists
+from data.discovery import Views, read_novel_lists
 from losses.cross_entropy import cross_entropy
-from losses.entropy import teacher_label
+from losses.eums import teacher_label
 from models.deeplab import build_model
-from models.official import load_weights
 from models.teacher_student import TeacherStudent
+from models.weights import load_weights
 from utils import dist
 from utils.checkpoint import read_list, write_list
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.evaluation import confusion, discovery_metrics, entropy_scores
 from utils.loop import Recipe, fit
-from utils.ranking import split_by_score
+from utils.measure.evaluation import confusion, discovery_metrics, entropy_scores
+from utils.measure.ranking import split_by_score
 from utils.run import Run, entry, require_stage, start_run
 from utils.schedules import sigmoid_rampup
 

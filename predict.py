@@ -25,15 +25,15 @@ from data.label_map import IGNORE
 from data.transforms import ValTransform
 from models.deeplab import build_model
 from models.incremental import StepWeights, load_incremental
-from models.official import load_file, load_weights
 from models.probes import load_probe
+from models.weights import load_file, load_weights
+from utils.config.common import Config
+from utils.config.probe import ProbeConfig
+from utils.config.ssul import IncrementalConfig
 from utils.errors import UserError
 from utils.incremental import predicted_ids
-from utils.pictures import overlay
+from utils.report.pictures import overlay
 from utils.run import entry
-from utils.schema import Config
-from utils.schema_incremental import IncrementalConfig
-from utils.schema_probe import ProbeConfig
 
 Loaded = tuple[nn.Module, Callable[[Any], torch.Tensor], Callable[[np.ndarray], np.ndarray]]  # as in Predictor
 

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.coco_masks import build_coco
-from data.demo import DemoOptions, build_demo
+from data.discovery import Views
 from data.io import read_image, read_label
 from data.layouts import find_layout, index_samples
 from data.lists import write_lists
-from data.saliency import OVERVIEW, estimate_folder, spectral
-from data.views import Views
+from data.prepare.coco import build_coco
+from data.prepare.demo import DemoOptions, build_demo
+from data.prepare.saliency import OVERVIEW, estimate_folder, spectral
 from models.saliency import load_estimator
 from utils.checkpoint import digest
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.run import entry, pick_device
 

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from data.contrast import ContrastViews
-from losses.contrast import balanced_bce, mask_prototypes, pixel_to_prototype
+from losses.maskcontrast import balanced_bce, mask_prototypes, pixel_to_prototype
 from models.contrast import SALIENT, ContrastModel, build_encoder, load_encoder
 from utils import dist
-from utils.config import load_config
+from utils.config.maskcontrast import ContrastConfig
+from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.evaluation import predict
 from utils.loop import Recipe, fit
-from utils.metrics import confusion_matrix, summarize
+from utils.measure.evaluation import predict
+from utils.measure.metrics import confusion_matrix, summarize
 from utils.run import Run, entry, start_run
-from utils.schema_contrast import ContrastConfig
 
 
 class ContrastRecipe(Recipe):

@@ -28,24 +28,24 @@ from torch import nn
 from data.dataset import SegmentationDataset
 from data.io import read_image
 from data.probing import ProbeData
-from data.scoring import image_confusions
 from losses.cross_entropy import cross_entropy
-from models.official import read_weights
 from models.probes import FeatureNetwork, LinearProbe, build_features, build_probe, is_probe, load_probe
+from models.weights import read_weights
 from utils import checkpoint, dist
-from utils.clustering import fit_minibatch, mask_prototypes
-from utils.config import load_config
-from utils.crf import refine, require_crf
+from utils.config.probe import ProbeConfig
+from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.evaluation import confusion, expectation_status, predict
 from utils.loop import Recipe, fit
-from utils.metrics import confusion_matrix, summarize
-from utils.probing import clustering_metrics, draw_prototypes, retrieval_metrics
-from utils.published import PROBE_IOU
-from utils.reports import print_metrics, print_probe
-from utils.retrieval import cell_counts, majority_label, nearest, region_confusion
+from utils.measure.clustering import fit_minibatch, mask_prototypes
+from utils.measure.crf import refine, require_crf
+from utils.measure.evaluation import confusion, expectation_status, predict
+from utils.measure.metrics import confusion_matrix, summarize
+from utils.measure.probing import clustering_metrics, draw_prototypes, retrieval_metrics
+from utils.measure.retrieval import cell_counts, majority_label, nearest, region_confusion
+from utils.measure.scoring import image_confusions
+from utils.report.published import PROBE_IOU
+from utils.report.tables import print_metrics, print_probe
 from utils.run import Run, entry, start_run
-from utils.schema_probe import ProbeConfig
 
 log = logging.getLogger("ncd")
 

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data.discovery import Views
 from data.io import read_image, read_label, voc_palette
 from data.layouts import Sample, index_samples
-from data.views import Views
-from utils import charts, pictures, results
-from utils import html_report as html
 from utils.checkpoint import atomic, read_json, read_list, write_text
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.reports import HEADING, METHODS, chain_table, percent, table_figures
+from utils.report import charts, html, pictures, results
+from utils.report.tables import HEADING, METHODS, chain_table, percent, table_figures
 from utils.run import entry, stage_dir
 
 COMPARED = {"basic": "eval_basic", "EUMS": "eval_eums"}

@@ -9,15 +9,15 @@ writes  <output_dir>/<split>/base/{best.pth, last.pth, metrics.json, ...}
 
 from torch import nn
 
-from data.views import Views
+from data.discovery import Views
 from losses.cross_entropy import cross_entropy
 from models.deeplab import build_model
-from models.official import load_weights
+from models.weights import load_weights
 from utils import dist
-from utils.config import load_config
-from utils.evaluation import confusion
+from utils.config.reader import load_config
 from utils.loop import Recipe, fit
-from utils.metrics import summarize
+from utils.measure.evaluation import confusion
+from utils.measure.metrics import summarize
 from utils.run import Run, entry, start_run
 
 

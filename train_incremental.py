@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from data.exemplars import MEMORY_FILE, choose_exemplars, describe, draw_memory, read_memory, write_memory
+from data.incremental import Steps
 from data.io import write_picture
-from data.steps import Steps
 from data.tasks import Task, head_sizes
 from losses.cross_entropy import cross_entropy
 from losses.incremental import (
@@ -35,9 +35,9 @@ from losses.incremental import (
 )
 from models.incremental import IncrementalDeepLab, StepWeights, build_incremental, load_incremental, upsample
 from utils import checkpoint, dist
-from utils.config import load_config
+from utils.config.reader import load_config
+from utils.config.ssul import IncrementalConfig, Ssul, StepTraining
 from utils.errors import UserError
-from utils.evaluation import predict
 from utils.incremental import (
     FIRST_STEP,
     IGNORE,
@@ -50,10 +50,10 @@ from utils.incremental import (
     write_summary,
 )
 from utils.loop import Recipe, fit
-from utils.metrics import confusion_matrix
-from utils.reports import print_steps
+from utils.measure.evaluation import predict
+from utils.measure.metrics import confusion_matrix
+from utils.report.tables import print_steps
 from utils.run import Run, entry, stage_dir, start_run
-from utils.schema_incremental import IncrementalConfig, Ssul, StepTraining
 
 log = logging.getLogger("ncd")
 BINS = 10_000  # of the exact median

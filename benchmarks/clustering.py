@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from utils.clustering import cluster_prototypes, purity
+from utils.measure.clustering import cluster_prototypes, purity
 
 
 def draw(images: int, features: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.training_step import best_of
-from losses.contrast import balanced_weights, pixel_to_prototype
+from losses.maskcontrast import balanced_weights, pixel_to_prototype
 
 TEMPERATURE = 0.5
 

@@ -14,7 +14,7 @@ import timeit
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from utils.metrics import apply_match, confusion_matrix, iou, match_clusters
+from utils.measure.metrics import apply_match, confusion_matrix, iou, match_clusters
 
 IGNORE = 255
 Batches = list[tuple[torch.Tensor, torch.Tensor]]

@@ -14,7 +14,7 @@ import timeit
 import torch
 import torch.nn.functional as F
 
-from utils.clustering import mask_prototypes
+from utils.measure.clustering import mask_prototypes
 
 CHUNK = 16  # 16 x 512 x 512 float32 take 17 MB
 

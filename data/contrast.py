@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from data.crops import ResizedCrop
 from data.dataset import SegmentationDataset
+from data.discovery import DRY_IMAGES, data_root
 from data.io import MaskRule, OneSidedMask, read_mask
 from data.layouts import Sample, find_layout, index_samples
 from data.lists import root_list
 from data.loading import Source, eval_loader
 from data.transforms import Random, ValTransform, color_jitter, grayscale
-from data.views import DRY_IMAGES, data_root
+from utils.config.maskcontrast import ContrastConfig
 from utils.errors import UserError
-from utils.schema_contrast import ContrastConfig
 
 log = logging.getLogger("ncd")
 FIELDS = ("image", "saliency")

@@ -13,8 +13,8 @@ from data.layouts import Sample, index_samples
 from data.lists import values_of
 from data.tasks import Presence, Task
 from utils.checkpoint import read_list
+from utils.config.ssul import IncrementalConfig
 from utils.errors import UserError
-from utils.schema_incremental import IncrementalConfig
 
 
 @dataclass(frozen=True)

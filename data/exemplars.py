@@ -11,7 +11,7 @@ from data.io import voc_palette
 from data.label_map import IGNORE
 from utils import checkpoint
 from utils.errors import UserError
-from utils.pictures import overlay, sheet
+from utils.report.pictures import overlay, sheet
 
 MEMORY_FILE = "memory.json"
 SHOWN, SIDE = 8, 112  # exemplars of a class in the picture; side of each, pixels

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from data.class_split import class_folder, class_names
 from data.dataset import SegmentationDataset
+from data.discovery import DRY_IMAGES, data_root
 from data.label_map import LabelMap
 from data.layouts import Sample, find_layout, index_samples
 from data.lists import root_list
 from data.loading import Source, eval_loader
 from data.tasks import shipped_presence
 from data.transforms import TrainTransform, ValTransform
-from data.views import DRY_IMAGES, data_root
+from utils.config.probe import ProbeConfig
 from utils.errors import UserError
-from utils.schema_probe import ProbeConfig
 
 TRAIN_FOLDER = "SegmentationClassAug"
 

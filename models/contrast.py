@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.backbone import Backbone
 from models.backbones import build_backbone
+from models.backbones.base import Backbone
+from models.backbones.imagenet import read_file
 from models.deeplab import build_decoder
-from models.imagenet import read_file
 from utils.errors import UserError
 
 QUERY = "model_q."  # prefix of the encoder that is kept

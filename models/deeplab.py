@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from models.backbone import Backbone
 from models.backbones import build_backbone
+from models.backbones.base import Backbone
 from utils.errors import UserError
 
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from models.backbone import Backbone
 from models.backbones import build_backbone
-from models.imagenet import read_file
+from models.backbones.base import Backbone
+from models.backbones.imagenet import read_file
 from models.inplace_abn import AbnDeepLab, convert_abn, rename_abn
 from utils.errors import UserError
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.resnet import ResNet, dilate
+from models.backbones.resnet import ResNet, dilate
 
 SLOPE = 0.01  # of the leaky ReLU
 EPS = 1e-5

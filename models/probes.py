@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.backbone import Backbone
 from models.backbones import build_backbone
+from models.backbones.base import Backbone
+from models.backbones.imagenet import read_file
+from models.backbones.vit import build_vit
 from models.contrast import SALIENT, ContrastEncoder, build_encoder, load_encoder
 from models.deeplab import Output
-from models.imagenet import read_file
-from models.official import load_weights
-from models.vit import build_vit
+from models.weights import load_weights
+from utils.config.probe import ProbeConfig
 from utils.errors import UserError
-from utils.schema_probe import ProbeConfig
 
 PROBE_STD = 0.01  # of the initial weights
 

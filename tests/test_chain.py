@@ -19,7 +19,7 @@ from data.io import read_label
 from models.backbones import build_backbone
 from models.contrast import ContrastEncoder
 from utils.checkpoint import read_list
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.run import guarded
 
 

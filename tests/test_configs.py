@@ -16,15 +16,15 @@ import probe_features
 import train_base
 import train_incremental
 from data.class_split import load_split
+from data.discovery import DRY_IMAGES
 from data.io import write_label
 from data.lists import load_lists
 from data.tasks import load_task, shipped_presence
-from data.views import DRY_IMAGES
 from utils.checkpoint import write_list
-from utils.config import flatten, load_config, read_yaml
+from utils.config.maskcontrast import ContrastConfig
+from utils.config.reader import flatten, load_config, read_yaml
+from utils.config.ssul import IncrementalConfig
 from utils.run import guarded
-from utils.schema_contrast import ContrastConfig
-from utils.schema_incremental import IncrementalConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
 INCREMENTAL = [path for path in CONFIGS if "ssul" in path.stem or path.parent.name == "ssul"]

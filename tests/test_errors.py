@@ -14,7 +14,7 @@ from data.io import read_label, write_label
 from models.deeplab import build_model
 from tests.conftest import make_pseudo, make_voc, write_tiny
 from utils import checkpoint
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.run import guarded
 
 SMALL = ("model.backbone=efficientnet_lite0", "base_training.epochs=1")

@@ -14,8 +14,8 @@ from data.io import read_image, read_label
 from data.transforms import ValTransform
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
-from models.official import read_networks, read_weights
 from models.teacher_student import TeacherStudent
+from models.weights import read_networks, read_weights
 from tests.conftest import balance
 from utils import checkpoint
 from utils.run import guarded

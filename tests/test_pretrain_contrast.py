@@ -15,14 +15,14 @@ import yaml
 
 import pretrain_contrast
 from data.contrast import ContrastViews
-from losses.contrast import balanced_bce, balanced_weights
+from losses.maskcontrast import balanced_bce, balanced_weights
 from models.contrast import ContrastModel, build_encoder, load_encoder
 from pretrain_contrast import ContrastRecipe
 from utils import checkpoint
-from utils.config import load_config
+from utils.config.maskcontrast import ContrastConfig
+from utils.config.reader import load_config
 from utils.loop import fit
 from utils.run import guarded, start_run
-from utils.schema_contrast import ContrastConfig
 
 ROOT = Path(__file__).parents[1]
 SMALL = {

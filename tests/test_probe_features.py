@@ -17,14 +17,14 @@ from data.io import read_image, read_label, write_label
 from data.probing import ProbeData
 from data.transforms import ValTransform
 from models.contrast import ContrastModel, build_encoder
-from models.official import to_official
 from models.probes import build_features, build_probe, load_probe
+from models.weights import to_official
 from tests.conftest import CLASSES, make_voc
 from utils import checkpoint
-from utils.config import load_config
-from utils.metrics import iou
+from utils.config.probe import ProbeConfig
+from utils.config.reader import load_config
+from utils.measure.metrics import iou
 from utils.run import guarded
-from utils.schema_probe import ProbeConfig
 
 SMALL = {
     "seed": 3,

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from data.views import Views
+from data.discovery import Views
 from finetune_novel import BasicRecipe, EumsRecipe
 from train_base import SupervisedRecipe
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.loop import Progress, _update, build_optimizer, set_learning_rate
 from utils.run import start_run
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 import report
+from data.discovery import Views
 from data.io import read_label, voc_palette, write_label
-from data.views import Views
 from tests.conftest import write_tiny
 from utils.checkpoint import read_list, write_json, write_list
-from utils.config import load_config
-from utils.results import finished_stages
+from utils.config.reader import load_config
+from utils.report.results import finished_stages
 from utils.run import guarded
 
 # classes: disc and square are base, bar and dot novel; images t002, t006 ... hold a bar, t003, t007 ... a dot

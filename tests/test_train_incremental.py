@@ -12,18 +12,18 @@ import torch.nn.functional as F
 import eval as evaluation
 import predict
 import train_incremental
+from data.incremental import Steps
 from data.io import read_image, read_label
-from data.steps import Steps
 from losses.incremental import binary_cross_entropy, old_class_entropy
 from models.incremental import upsample
 from models.inplace_abn import AbnDeepLab
 from tests.conftest import CLASSES, official_abn
 from train_incremental import RECIPES, StepRecipe, run_step
 from utils import checkpoint
-from utils.config import load_config
+from utils.config.reader import load_config
+from utils.config.ssul import IncrementalConfig
 from utils.incremental import pseudo_label
 from utils.run import guarded, start_run
-from utils.schema_incremental import IncrementalConfig
 
 
 @pytest.fixture

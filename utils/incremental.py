@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils import charts, checkpoint, dist
-from utils.evaluation import predict
-from utils.metrics import Absent, apply_match, confusion_matrix, match_clusters, summarize
+from utils import checkpoint, dist
+from utils.config.ssul import StepTraining
+from utils.measure.evaluation import predict
+from utils.measure.metrics import Absent, apply_match, confusion_matrix, match_clusters, summarize
+from utils.report import charts
 from utils.run import Run
-from utils.schema_incremental import StepTraining
 
 IGNORE = 255
 # settings that decide the result of step 0: not the learning rates of later steps, nor their methods

@@ -13,10 +13,10 @@ from torch import nn
 from tqdm import tqdm
 
 from utils import checkpoint, dist
+from utils.config.common import Training
 from utils.errors import Interrupted, UserError
 from utils.run import Run
 from utils.schedules import poly_factor, poly_rate, step_factor, warm_poly_rate
-from utils.schema import Training
 
 log = logging.getLogger("ncd")
 DRY_EPOCHS, DRY_STEPS = 2, 2

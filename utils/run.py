@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils import checkpoint, config, dist
+from utils import checkpoint, dist
+from utils.config import reader as config
+from utils.config.common import Common
 from utils.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, one_line
-from utils.schema import Common
 
 # Settings that change neither the numbers nor the files of a stage; a finished stage stays valid when they change.
 NEUTRAL = ("data.root", "data.workers", "data.cache", "log_every", "save_every", "batch_size")

@@ -16,8 +16,8 @@ from data.io import read_mask
 from data.layouts import Sample
 from models.backbones import build_backbone
 from tests.conftest import make_voc
+from utils.config.maskcontrast import ContrastConfig
 from utils.errors import UserError
-from utils.schema_contrast import ContrastConfig
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
 GOLDEN = json.loads((FIXTURES / "g6_pretrain_tf.json").read_text())

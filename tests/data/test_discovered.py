@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.discovered import with_clusters
+from data.incremental import Steps
 from data.io import read_label
-from data.steps import Steps
 from data.tasks import Task
 from tests.conftest import CLASSES
 from utils.checkpoint import read_list, write_list
-from utils.config import load_config
+from utils.config.reader import load_config
+from utils.config.ssul import IncrementalConfig
 from utils.errors import UserError
-from utils.schema_incremental import IncrementalConfig
 
 TASK = Task("t", ("background", *"abcdefg"), ((1, 2), (3, 4, 5), (6,), (7,)))
 

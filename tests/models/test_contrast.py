@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.backbones import build_backbone
+from models.backbones.imagenet import load_imagenet
 from models.contrast import ContrastEncoder, ContrastModel, build_encoder, early_layers, load_encoder
-from models.imagenet import load_imagenet
 from tests.recipe_weights import recipe_weights
+from utils.config.maskcontrast import Encoder
 from utils.errors import UserError
-from utils.schema_contrast import Encoder
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
 TINY = Encoder(backbone="resnet18", init="random", head_channels=8, atrous_rates=(1, 2), dim=4)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from models.incremental import StepWeights, load_incremental
 from models.inplace_abn import EPS, AbnDeepLab, AbnHead, convert_abn, rename_abn
 from tests.conftest import official_abn
+from utils.config.ssul import Network
 from utils.errors import UserError
-from utils.schema_incremental import Network
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from models.contrast import build_encoder
-from models.official import to_official
 from models.probes import FeatureNetwork, build_features, build_probe, foreground_weight, is_probe, load_probe
+from models.weights import to_official
 from tests.recipe_weights import draw, recipe_weights
+from utils.config.probe import ProbeConfig
 from utils.errors import UserError
-from utils.schema_probe import ProbeConfig
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
 TINY = {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dim": 4}

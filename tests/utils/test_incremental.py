@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.tasks import load_task
+from utils.config.ssul import StepTraining
 from utils.incremental import (
     add_unknown,
     cluster_metrics,
@@ -18,7 +19,6 @@ from utils.incremental import (
     step_metrics,
     step_settings,
 )
-from utils.schema_incremental import StepTraining
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 

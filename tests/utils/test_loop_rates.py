@@ -5,7 +5,7 @@ import torch
 
 from tests.utils.toy import ToyRecipe, at_step, history, terminate, toy_fit
 from utils import loop
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.errors import Interrupted
 
 

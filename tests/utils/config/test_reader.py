@@ -1,0 +1,218 @@
+"""The configuration as written, and every way to get it wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cluster_pseudolabel
+import entropy_rank
+import eval as evaluation
+import finetune_novel
+import train_base
+from utils.config.common import Config
+from utils.config.maskcontrast import ContrastConfig
+from utils.config.probe import ProbeConfig
+from utils.config.reader import StrictLoader, all_keys, dump, load_config, read_yaml
+from utils.config.ssul import IncrementalConfig
+from utils.errors import UserError
+from utils.run import guarded
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").rglob("*.yaml"))
+
+
+def load(folder: Path, text: str, *overrides: str) -> Config:
+    path = folder / "a.yaml"
+    path.write_text(text)
+    return load_config([str(path), *overrides], "usage")
+
+
+def mistake(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load(folder, text, *overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1e-4", 1e-4),  # text in YAML 1.1
+        ("1E5", 1e5),
+        ("-1.5e+3", -1500.0),
+        (".5", 0.5),
+        ("010", "010"),  # 8 in YAML 1.1
+        ("0x10", "0x10"),
+        ("1_000", "1_000"),
+        ("1:30", "1:30"),  # 90 in YAML 1.1
+        ("no", "no"),  # false in YAML 1.1
+        ("on", "on"),
+        ("2026-01-02", "2026-01-02"),  # a date in YAML 1.1
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("12", 12),
+        ("-3", -3),
+        ("'12'", "12"),
+        ("[1, a, 2.5]", [1, "a", 2.5]),
+        ("fold1", "fold1"),
+        ("=", "="),
+        ("<<", "<<"),
+    ],
+)
+def test_values_are_what_they_look_like(text, value):
+    read = yaml.load(f"key: {text}", StrictLoader)["key"]
+    assert read == value and type(read) is type(value)
+
+
+@given(st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none()))
+def test_numbers_survive_their_python_spelling(value):
+    text = {"True": "true", "False": "false", "None": "null"}.get(repr(value), repr(value))
+    read = yaml.load(f"key: {text}", StrictLoader)["key"]
+    assert read == value and type(read) is type(value)
+
+
+def test_repeated_key(tmp_path):
+    message = mistake(tmp_path, "seed: 1\nsplit: x\nseed: 2\n")
+    assert "a.yaml" in message and "key 'seed' appears twice" in message
+    assert "key 'lr' appears twice, in or below line 2" in mistake(tmp_path, "seed: 1\nbasic: {lr: 1, lr: 2}\n")
+    assert "basic: cannot read the value" in mistake(tmp_path, "", "basic={lr: 1, lr: 2}")
+
+
+@pytest.mark.parametrize("text", ["1: 2", "null: 2", "{}: 2", "[a]: 2", "basic: {1: 2}", "? {a: 1}\n: 2"])
+def test_keys_that_are_no_words(tmp_path, text):
+    assert "a.yaml" in mistake(tmp_path, text)
+
+
+def test_invalid_yaml_names_file_and_line(tmp_path):
+    message = mistake(tmp_path, "seed: 1\nbasic: [1, 2\nsplit: x\n")
+    assert "a.yaml: not valid YAML" in message and "line" in message
+    assert "expected key: value lines, got list" in mistake(tmp_path, "- 1\n- 2\n")
+    with pytest.raises(UserError, match="none.yaml: no such file"):
+        load_config([str(tmp_path / "none.yaml")], "")
+
+
+def test_layers_override_in_order(tmp_path):
+    (tmp_path / "parent.yaml").write_text("seed: 1\nbasic: {lr: 0.5, epochs: 3}\ncluster: {k: 4}\n")
+    cfg = load(tmp_path, "base: parent.yaml\nbasic: {lr: 0.25}\ncluster: {k: 5}\n", "cluster.k=6", "split=mine")
+    assert (cfg.seed, cfg.basic.lr, cfg.basic.epochs, cfg.cluster.k, cfg.split) == (1, 0.25, 3, 6, "mine")
+    assert cfg.basic.momentum == 0.9
+
+
+def test_base_is_relative_to_the_file_and_extended_once(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "parent.yaml").write_text("seed: 5\n")
+    (tmp_path / "sub" / "a.yaml").write_text("base: parent.yaml\n")
+    assert load_config([str(tmp_path / "sub" / "a.yaml")], "").seed == 5
+    message = mistake(tmp_path, "base: sub/a.yaml\n")
+    assert "sub/a.yaml: key 'base' is not allowed here" in message
+    assert "missing.yaml: no such file" in mistake(tmp_path, "base: missing.yaml\n")
+
+
+def test_lists_replace_and_sections_merge(tmp_path):
+    (tmp_path / "parent.yaml").write_text(
+        "eums: {reassign_epochs: [1, 2, 3], epochs: 9}\nexpected: {miou: 0.5, tol: 0.1}\n"
+    )
+    cfg = load(tmp_path, "base: parent.yaml\neums: {reassign_epochs: [7]}\nexpected: {base_miou: 0.6}\n")
+    assert cfg.eums.reassign_epochs == (7,) and cfg.eums.epochs == 9
+    assert cfg.expected == {"base_miou": 0.6}
+
+
+def test_overrides_are_yaml_values(tmp_path):
+    cfg = load(
+        tmp_path,
+        "seed: 1\n",
+        *("basic.lr=1e-3", "eums.reassign_epochs=[2, 4]", "data.cache=true", "resume=false", "data.root=/a=b/c"),
+        *("expected={miou: 0.5}", "cluster.pca_dim=null", "model.trained=[layer4]", "split=010"),
+    )
+    assert cfg.basic.lr == 1e-3 and cfg.eums.reassign_epochs == (2, 4) and cfg.data.cache is True
+    assert cfg.resume == "false" and cfg.data.root == Path("/a=b/c") and cfg.expected == {"miou": 0.5}
+    assert cfg.cluster.pca_dim is None and cfg.model.trained == ("layer4",) and cfg.split == "010"
+
+
+@pytest.mark.parametrize(
+    "override, parts",
+    [
+        ("basic.lrr=1", ["unknown key 'basic.lrr'", "did you mean 'basic.lr'"]),
+        ("clustr.k=1", ["unknown key 'clustr'"]),
+        ("epochs=3", ["unknown key 'epochs'", "did you mean"]),
+        ("xyzzy=1", ["unknown key 'xyzzy'", "--help"]),
+        ("basic.lr=fast", ["basic.lr", "valid number", "'fast'"]),
+        ("basic.lr=-1", ["basic.lr", "greater than 0", "-1"]),
+        ("basic.lr=0", ["basic.lr", "greater than 0"]),
+        ("basic.epochs=1.5", ["basic.epochs", "1.5"]),
+        ("basic.momentum=2", ["basic.momentum", "less than or equal to 1", "2"]),
+        ("method=eumss", ["method", "'base', 'basic' or 'eums'", "'eumss'"]),
+        ("data.border=none", ["data.border", "'background' or 'ignore'"]),
+        ("model.output_stride=4", ["model.output_stride", "8, 16 or 32", "4"]),
+        ("model=resnet50", ["model", "resnet50"]),
+        ("seed=no", ["seed", "valid integer", "'no'"]),
+        ("seed=", ["seed", "None"]),
+        ("basic=", ["basic", "None"]),
+        ("seed=[1", ["seed: cannot read the value '[1'"]),
+        ("a b", ["got 2"]),
+        ("--quick", ["--quick: unknown option", "--help"]),
+        ("base=other.yaml", ["base"]),
+    ],
+)
+def test_mistakes_are_one_line_with_key_and_cure(tmp_path, override, parts):
+    message = mistake(tmp_path, "split: x\n", override)
+    assert all(part in message for part in parts), message
+
+
+def test_override_replaces_nothing_else(tmp_path):
+    cfg = load(tmp_path, "basic: {lr: 0.5, epochs: 7}\n", "basic.lr=0.25")
+    assert cfg.basic.epochs == 7
+    cfg = load(
+        tmp_path, "basic: {lr: 0.5}\n", "basic.epochs=7", "basic={lr: 0.25}", "basic={momentum: 0}", "basic.lr=0.125"
+    )
+    assert (cfg.basic.epochs, cfg.basic.lr, cfg.basic.momentum) == (7, 0.125, 0)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: "/".join(path.parts[-2:]))
+def test_shipped_configurations_are_valid(path):
+    name = str(path.relative_to(path.parents[2]))
+    schemas = {"ssul": IncrementalConfig, "probe": ProbeConfig, "maskcontrast": ContrastConfig}
+    schema = next((schema for word, schema in schemas.items() if word in name), Config)
+    assert isinstance(load_config([str(path)], "", schema), schema)
+
+
+def test_effective_configuration_reproduces_itself(tmp_path):
+    cfg = load(tmp_path, "basic: {lr: 1e-5}\nexpected: {miou: 0.5}\ndata: {root: /data}\nmodel: {trained: [layer4]}\n")
+    (tmp_path / "again.yaml").write_text(dump(cfg, tmp_path / "again.yaml"))
+    assert load_config([str(tmp_path / "again.yaml")], "") == cfg
+    assert Config.model_validate(read_yaml(tmp_path / "again.yaml")) == cfg
+
+
+@pytest.mark.parametrize("script", [train_base, cluster_pseudolabel, finetune_novel, entropy_rank, evaluation])
+def test_help_lists_every_key(script, capsys):
+    with pytest.raises(SystemExit) as end:
+        guarded(script.main, ["--help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0 and "python " + script.__file__.rsplit("/", 1)[-1] in shown
+    assert all(f"  {key} " in shown for key in all_keys(Config))
+
+
+def test_every_key_is_explained():
+    def undocumented(schema, prefix=""):
+        for key, field in schema.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from undocumented(field.annotation, f"{prefix}{key}.")
+            elif not field.description:
+                yield prefix + key
+
+    assert not list(undocumented(Config))
+
+
+def test_print_config_tells_where_a_value_is_from(tmp_path, capsys):
+    (tmp_path / "parent.yaml").write_text("seed: 1\n")
+    with pytest.raises(SystemExit) as end:
+        load(tmp_path, "base: parent.yaml\nsplit: mine\n", "basic.lr=0.5", "--print-config")
+    lines = capsys.readouterr().out.splitlines()
+    assert end.value.code == 0 and len(lines) == len(all_keys(Config))
+    assert f"seed: 1  # {tmp_path}/parent.yaml" in lines and f"split: 'mine'  # {tmp_path}/a.yaml" in lines
+    assert "basic.lr: 0.5  # command line" in lines and "basic.momentum: 0.9  # default" in lines

@@ -1,0 +1,49 @@
+"""Configuration keys of MaskContrast (pretrain_contrast.py)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from utils.config.common import Common, Data, DeepLab, Fraction, Section, Training, with_defaults
+
+
+class Encoder(DeepLab):
+    dim: PositiveInt = Field(32, description="length of a pixel embedding")
+
+
+class PretrainData(with_defaults(Data, image_size=224, train_list="trainaug", missing="drop")):
+    saliency_folder: str | None = Field(
+        None, description="folder of the masks; default saliency_supervised_model, or the layout's"
+    )
+    mask_rule: Literal["any", "official"] = Field(
+        "any", description="what is object in them: 1, 255 or grey from 128 on; or 255 alone (official code)"
+    )
+
+
+ContrastTraining = with_defaults(
+    Training, epochs=40, batch_size=64, lr=0.004, backbone_lr_factor=1.0, schedule="poly", log_every=20
+)
+
+
+class Contrast(Section):
+    temperature: PositiveFloat = Field(0.5, description="T, divides the cosines")
+    queue_size: PositiveInt = Field(128, description="K, prototypes of earlier batches that serve as negatives")
+    momentum: Fraction = Field(0.999, description="m, EMA factor of the key encoder")
+    freeze_layers: bool = Field(
+        False, description="keep the backbone up to stride 8 (conv1, bn1, layer1, layer2) as it is in both encoders"
+    )
+
+
+class ContrastConfig(Common):
+    """MaskContrast: one file configures pre-training and everything that reads its encoder."""
+
+    data: PretrainData = PretrainData()
+    model: Encoder = Encoder()
+    training: ContrastTraining = ContrastTraining()
+    contrast: Contrast = Contrast()
+
+    @property
+    def folder(self) -> Path:
+        """Stages lie in output_dir itself: there is no class split."""
+        return Path()

@@ -1,0 +1,91 @@
+"""Configuration keys of feature evaluation (probe_features.py)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from utils.config.common import Common, Section, Training, with_defaults
+from utils.config.maskcontrast import Encoder, PretrainData
+from utils.measure.metrics import MatchingRule
+
+
+class Network(Encoder):
+    kind: Literal["maskcontrast", "untrained", "backbone", "vit"] = Field(
+        "maskcontrast",
+        description="maskcontrast: the encoder of `checkpoint`; untrained: the same before any pre-training; backbone: "
+        "features of a plain backbone; vit: a vision transformer of the package timm",
+    )
+    vit: str = Field("vit_small_patch16_224", description="kind=vit: its name in timm; weights from checkpoint or init")
+
+    @property
+    def is_encoder(self) -> bool:
+        """A backbone under MaskContrast's decoder and heads."""
+        return self.kind in ("maskcontrast", "untrained")
+
+
+LinearTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
+EvaluatedData = with_defaults(PretrainData, image_size=512, missing="error")
+
+
+class Kmeans(Section):
+    unit: Literal["image", "patch"] = Field(
+        "image", description="what is clustered: one prototype per image, or single feature cells"
+    )
+    clusters: PositiveInt | None = Field(
+        None, le=254, description="clusters besides background; default one per class. More are assigned many-to-one"
+    )
+    seeds: tuple[NonNegativeInt, ...] = Field((1234, 1235, 1236, 1237, 1238), description="one clustering each")
+    pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the features themselves")
+    whiten: bool = Field(True, description="PCA whitening")
+    n_init: PositiveInt = Field(3, description="restarts (3 when the paper was made)")
+    batch_size: PositiveInt = Field(1000, description="vectors per step of mini-batch k-means")
+    match: MatchingRule = Field(
+        "official", description="clusters to classes: Hungarian when there are as many, else each to its best class"
+    )
+    patches: PositiveInt = Field(64, description="unit=patch: cells of each image that the clustering is fitted to")
+
+
+class Retrieval(Section):
+    unit: Literal["image", "patch"] = Field(
+        "image", description="what looks for its neighbour: the object of an image, or each feature cell of it"
+    )
+    memory: str = Field("train", description="labelled list (official code: train; the paper: trainaug)")
+    ignore: tuple[str, ...] = Field((), description="classes left out of the second figure, kept_miou")
+    patches: PositiveInt = Field(64, description="unit=patch: cells of each image that go to memory")
+
+
+class ProbeEvaluation(Section):
+    absent: Literal["zero", "skip"] = Field("zero", description="a class without any pixel counts as 0, or not at all")
+    label_folder: str = Field("SegmentationClass", description="masks of every list but trainaug")
+    batch_size: PositiveInt = Field(16, description="images per forward pass")
+    compare: bool = Field(True, description="mode=linear: score the last epoch beside the best one, in the same pass")
+    crf: bool = Field(False, description="mode=linear: refine predictions by a fully connected CRF (pydensecrf)")
+
+
+class ProbeConfig(Common):
+    """How good features are: linear probe, clustering, retrieval."""
+
+    mode: Literal["linear", "kmeans", "retrieval"] = Field("linear", description="the evaluation")
+    name: str | None = Field(None, description="folder of the results; default from the weights' names")
+    foreground: Literal["head", "saliency"] | None = Field(
+        None, description="objects from the saliency head, or from maps of the data; default: a trained head if any"
+    )
+    data: EvaluatedData = EvaluatedData()
+    model: Network = Network()
+    training: LinearTraining = LinearTraining()
+    kmeans: Kmeans = Kmeans()
+    retrieval: Retrieval = Retrieval()
+    evaluation: ProbeEvaluation = ProbeEvaluation()
+
+    @property
+    def folder(self) -> Path:
+        """Where the evaluations of one network lie, below output_dir."""
+        if self.name:
+            return Path(self.name)
+        if not self.checkpoint:
+            init = Path(self.model.init).name.split(".")[0]
+            prefix = "untrained_" if self.model.kind == "untrained" else ""
+            return Path(f"{prefix}{self.model.vit if self.model.kind == 'vit' else self.model.backbone}_{init}")
+        stem = self.checkpoint.name.split(".")[0]
+        return Path(f"{self.checkpoint.parent.name}_{stem}" if stem in ("best", "last", "checkpoint") else stem)
