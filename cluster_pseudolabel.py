@@ -10,7 +10,6 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
         checkpoint=output/demo_maskcontrast/pretrain/last.pth
 """
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,14 +31,15 @@ from models.probes import FeatureNetwork
 from models.weights import load_weights
 from utils import dist
 from utils.checkpoint import write_json, write_list
-from utils.config.common import Config
+from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
+from utils.log import log
 from utils.measure.clustering import cluster_prototypes, mask_prototypes, purity
 from utils.measure.evaluation import predict
-from utils.run import Run, entry, require_stage, start_run
+from utils.run import Run, entry, start_run
+from utils.run_folder import require_stage
 
-log = logging.getLogger("ncd")
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 
 
@@ -135,7 +135,7 @@ def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
     return np.stack([everywhere[index] for index in range(len(ids))])
 
 
-def feature_network(cfg: Config) -> FeatureNetwork:
+def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
     """The network that describes objects: a backbone (published: ImageNet's) or a MaskContrast encoder."""
     cluster, model = cfg.cluster, cfg.model
     stride, path = cluster.features_stride or model.output_stride, cluster.features_checkpoint
@@ -216,14 +216,14 @@ def pseudo_stage(cfg) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__)
+    cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     views = Views.open(cfg)
     inputs = {"base_checkpoint": base_checkpoint(cfg)}
     if cfg.cluster.features == "maskcontrast" and not cfg.cluster.features_checkpoint:
         raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
-    with start_run(cfg, pseudo_stage(cfg), "cluster", inputs) as run:
+    with start_run(cfg, pseudo_stage(cfg), ("cluster",), inputs) as run:
         if run.finished:
             return
         model = build_model(cfg.model.model_copy(update={"init": "random"}), views.num_known)

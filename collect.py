@@ -19,7 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from utils.checkpoint import read_json
-from utils.config.reader import read_yaml
+from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 from utils.report.published import NOVEL_MIOU, PROBE_MIOU, TASK_MIOU
 from utils.report.tables import HEADING, METHODS, STYLES, percent, table, table_means

@@ -6,7 +6,6 @@ writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.js
     python entropy_rank.py configs/demo/ncdss.yaml
 """
 
-import logging
 import math
 
 from data.discovery import Views, read_novel_lists
@@ -16,15 +15,15 @@ from models.weights import load_weights
 from utils import dist
 from utils.checkpoint import write_json, write_list
 from utils.config.reader import load_config
+from utils.log import log
 from utils.measure.evaluation import entropy_scores
 from utils.measure.ranking import split_by_score
-from utils.run import entry, require_stage, start_run
-
-log = logging.getLogger("ncd")
+from utils.run import entry, start_run
+from utils.run_folder import require_stage
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__)
+    cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     views = Views.open(cfg)
     pseudo_dir = find_pseudo_dir(cfg)
     checkpoint = cfg.basic_checkpoint or require_stage(
@@ -35,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         "novel": pseudo_dir / "novel.txt",
         "pseudo_labels": pseudo_dir / "pseudo_labels",
     }
-    with start_run(cfg, "ranking", "ranking", inputs) as run:
+    with start_run(cfg, "ranking", ("ranking",), inputs) as run:
         if run.finished:
             return
         model = build_model(cfg.model.model_copy(update={"init": "random"}), views.num_outputs)

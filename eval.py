@@ -10,7 +10,6 @@ writes  <output_dir>/<split>/eval_<method>/{metrics.json, confusion.npy}; with s
     python eval.py configs/ssul/voc.yaml task=15-1 checkpoint=output/ssul_voc/15-1-overlap/ssul/step3/best.pth
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +31,16 @@ from models.incremental import StepWeights, load_incremental
 from models.weights import Weights, load_weights, read_weights
 from train_incremental import final_metrics
 from utils import checkpoint, dist
-from utils.config.common import Config
+from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
-from utils.config.ssul import IncrementalConfig
+from utils.config.ssul import SsulConfig
 from utils.errors import UserError
 from utils.measure.evaluation import discovery_metrics, expectation_status, predict
 from utils.measure.metrics import MatchingRule, confusion_matrix, summarize
 from utils.measure.scoring import image_confusions
 from utils.report.tables import print_comparison, print_metrics, print_steps
-from utils.run import Run, entry, require_stage, start_run
-
-log = logging.getLogger("ncd")
+from utils.run import Run, entry, start_run
+from utils.run_folder import require_stage
 
 
 @dataclass
@@ -168,7 +166,7 @@ def _same(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def evaluate_step(cfg: IncrementalConfig) -> dict[str, Any]:
+def evaluate_step(cfg: SsulConfig) -> dict[str, Any]:
     """Metrics of a class-incremental network, ours or an official one of SSUL, MiB or PLOP; its heads tell the step."""
     steps, path, native = Steps.open(cfg), cfg.checkpoint, cfg.evaluation.native
     if not path:
@@ -180,7 +178,7 @@ def evaluate_step(cfg: IncrementalConfig) -> dict[str, Any]:
     if not found:
         raise UserError(f"{path}: its heads have {weights.num_classes} outputs, which is no step of task={cfg.task}")
     step, unknown = found
-    section = "evaluation ssul save_predictions checkpoint"
+    section = ("evaluation", "ssul", "save_predictions", "checkpoint")
     with start_run(cfg, f"eval_step{step}", section, {"checkpoint": path}) as run:
         if not run.finished:
             model = run.place(load_incremental(cfg.model, weights))
@@ -216,11 +214,11 @@ def save_model(model: nn.Module, classes: list[tuple[int, str]], metrics: dict, 
         checkpoint.save(run.dir / "model.pth", {"model": model.state_dict(), **about})
 
 
-def evaluate_discovery(cfg: Config) -> dict[str, Any]:
+def evaluate_discovery(cfg: NcdssConfig) -> dict[str, Any]:
     """Metrics of a stage of the discovery chain, or of a file of it."""
     views = Views.open(cfg)
     stage, paths = find_weights(cfg, views)
-    section = "evaluation cluster save_predictions checkpoint"
+    section = ("evaluation", "cluster", "save_predictions", "checkpoint")
     with start_run(cfg, f"eval_{stage}", section, {"checkpoint": next(iter(paths.values()))}) as run:
         if not run.finished:
             candidates = load_candidates(paths, views, run)
@@ -239,8 +237,8 @@ def evaluate_discovery(cfg: Config) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    cfg = load_config(argv, __doc__, others={"task": IncrementalConfig})
-    metrics = evaluate_step(cfg) if isinstance(cfg, IncrementalConfig) else evaluate_discovery(cfg)
+    cfg = load_config(argv, __doc__, __file__)
+    metrics = evaluate_step(cfg) if isinstance(cfg, SsulConfig) else evaluate_discovery(cfg)
     return expectation_status(cfg.expected, metrics)
 
 

@@ -11,7 +11,6 @@ writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...
     python finetune_novel.py configs/demo/ncdss.yaml method=eums
 """
 
-import logging
 from pathlib import Path
 
 import torch
@@ -27,13 +26,13 @@ from utils import dist
 from utils.checkpoint import read_list, write_list
 from utils.config.reader import load_config
 from utils.errors import UserError
+from utils.log import log
 from utils.loop import Recipe, fit
 from utils.measure.evaluation import confusion, discovery_metrics, entropy_scores
 from utils.measure.ranking import split_by_score
-from utils.run import Run, entry, require_stage, start_run
+from utils.run import Run, entry, start_run
+from utils.run_folder import require_stage
 from utils.schedules import sigmoid_rampup
-
-log = logging.getLogger("ncd")
 
 
 class BasicRecipe(Recipe):
@@ -205,7 +204,7 @@ def find_pseudo_dir(cfg) -> Path:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__)
+    cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     if cfg.method == "base":
         raise UserError("method=base: this script fine-tunes; use method=basic or method=eums, or train_base.py")
     views = Views.open(cfg)
@@ -220,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs |= {"easy": split_dir / "easy_split.txt", "hard": split_dir / "hard_split.txt"}
     if start := start_checkpoint(cfg):
         inputs["init_from"] = start
-    with start_run(cfg, finetune_stage(cfg), f"{cfg.method} cluster.k", inputs) as run:
+    with start_run(cfg, finetune_stage(cfg), (cfg.method, "cluster.k"), inputs) as run:
         if run.finished:
             return
         eums = cfg.method == "eums"

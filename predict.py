@@ -27,9 +27,9 @@ from models.deeplab import build_model
 from models.incremental import StepWeights, load_incremental
 from models.probes import load_probe
 from models.weights import load_file, load_weights
-from utils.config.common import Config
+from utils.config.ncdss import NcdssConfig
 from utils.config.probe import ProbeConfig
-from utils.config.ssul import IncrementalConfig
+from utils.config.ssul import SsulConfig
 from utils.errors import UserError
 from utils.incremental import predicted_ids
 from utils.report.pictures import overlay
@@ -79,7 +79,7 @@ class Predictor:
 
 def load_discovery(path: Path, settings: dict, num_outputs: int) -> Loaded:
     """A network of the discovery chain; it sees the image as a square."""
-    config = Config.model_validate({name: settings[name] for name in ("model", "data")})
+    config = NcdssConfig.model_validate({name: settings[name] for name in ("model", "data")})
     model = build_model(config.model.model_copy(update={"init": "random"}), num_outputs)
     load_weights(model, path)
     square = ValTransform(config.data.image_size)
@@ -96,7 +96,7 @@ def load_linear(path: Path, settings: dict, num_outputs: int) -> Loaded:
 
 def load_step(path: Path, settings: dict, num_outputs: int) -> Loaded:
     """A class-incremental network; it sees the image with its shorter side as in the evaluation."""
-    config = IncrementalConfig.model_validate({name: settings[name] for name in ("model", "data", "ssul")})
+    config = SsulConfig.model_validate({name: settings[name] for name in ("model", "data", "ssul")})
     weights = StepWeights.read(path)
     unknown, loss = sum(weights.num_classes) == num_outputs + 1, "ce" if weights.linear else config.ssul.loss
     model = load_incremental(config.model, weights)

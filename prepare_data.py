@@ -56,14 +56,14 @@ def saliency(options: argparse.Namespace) -> None:
 
 
 def lists(options: argparse.Namespace) -> None:
-    views = Views.open(load_config(options.config, __doc__))
+    views = Views.open(load_config(options.config, __doc__, systems=("ncdss",)))
     write_lists(views.lists, views.split, options.to, find_layout(views.root))
     print(f"{options.to}: lists of {views.split.name}; use them with data.lists={options.to}")
 
 
 def check(options: argparse.Namespace) -> None:
     """Pairs exist, sizes agree, label values are classes; the first fault ends the check with its file's name."""
-    views = Views.open(load_config(options.config, __doc__))
+    views = Views.open(load_config(options.config, __doc__, systems=("ncdss",)))
     full, images_per_class = views.split.full_map(), Counter()
     lists = views.lists
     train = list(dict.fromkeys((*lists.base_train, *lists.novel)))

@@ -16,7 +16,6 @@ from data.contrast import ContrastViews
 from losses.maskcontrast import balanced_bce, mask_prototypes, pixel_to_prototype
 from models.contrast import SALIENT, ContrastModel, build_encoder, load_encoder
 from utils import dist
-from utils.config.maskcontrast import ContrastConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.loop import Recipe, fit
@@ -96,9 +95,9 @@ class ContrastRecipe(Recipe):
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__, ContrastConfig)
+    cfg = load_config(argv, __doc__, __file__, ("maskcontrast",))
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
-    with start_run(cfg, "pretrain", "training contrast", inputs) as run:
+    with start_run(cfg, "pretrain", ("training", "contrast"), inputs) as run:
         if run.finished:
             return
         views = ContrastViews.open(cfg)

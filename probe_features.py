@@ -13,7 +13,6 @@ writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/{metrics.js
     python probe_features.py configs/demo/probe.yaml mode=linear model.kind=backbone
 """
 
-import logging
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -46,9 +45,6 @@ from utils.measure.scoring import image_confusions
 from utils.report.published import PROBE_IOU
 from utils.report.tables import print_metrics, print_probe
 from utils.run import Run, entry, start_run
-
-log = logging.getLogger("ncd")
-
 
 # ---- linear probe
 
@@ -92,7 +88,7 @@ def linear(data: ProbeData) -> dict:
         require_crf()
     if cfg.checkpoint and is_probe(cfg, cfg.checkpoint):
         return evaluate_linear(data, {"given file": cfg.checkpoint})
-    with start_run(cfg, "linear", "training", source_files(cfg)) as run:
+    with start_run(cfg, "linear", ("training",), source_files(cfg)) as run:
         if not run.finished:
             run.finish(fit(LinearRecipe(data, run), cfg.training, run) | {"protocol": "network resolution"})
         paths = {"best epoch": run.best, "last epoch": run.last}
@@ -105,7 +101,7 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
     cfg, num = data.cfg, data.num_classes
     first, *others = paths.values()
     stage = "eval_linear_crf" if cfg.evaluation.crf else "eval_linear"
-    with start_run(cfg, stage, "evaluation save_predictions", {"checkpoint": first}) as run:
+    with start_run(cfg, stage, ("evaluation", "save_predictions"), {"checkpoint": first}) as run:
         if not run.finished:
             probe = run.place(load_probe(cfg, first, num))
             heads = [probe.last, *(run.place(last_layer(path, probe)) for path in others)]
@@ -243,7 +239,7 @@ def kmeans(data: ProbeData) -> dict:
     cfg = data.cfg
     by_patch = cfg.kmeans.unit == "patch"
     stage = "kmeans_patch" if by_patch else "kmeans"
-    with start_run(cfg, stage, "kmeans evaluation foreground", source_files(cfg)) as run:
+    with start_run(cfg, stage, ("kmeans", "evaluation", "foreground"), source_files(cfg)) as run:
         if not run.finished:
             describer = Describer(data, run)
             dataset = data.val(*describer.fields)
@@ -308,7 +304,7 @@ def retrieval(data: ProbeData) -> dict:
     cfg = data.cfg
     by_patch = cfg.retrieval.unit == "patch"
     stage = "retrieval_patch" if by_patch else "retrieval"
-    with start_run(cfg, stage, "retrieval evaluation foreground", source_files(cfg)) as run:
+    with start_run(cfg, stage, ("retrieval", "evaluation", "foreground"), source_files(cfg)) as run:
         if not run.finished:
             describer = Describer(data, run)
             memory, val = (make("label", *describer.fields) for make in (data.memory, data.val))
@@ -383,10 +379,7 @@ MODES = {"linear": linear, "kmeans": kmeans, "retrieval": retrieval}
 
 
 def main(argv: list[str] | None = None) -> int:
-    cfg = load_config(argv, __doc__, ProbeConfig)
-    for key, wanted in (("save_predictions", cfg.save_predictions), ("evaluation.crf", cfg.evaluation.crf)):
-        if wanted and cfg.mode != "linear":
-            raise UserError(f"{key}=true: for mode=linear only; leave it out with mode={cfg.mode}")
+    cfg = load_config(argv, __doc__, __file__, ("probe",))
     metrics = MODES[cfg.mode](ProbeData.open(cfg))
     if dist.is_main():
         ours = (cfg.model.kind, cfg.model.backbone, cfg.data.dataset) == ("maskcontrast", "resnet50", "pascal")

@@ -23,7 +23,8 @@ from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.report import charts, html, pictures, results
 from utils.report.tables import HEADING, METHODS, chain_table, percent, table_figures
-from utils.run import entry, stage_dir
+from utils.run import entry
+from utils.run_folder import stage_dir
 
 COMPARED = {"basic": "eval_basic", "EUMS": "eval_eums"}
 PAPER = (
@@ -362,7 +363,7 @@ def learning(chain: Chain) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__)
+    cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     folder = stage_dir(cfg, "report").parent
     metrics = results.finished_stages(folder)
     chain = Chain(Views.open(cfg), folder, metrics)

@@ -60,10 +60,10 @@ class SupervisedRecipe(Recipe):
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__)
+    cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     views = Views.open(cfg)
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
-    with start_run(cfg, "base", "base_training", inputs) as run:
+    with start_run(cfg, "base", ("base_training",), inputs) as run:
         if run.finished:
             return
         recipe = SupervisedRecipe(views, run)

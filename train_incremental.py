@@ -14,7 +14,6 @@ writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metr
 """
 
 import copy
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +35,9 @@ from losses.incremental import (
 from models.incremental import IncrementalDeepLab, StepWeights, build_incremental, load_incremental, upsample
 from utils import checkpoint, dist
 from utils.config.reader import load_config
-from utils.config.ssul import IncrementalConfig, Ssul, StepTraining
+from utils.config.ssul import Ssul, SsulConfig, StepTraining
 from utils.errors import UserError
 from utils.incremental import (
-    FIRST_STEP,
     IGNORE,
     add_unknown,
     class_scores,
@@ -49,13 +47,14 @@ from utils.incremental import (
     step_settings,
     write_summary,
 )
+from utils.log import log
 from utils.loop import Recipe, fit
 from utils.measure.evaluation import predict
 from utils.measure.metrics import confusion_matrix
 from utils.report.tables import print_steps
-from utils.run import Run, entry, stage_dir, start_run
+from utils.run import Run, entry, start_run
+from utils.run_folder import stage_dir
 
-log = logging.getLogger("ncd")
 BINS = 10_000  # of the exact median
 MEMORY_THRESHOLD = 0.7  # of the pseudo-labels that exemplars are chosen by
 
@@ -359,7 +358,7 @@ def final_metrics(model, steps: Steps, number: int, run: Run, *, native: bool = 
     return metrics | {"step": number, "images": len(images), "protocol": protocol}
 
 
-def step_folder(cfg: IncrementalConfig, number: int) -> str:
+def step_folder(cfg: SsulConfig, number: int) -> str:
     """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
     shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
     return f"{shared.get(cfg.method, cfg.method) if number == 0 else cfg.method}/step{number}"
@@ -370,9 +369,9 @@ def run_step(steps: Steps, number: int) -> dict:
     cfg = steps.cfg
     handed_on = "best.pth" if cfg.evaluation.select == "official" else "last.pth"
     previous = stage_dir(cfg, step_folder(cfg, number - 1)) / handed_on if number else None
-    section = "training evaluation ssul mib plop" if number else FIRST_STEP
+    reads = ("training", "evaluation", *({"ssul_m": ("ssul",)}.get(cfg.method, (cfg.method,))))
     inputs = {**({"previous": previous} if previous else {}), **(steps.discovered.inputs if steps.discovered else {})}
-    with start_run(cfg, step_folder(cfg, number), section, inputs) as run:
+    with start_run(cfg, step_folder(cfg, number), reads, inputs, without=() if number else ("later steps",)) as run:
         if not run.finished:
             memory = {}
             if number and cfg.method == "ssul_m":
@@ -386,7 +385,7 @@ def run_step(steps: Steps, number: int) -> dict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__, IncrementalConfig)
+    cfg = load_config(argv, __doc__, __file__, ("ssul",))
     steps = Steps.open(cfg)
     metrics = [run_step(steps, number) for number in range(steps.task.num_steps)]
     if dist.is_main():

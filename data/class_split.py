@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data.label_map import IGNORE, LabelMap
-from utils.config.reader import read_yaml
+from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 
 SPLITS = Path(__file__).parent / "splits"

@@ -1,6 +1,5 @@
 """The data sets of MaskContrast's pre-training: two views of an image and of its object mask."""
 
-import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from data.layouts import Sample, find_layout, index_samples
 from data.lists import root_list
 from data.loading import Source, eval_loader
 from data.transforms import Random, ValTransform, color_jitter, grayscale
-from utils.config.maskcontrast import ContrastConfig
+from utils.config.maskcontrast import MaskContrastConfig
 from utils.errors import UserError
+from utils.log import log
 
-log = logging.getLogger("ncd")
 FIELDS = ("image", "saliency")
 AREAS = (0.2, 1.0)  # of a crop, as a share of the image
 JITTER, GRAY = 0.8, 0.2  # probabilities
@@ -64,12 +63,12 @@ def can_be_valid(mask: np.ndarray) -> bool:
 class ContrastViews:
     """The images of a run, those to train on with a usable mask, and the data sets made from them."""
 
-    cfg: ContrastConfig
+    cfg: MaskContrastConfig
     train_samples: Sequence[Sample]
     val_samples: Sequence[Sample]  # may be empty: the published data has no masks of validation images
 
     @classmethod
-    def open(cls, cfg: ContrastConfig) -> "ContrastViews":
+    def open(cls, cfg: MaskContrastConfig) -> "ContrastViews":
         root, d = data_root(cfg), cfg.data
         ids = root_list(root, d.train_list)
         found = _index(cfg, root, ids, d.missing)
@@ -98,7 +97,7 @@ class ContrastViews:
         return SegmentationDataset(samples, FIELDS, transform=transform, **options)
 
 
-def _validation(cfg: ContrastConfig, root: Path) -> list[Sample]:
+def _validation(cfg: MaskContrastConfig, root: Path) -> list[Sample]:
     """Validation images that have a usable mask; a list that is not asked for by name may be absent."""
     name = cfg.data.val_list or find_layout(root).val_list
     if not cfg.data.val_list and not (find_layout(root).folder(root, "sets") / f"{name}.txt").is_file():
@@ -107,7 +106,7 @@ def _validation(cfg: ContrastConfig, root: Path) -> list[Sample]:
     return _usable(_index(cfg, root, ids[:DRY_IMAGES] if cfg.run.dry else ids, "drop"), cfg.data.mask_rule)
 
 
-def _index(cfg: ContrastConfig, root: Path, ids: Sequence[str], missing) -> list[Sample]:
+def _index(cfg: MaskContrastConfig, root: Path, ids: Sequence[str], missing) -> list[Sample]:
     return index_samples(root, ids, fields=FIELDS, saliency_folder=cfg.data.saliency_folder, missing=missing)
 
 

@@ -13,7 +13,7 @@ from data.layouts import Sample, index_samples
 from data.lists import values_of
 from data.tasks import Presence, Task
 from utils.checkpoint import read_list
-from utils.config.ssul import IncrementalConfig
+from utils.config.ssul import SsulConfig
 from utils.errors import UserError
 
 
@@ -28,7 +28,7 @@ class Discovered:
     images: Presence  # novel images with the clusters in them
 
     @classmethod
-    def open(cls, cfg: IncrementalConfig, truth: Task, train: dict[str, frozenset[int]]) -> "Discovered":
+    def open(cls, cfg: SsulConfig, truth: Task, train: dict[str, frozenset[int]]) -> "Discovered":
         """`train` tells the classes in the masks of the data set's images. UserError when the folder does not fit."""
         folder, known = cfg.pseudo_dir, truth.num_seen(0)
         if not folder or cfg.method == "joint":

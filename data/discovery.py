@@ -1,6 +1,5 @@
 """The data sets that the stages of a class-discovery chain read: one class told apart by lists, fields, maps."""
 
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from data.lists import ImageLists, load_lists
 from data.loading import Source, eval_loader
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.checkpoint import read_list
-from utils.config.common import Config, Training
+from utils.config.common import Training
+from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
+from utils.log import log
 
-log = logging.getLogger("ncd")
 DRY_IMAGES = 40  # enough for PCA to 32 dimensions
 
 
@@ -24,13 +24,13 @@ DRY_IMAGES = 40  # enough for PCA to 32 dimensions
 class Views:
     """Class split, image lists and data root of a run, and the data sets made from them."""
 
-    cfg: Config
+    cfg: NcdssConfig
     root: Path
     split: ClassSplit
     lists: ImageLists
 
     @classmethod
-    def open(cls, cfg: Config) -> "Views":
+    def open(cls, cfg: NcdssConfig) -> "Views":
         root = data_root(cfg)
         split = load_split(cfg.split, cfg.data.dataset)
         if cfg.cluster.k < split.num_novel:
@@ -108,7 +108,7 @@ class Views:
         return eval_loader(dataset, batch_size, workers=self.cfg.data.workers, pin=pin)
 
 
-def data_root(cfg: Config) -> Path:
+def data_root(cfg: NcdssConfig) -> Path:
     """`data.root`, else $DATA_ROOT, else datasets/<dataset>; UserError when there is no such folder."""
     root = cfg.data.root or Path(os.environ.get("DATA_ROOT") or Path("datasets") / Path(cfg.data.dataset).name)
     if not root.is_dir():

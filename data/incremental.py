@@ -13,7 +13,7 @@ from data.layouts import find_layout, index_samples
 from data.lists import presence, root_list
 from data.loading import Source, eval_loader
 from data.tasks import Presence, Task, load_task, shipped_presence
-from utils.config.ssul import IncrementalConfig
+from utils.config.ssul import SsulConfig
 from utils.errors import UserError
 from utils.incremental import Outcome
 
@@ -22,7 +22,7 @@ from utils.incremental import Outcome
 class Steps:
     """Task, data root and image lists of a run, and the data sets made from them."""
 
-    cfg: IncrementalConfig
+    cfg: SsulConfig
     root: Path
     task: Task
     num_first: int  # classes of step 0 with background; joint training merges the steps, and still tells them apart
@@ -31,7 +31,7 @@ class Steps:
     discovered: Discovered | None = None  # what steps from 1 on learn in setting=discovered
 
     @classmethod
-    def open(cls, cfg: IncrementalConfig) -> "Steps":
+    def open(cls, cfg: SsulConfig) -> "Steps":
         root, d = data_root(cfg), cfg.data
         task = load_task(cfg.task, d.dataset)
         if d.train_list:

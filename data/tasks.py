@@ -8,7 +8,7 @@ from typing import Literal
 
 from data.class_split import SPLITS, class_folder, class_ids, class_names
 from data.label_map import LabelMap
-from utils.config.reader import read_yaml
+from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 
 Setting = Literal["overlap", "disjoint", "discovered"]

@@ -52,6 +52,7 @@ def make_voc(root: Path, train: int = 48, val: int = 12) -> Path:
 
 
 TINY = {
+    "system": "ncdss",
     "split": "two",
     "seed": 7,
     "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
@@ -65,6 +66,7 @@ TINY = {
 
 
 TASK = {
+    "system": "ssul",
     "task": "abc",
     "seed": 3,
     "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},

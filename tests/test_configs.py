@@ -21,9 +21,7 @@ from data.io import write_label
 from data.lists import load_lists
 from data.tasks import load_task, shipped_presence
 from utils.checkpoint import write_list
-from utils.config.maskcontrast import ContrastConfig
 from utils.config.reader import flatten, load_config, read_yaml
-from utils.config.ssul import IncrementalConfig
 from utils.run import guarded
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
@@ -115,7 +113,7 @@ METHODS = {"ssul": "plop", "ssul_baselines": "mib", "voc_baselines": "plop"}  # 
 @pytest.mark.parametrize("path", INCREMENTAL, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_dry_run_of_the_incremental_steps(path, tmp_path):
     """The first images of each step, drawn where the layout of the data set has them."""
-    cfg, method = load_config([str(path)], "", IncrementalConfig), METHODS.get(path.stem, "ssul_m")
+    cfg, method = load_config([str(path)], ""), METHODS.get(path.stem, "ssul_m")
     root, ade = tmp_path / "data", cfg.data.dataset == "ade"
     task = "100-50" if ade else "15-5"
     steps = load_task(task, cfg.data.dataset)
@@ -157,7 +155,7 @@ def test_dry_run_of_the_incremental_steps(path, tmp_path):
 @pytest.mark.parametrize("path", CONTRAST, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_dry_run_of_pre_training(path, tmp_path):
     """A square on each image."""
-    cfg, root = load_config([str(path)], "", ContrastConfig), tmp_path / "data"
+    cfg, root = load_config([str(path)], ""), tmp_path / "data"
     folder = root / (cfg.data.saliency_folder or "saliency_supervised_model")
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[10:30, 10:30] = 255

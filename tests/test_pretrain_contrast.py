@@ -19,7 +19,7 @@ from losses.maskcontrast import balanced_bce, balanced_weights
 from models.contrast import ContrastModel, build_encoder, load_encoder
 from pretrain_contrast import ContrastRecipe
 from utils import checkpoint
-from utils.config.maskcontrast import ContrastConfig
+from utils.config.maskcontrast import MaskContrastConfig
 from utils.config.reader import load_config
 from utils.loop import fit
 from utils.run import guarded, start_run
@@ -41,8 +41,8 @@ def config(voc, tmp_path):
     return tmp_path / "small.yaml"
 
 
-def load(config, *overrides) -> ContrastConfig:
-    return load_config([str(config), *overrides], "", ContrastConfig)
+def load(config, *overrides) -> MaskContrastConfig:
+    return load_config([str(config), *overrides], "")
 
 
 def run(config, *overrides) -> int:
@@ -78,7 +78,7 @@ def plain_loss(embedding, mask, prototypes, bank, temperature: float) -> torch.T
     return F.cross_entropy(logits, label, weights)
 
 
-def plainly(cfg: ContrastConfig, world: int) -> tuple[list[dict], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def plainly(cfg: MaskContrastConfig, world: int) -> tuple[list[dict], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """(losses of each step, tensors of the first process before and after) of training by `world` processes."""
     options, rates = cfg.contrast, cfg.training
     replicas = []
@@ -170,7 +170,7 @@ def test_two_processes_shuffle_keys_and_share_the_bank(config, tmp_path):
 def test_tensors_that_change(config):
     """With frozen layers: neither their weights nor statistics, in both encoders; of the key, the average and BN."""
     cfg = load(config, "model.backbone=resnet18", "contrast.freeze_layers=true", "training.epochs=1")
-    with start_run(cfg, "check", "", {}) as opened:
+    with start_run(cfg, "check", (), {}) as opened:
         recipe = ContrastRecipe(ContrastViews.open(cfg), opened)
         before = {key: value.clone() for key, value in recipe.model.state_dict().items()}
         fit(recipe, cfg.training, opened)
@@ -183,7 +183,7 @@ def test_tensors_that_change(config):
 
 def test_key_encoder_and_bank_have_no_gradient(config):
     cfg = load(config)
-    with start_run(cfg, "check", "", {}) as opened:
+    with start_run(cfg, "check", (), {}) as opened:
         recipe = ContrastRecipe(ContrastViews.open(cfg), opened)
         (batch,) = recipe.train_sources["train"].epoch(0, range(1))
         losses = recipe.step({"train": batch}, 0)
@@ -195,7 +195,7 @@ def test_key_encoder_and_bank_have_no_gradient(config):
 def test_saliency_score_by_hand(config):
     """A head that sees no object anywhere: IoU 0 for objects, for background its share."""
     cfg = load(config)
-    with start_run(cfg, "check", "", {}) as opened:
+    with start_run(cfg, "check", (), {}) as opened:
         recipe = ContrastRecipe(ContrastViews.open(cfg), opened)
         torch.nn.init.zeros_(recipe.model.model_q.classification_head.weight)
         found = recipe.evaluate()

@@ -79,7 +79,7 @@ def read(path) -> dict:
 
 
 def loaded(config, *overrides) -> ProbeConfig:
-    return load_config([str(config), *overrides], "", ProbeConfig)
+    return load_config([str(config), *overrides], "")
 
 
 @torch.no_grad()
@@ -100,7 +100,7 @@ def test_untrained_is_the_network_that_pretraining_starts_from(config):
     cfg = loaded(config, "model.kind=untrained", "checkpoint=null", "name=null")
     states = []
     for _ in range(2):
-        with probe_features.start_run(cfg.model_copy(update={"resume": "false"}), "x", "", {}) as stage:
+        with probe_features.start_run(cfg.model_copy(update={"resume": "false"}), "x", (), {}) as stage:
             describer = probe_features.Describer(ProbeData.open(cfg), stage)
             states.append(describer.network.network.state_dict())
     assert describer.fields == ("saliency",) and str(cfg.folder) == "untrained_resnet18_random"
@@ -116,7 +116,7 @@ def test_prototypes_and_counts_equal_the_plain_evaluation(config, tmp_path):
     cfg = loaded(config)
     data = ProbeData.open(cfg)
     dataset = data.val()
-    with probe_features.start_run(cfg, "x", "", {}) as stage:
+    with probe_features.start_run(cfg, "x", (), {}) as stage:
         objects = probe_features.Describer(data, stage).objects(dataset, "")
     found = 0
     for index, (embedding, logit) in enumerate(plain_outputs(config, dataset)):
@@ -154,7 +154,7 @@ def test_cells_that_the_clustering_is_fitted_to(config, tmp_path):
     write_label(root / "saliency_supervised_model" / "v000.png", mask)
     cfg = loaded(config, f"data.root={root}", *BACKBONE)
     data = ProbeData.open(cfg)
-    with probe_features.start_run(cfg, "x", "", {}) as stage:
+    with probe_features.start_run(cfg, "x", (), {}) as stage:
         describer = probe_features.Describer(data, stage)
         vectors, counts = describer.patches(data.val("label", "saliency"), 3, "")
         (_, features, _), *_ = describer.walk(data.val("saliency"), "")
@@ -253,7 +253,7 @@ def test_step_is_cross_entropy_of_one_convolution(config):
     """Value and gradients by hand from the frozen features; dropout stays off while training."""
     cfg = loaded(config, "mode=linear", "data.border=ignore")
     data = ProbeData.open(cfg)
-    with probe_features.start_run(cfg, "x", "", {}) as stage:
+    with probe_features.start_run(cfg, "x", (), {}) as stage:
         recipe = probe_features.LinearRecipe(data, stage)
         (batch,) = recipe.sources(0)["train"].epoch(0, range(1))
         recipe.model.train()

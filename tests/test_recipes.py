@@ -60,7 +60,7 @@ def opened(tiny, pseudo):
     def start(method: str, *overrides: str):
         rates = [f"{section}.lr=0.1" for section in ("base_training", "basic", "eums")]
         cfg = load_config([str(tiny), f"method={method}", "model.dropout=0", *rates, *overrides], "")
-        return Views.open(cfg), start_run(cfg, method, method, {})
+        return Views.open(cfg), start_run(cfg, method, (method,), {})
 
     return start
 

@@ -21,7 +21,6 @@ from tests.conftest import CLASSES, official_abn
 from train_incremental import RECIPES, StepRecipe, run_step
 from utils import checkpoint
 from utils.config.reader import load_config
-from utils.config.ssul import IncrementalConfig
 from utils.incremental import pseudo_label
 from utils.run import guarded, start_run
 
@@ -32,7 +31,7 @@ def config(task_config):
 
 
 def load(config, *overrides) -> Steps:
-    return Steps.open(load_config([str(config), *overrides], "", IncrementalConfig))
+    return Steps.open(load_config([str(config), *overrides], ""))
 
 
 def run(config, *overrides) -> int:
@@ -124,7 +123,7 @@ def batch_of(steps: Steps, number: int) -> dict:
 @pytest.mark.parametrize("options", [(), ("model.plus=true",), ("ssul.loss=ce",), ("ssul.unknown=off",)])
 def test_shared_trunk_has_the_gradients_of_two_networks(config, options):
     steps, previous = opened(config, "ssul", 2, *options)
-    with start_run(steps.cfg, "check", "", {}) as opened_run:
+    with start_run(steps.cfg, "check", (), {}) as opened_run:
         recipe = RECIPES["ssul"](steps, 2, previous, opened_run)
         old, new = copy.deepcopy(recipe.model).eval(), copy.deepcopy(recipe.model)
         assert recipe.shares_trunk
@@ -177,7 +176,7 @@ def test_only_three_heads_change(config, tmp_path):
 
 def test_rates_of_the_groups(config):
     steps, previous = opened(config, "ssul", 1, "training.lr=0.02", "training.first_lr=0.01")
-    with start_run(steps.cfg, "check", "", {}) as opened_run:
+    with start_run(steps.cfg, "check", (), {}) as opened_run:
         later = RECIPES["ssul"](steps, 1, previous, opened_run)
         assert later.learning_rates(steps.cfg.training) == {"new": 0.02, "unknown": 0.02, "background": 0.02 * 1e-4}
         first = RECIPES["ssul"](steps, 0, None, opened_run)
@@ -187,7 +186,7 @@ def test_rates_of_the_groups(config):
 @pytest.mark.parametrize("labels", ["official", "corrected"])
 def test_exemplars_replace_half_of_the_batch(config, labels, voc):
     steps, previous = opened(config, "ssul_m", 1, f"ssul.memory_labels={labels}")
-    with start_run(steps.cfg, "check", "", {}) as opened_run:
+    with start_run(steps.cfg, "check", (), {}) as opened_run:
         recipe = RECIPES["ssul_m"](steps, 1, previous, opened_run, memory=["t000", "t001"])
         assert recipe.sources(0).keys() == {"new", "memory"}
         new = batch_of(steps, 1)
@@ -214,7 +213,7 @@ def test_exemplars_hold_the_classes_they_stand_for(config, tmp_path, voc):
 def test_mib_starts_with_the_old_probabilities(config):
     """Background's probability is shared with the new class: their sum and all other classes are as before."""
     steps, previous = opened(config, "mib", 1)
-    with start_run(steps.cfg, "check", "", {}) as opened_run:
+    with start_run(steps.cfg, "check", (), {}) as opened_run:
         recipe = RECIPES["mib"](steps, 1, previous, opened_run)
         image = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
@@ -228,7 +227,7 @@ def test_mib_starts_with_the_old_probabilities(config):
 @pytest.mark.parametrize("median", ["official", "exact"])
 def test_plop_labels(config, median):
     steps, previous = opened(config, "plop", 1, f"plop.median={median}")
-    with start_run(steps.cfg, "check", "", {}) as opened_run:
+    with start_run(steps.cfg, "check", (), {}) as opened_run:
         recipe = RECIPES["plop"](steps, 1, previous, opened_run)
         assert recipe.thresholds.shape == (3,) and (recipe.thresholds >= 0.001).all()
         recipe.thresholds = torch.tensor([0.1, 0.1, 0.0])  # class 2 is never trusted
@@ -243,7 +242,7 @@ def test_plop_labels(config, median):
 
 def test_step_0_is_plain_cross_entropy(config):
     steps = load(config, "method=plop")
-    with start_run(steps.cfg, "check", "", {}) as opened_run:
+    with start_run(steps.cfg, "check", (), {}) as opened_run:
         recipe = RECIPES["plop"](steps, 0, None, opened_run)
         batch = batch_of(steps, 0)
         plain = copy.deepcopy(recipe.model).train()
@@ -343,7 +342,7 @@ def test_official_mib_checkpoint(config, tmp_path, capsys):
 
 def test_border_of_mib_is_background_and_shares_step_0_only_when_ignored(config, tmp_path):
     steps = load(config, "method=mib")
-    with start_run(steps.cfg, "check", "", {}) as opened_run:
+    with start_run(steps.cfg, "check", (), {}) as opened_run:
         batch = {
             "new": {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "label": torch.tensor([[[0, 1], [255, 2]]])}
         }

@@ -16,10 +16,6 @@ from utils.report import charts
 from utils.run import Run
 
 IGNORE = 255
-# settings that decide the result of step 0: not the learning rates of later steps, nor their methods
-FIRST_STEP = "evaluation ssul.unknown ssul.loss " + " ".join(
-    f"training.{key}" for key in StepTraining.model_fields if key not in ("lr", "backbone_lr_factor")
-)
 CURVES = {  # name -> (figure, colour)
     "all classes": ("miou", "#1f2933"),
     "classes of step 0": ("old_miou", "#2f6fb0"),

@@ -1,6 +1,5 @@
 """The training loop of every system. A recipe says what a step computes; this file owns everything around it."""
 
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -15,10 +14,10 @@ from tqdm import tqdm
 from utils import checkpoint, dist
 from utils.config.common import Training
 from utils.errors import Interrupted, UserError
+from utils.log import log
 from utils.run import Run
 from utils.schedules import poly_factor, poly_rate, step_factor, warm_poly_rate
 
-log = logging.getLogger("ncd")
 DRY_EPOCHS, DRY_STEPS = 2, 2
 
 

@@ -1,14 +1,12 @@
 """A run folder: settings, log, history, lock, signals, and whether the stage is finished, resumable or new."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import platform
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,16 +20,11 @@ import numpy as np
 import torch
 
 from utils import checkpoint, dist
-from utils.config import reader as config
 from utils.config.common import Common
+from utils.config.keys import flatten
 from utils.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, one_line
-
-# Settings that change neither the numbers nor the files of a stage; a finished stage stays valid when they change.
-NEUTRAL = ("data.root", "data.workers", "data.cache", "log_every", "save_every", "batch_size")
-SHARED = ("seed", "split", "task", "setting", "data", "model")
-KEEP = ("run.lock",)  # survives a fresh start in the same folder
-
-log = logging.getLogger("ncd")
+from utils.log import log
+from utils.run_folder import LAST, decide, locked, stage_dir
 
 
 @dataclass
@@ -54,7 +47,7 @@ class Run:
 
     @property
     def last(self) -> Path:
-        return self.dir / "last.pth"
+        return self.dir / LAST
 
     @property
     def best(self) -> Path:
@@ -93,7 +86,7 @@ class Run:
         self.history.append({"step": step, **values})
         with (self.dir / "history.jsonl").open("a") as file:
             file.write(json.dumps(self.history[-1]) + "\n")
-        for name, value in config.flatten(values).items():
+        for name, value in flatten(values).items():
             if isinstance(value, (int, float)) and name not in ("epoch", "seconds"):
                 self.writer().add_scalar(name.replace(".", "/"), value, step)
         self.writer().flush()
@@ -154,27 +147,20 @@ def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | No
         dist.shutdown()
 
 
-def stage_dir(cfg: Common, stage: str) -> Path:
-    """<output_dir>/<split or task>/<stage>; dry runs stay apart."""
-    return cfg.output_dir / ("dry" if cfg.run.dry else "") / cfg.folder / stage
-
-
-def require_stage(cfg: Common, stage: str, file: str, made_by: str) -> Path:
-    """A file of an earlier stage, only when that stage is finished."""
-    folder = stage_dir(cfg, stage)
-    if not (folder / "metrics.json").exists():
-        raise UserError(f"{folder}: stage '{stage}' has not finished; run first: python {made_by}")
-    if not (folder / file).exists():
-        raise UserError(
-            f"{folder / file}: missing although the stage finished; redo it with resume=false: python {made_by}"
-        )
-    return folder / file
-
-
 @contextlib.contextmanager
-def start_run(cfg: Common, stage: str, section: str, inputs: dict[str, Path], *, seed: bool = True) -> Iterator[Run]:
-    """Open the run folder of a stage; `section` names the configuration sections that decide its result.
+def start_run(
+    cfg: Common,
+    stage: str,
+    reads: tuple[str, ...],
+    inputs: dict[str, Path],
+    *,
+    without: tuple[str, ...] = (),
+    seed: bool = True,
+) -> Iterator[Run]:
+    """Open the run folder of a stage.
 
+    `reads` names the sections and keys that decide its result besides those that decide every stage; keys marked with
+    one of `without` do not (utils.config.common.Decides). `inputs` are files and folders that it is made from.
     Order of decisions: finished with the same settings -> skip; `resume` (own last.pth or a given path); else start.
     Raises UserError when another run holds the folder, or when what is there was made with other settings.
     """
@@ -183,13 +169,13 @@ def start_run(cfg: Common, stage: str, section: str, inputs: dict[str, Path], *,
     if cfg.run.threads:
         torch.set_num_threads(cfg.run.threads)
     folder = stage_dir(cfg, stage)
-    with _locked(folder):
+    with locked(folder):
         digests = {name: checkpoint.digest(path) for name, path in inputs.items()}
-        run = Run(cfg, stage, folder, device, digests)
-        problem = dist.broadcast(_decide(run, section) if dist.is_main() else None)
-        if isinstance(problem, str):
-            raise UserError(problem)
-        run.finished, run.resume_from = problem
+        answer = dist.broadcast(decide(cfg, folder, digests, reads, without) if dist.is_main() else None)
+        if isinstance(answer, str):
+            raise UserError(answer)
+        finished, resume_from = answer
+        run = Run(cfg, stage, folder, device, digests, finished, resume_from)
         if run.finished:
             if dist.is_main():
                 print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
@@ -227,91 +213,6 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic
-
-
-def _decide(run: Run, section: str) -> tuple[bool, Path | None] | str:
-    """(finished, checkpoint to resume) after preparing the folder, or what is wrong in one line."""
-    cfg, folder = run.cfg, run.dir
-    resume = cfg.resume.lower()
-    if resume not in ("auto", "true", "false"):
-        path = Path(cfg.resume)
-        if not path.is_file():
-            return f"resume={cfg.resume}: no such file; give auto, true, false or the path of a checkpoint"
-        if path.resolve().is_relative_to(folder.resolve()):
-            return f"resume={cfg.resume}: lies in {folder}, which would start over; use resume=true, or move it"
-        _prepare(run, fresh=True)
-        return False, path
-    started = (folder / "config.yaml").exists() and (folder / "inputs.json").exists()
-    if resume != "false" and started:
-        difference = _difference(run, section)
-        finished = (folder / "metrics.json").exists()
-        if difference and (finished or run.last.exists()):
-            cure = "resume=false starts over, another output_dir keeps both"
-            return f"{folder} was made with other settings ({difference}); {cure}"
-        if not difference and finished:
-            return True, None
-        if not difference and run.last.exists():
-            _prepare(run, fresh=False)
-            return False, run.last
-    if resume == "true":
-        return f"resume=true, but {folder} holds nothing to resume; use resume=auto"
-    _prepare(run, fresh=True)
-    return False, None
-
-
-def _prepare(run: Run, fresh: bool) -> None:
-    if fresh:
-        (run.dir / "metrics.json").unlink(missing_ok=True)  # first: a kill in between must not leave it finished
-        for path in run.dir.iterdir():
-            if path.name not in KEEP:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for leftover in run.dir.rglob(".*.tmp"):
-        leftover.unlink()
-    checkpoint.write_json(run.dir / "inputs.json", run.inputs)
-    checkpoint.write_text(run.dir / "config.yaml", config.dump(run.cfg, run.dir / "config.yaml"))
-
-
-def _difference(run: Run, section: str) -> str | None:
-    """The first setting or input that differs from those the folder was made with."""
-    defaults = config.flatten(type(run.cfg)().model_dump(mode="json"))  # of keys that came after the folder was made
-    before = defaults | config.flatten(config.read_yaml(run.dir / "config.yaml"))
-    now = config.flatten(run.cfg.model_dump(mode="json"))
-    for key in sorted(now.keys() | before.keys()):
-        relevant = not {key, key.split(".")[0]}.isdisjoint((*SHARED, *section.split()))
-        neutral = key.endswith(NEUTRAL) and not (key.endswith("batch_size") and _trains(key))
-        if relevant and not neutral and before.get(key) != now.get(key):
-            return f"{key}: {before.get(key)} there, {now.get(key)} now"
-    old_inputs = checkpoint.read_json(run.dir / "inputs.json")
-    names = sorted(run.inputs.keys() | old_inputs.keys())
-    changed = [name for name in names if old_inputs.get(name) != run.inputs.get(name)]
-    return f"its input '{changed[0]}' has changed since" if changed else None
-
-
-def _trains(key: str) -> bool:
-    return key.split(".")[0] in ("base_training", "basic", "eums", "training")
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for one run; the kernel frees it however the process ends."""
-    problem, handle = None, None
-    if dist.is_main():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = (folder / "run.lock").open("w")
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would live on in the workers of a killed run
-        except BlockingIOError:
-            problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
-        except OSError as error:
-            problem = f"output_dir={folder}: cannot be written ({error.strerror})"
-    problem = dist.broadcast(problem)
-    if problem:
-        raise UserError(problem)
-    try:
-        yield
-    finally:
-        if handle:
-            handle.close()
 
 
 @contextlib.contextmanager
@@ -360,7 +261,7 @@ def _logging(run: Run) -> Iterator[None]:
 
 
 def _note(text: str) -> logging.LogRecord:
-    return logging.LogRecord("ncd", logging.INFO, "", 0, text, None, None)
+    return logging.LogRecord(log.name, logging.INFO, "", 0, text, None, None)
 
 
 def _git_hash() -> str:

@@ -16,7 +16,7 @@ from data.io import read_mask
 from data.layouts import Sample
 from models.backbones import build_backbone
 from tests.conftest import make_voc
-from utils.config.maskcontrast import ContrastConfig
+from utils.config.maskcontrast import MaskContrastConfig
 from utils.errors import UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
@@ -181,8 +181,8 @@ def test_samples_depend_on_seed_epoch_and_index_alone(tmp_path):
 # ---- lists
 
 
-def config(root: Path, **data) -> ContrastConfig:
-    return ContrastConfig(data={"root": root, "image_size": 32, "workers": 0, **data}, training={"batch_size": 4})
+def config(root: Path, **data) -> MaskContrastConfig:
+    return MaskContrastConfig(data={"root": root, "image_size": 32, "workers": 0, **data}, training={"batch_size": 4})
 
 
 def test_images_without_a_usable_mask_are_left_out(tmp_path):

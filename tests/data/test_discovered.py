@@ -14,7 +14,6 @@ from data.tasks import Task
 from tests.conftest import CLASSES
 from utils.checkpoint import read_list, write_list
 from utils.config.reader import load_config
-from utils.config.ssul import IncrementalConfig
 from utils.errors import UserError
 
 TASK = Task("t", ("background", *"abcdefg"), ((1, 2), (3, 4, 5), (6,), (7,)))
@@ -22,7 +21,7 @@ TASK = Task("t", ("background", *"abcdefg"), ((1, 2), (3, 4, 5), (6,), (7,)))
 
 def load(config, pseudo, *overrides) -> Steps:
     options = ["setting=discovered", f"pseudo_dir={pseudo}", *overrides]
-    return Steps.open(load_config([str(config), *options], "", IncrementalConfig))
+    return Steps.open(load_config([str(config), *options], ""))
 
 
 def test_steps_take_clusters_in_proportion_to_their_classes():
@@ -66,7 +65,7 @@ def test_classes_of_the_outputs_follow_the_match(task_config, pseudo):
 
 def test_a_folder_that_does_not_fit_is_refused(task_config, pseudo, tmp_path):
     with pytest.raises(UserError, match="pseudo_dir: missing"):
-        Steps.open(load_config([str(task_config), "setting=discovered"], "", IncrementalConfig))
+        Steps.open(load_config([str(task_config), "setting=discovered"], ""))
     with pytest.raises(UserError, match="method=joint: labels are needed"):
         load(task_config, pseudo, "method=joint")
     other = shutil.copytree(pseudo, tmp_path / "other")

@@ -50,7 +50,7 @@ def test_dropped_images_are_counted_in_the_log(tiny, voc, tmp_path, caplog):
     v = views(tiny, f"data.root={root}", "data.missing=drop")
     kept = v.lists.novel[0]
     write_label(root / "saliency" / f"{kept}.png", np.ones((40, 40), np.uint8))
-    with caplog.at_level(logging.INFO, "ncd"):
+    with caplog.at_level(logging.INFO, "beyond_fixed_classes"):
         assert len(v.unlabelled(v.lists.novel)) == 1
     assert "23 of 24 images dropped" in caplog.text
     with pytest.raises(UserError, match="no such file"):

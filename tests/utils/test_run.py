@@ -14,7 +14,8 @@ import train_base
 from utils import checkpoint
 from utils.config.reader import load_config
 from utils.errors import Interrupted, UserError
-from utils.run import Run, guarded, stage_dir, start_run
+from utils.run import Run, guarded, start_run
+from utils.run_folder import stage_dir
 
 ROOT = Path(__file__).parents[2]
 LOCK = (
@@ -22,8 +23,8 @@ LOCK = (
 )
 
 
-def start(tiny, *overrides, inputs=None, section="base_training"):
-    return start_run(load_config([str(tiny), *overrides], ""), "toy", section, inputs or {})
+def start(tiny, *overrides, inputs=None, reads=("base_training",)):
+    return start_run(load_config([str(tiny), *overrides], ""), "toy", reads, inputs or {})
 
 
 def finish(tiny, *overrides, **options) -> Run:
@@ -65,7 +66,7 @@ def test_a_folder_serves_one_run_at_a_time(tiny, folder, capsys):
     finally:
         holder.kill()  # however the other run ends
         holder.communicate()
-    with start_run(load_config([str(tiny)], ""), "base", "base_training", {}) as run:
+    with start_run(load_config([str(tiny)], ""), "base", ("base_training",), {}) as run:
         assert not run.finished
 
 
@@ -138,9 +139,9 @@ def test_a_key_that_came_later_counts_with_its_default(tiny):
 
 
 def test_a_single_key_can_matter(tiny):
-    finish(tiny, section="basic cluster.k")
-    assert finish(tiny, "cluster.n_init=9", section="basic cluster.k").finished
-    assert "cluster.k: 3 there, 5 now" in refusal(tiny, "cluster.k=5", section="basic cluster.k")
+    finish(tiny, reads=("basic", "cluster.k"))
+    assert finish(tiny, "cluster.n_init=9", reads=("basic", "cluster.k")).finished
+    assert "cluster.k: 3 there, 5 now" in refusal(tiny, "cluster.k=5", reads=("basic", "cluster.k"))
 
 
 def test_changed_input_is_refused(tiny, tmp_path):

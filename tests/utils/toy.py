@@ -63,7 +63,7 @@ def toy_fit(tiny, recipe, *overrides) -> tuple[dict, Run]:
     """Train a toy model in the run folder `toy`, as an entry script would."""
     settings = ("base_training={epochs: 3, iters_per_epoch: null, lr: 0.1, milestones: [0], log_every: 1}", *overrides)
     cfg = load_config([str(tiny), *settings], "")
-    with start_run(cfg, "toy", "base_training", {}) as run:
+    with start_run(cfg, "toy", ("base_training",), {}) as run:
         if run.finished:
             return checkpoint.read_json(run.dir / "metrics.json"), run
         metrics = loop.fit(recipe, cfg.base_training, run)

@@ -1,9 +1,16 @@
-"""Every configuration key: its type, default, range and meaning. Nothing else defines a key."""
+"""Configuration keys that systems share: type, default, range, meaning, and what hangs on each.
 
+The schema of a system lies beside this file; nothing else defines a key. The annotation of a key may hold two marks:
+`Decides`, what is stale when its value changes, and `Only`, where it means something at all.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+from easydict import EasyDict
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -13,10 +20,39 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     create_model,
-    model_validator,
 )
 
-from utils.measure.metrics import MatchingRule
+MatchingRule = Literal["official", "many_to_one", "one_to_one"]
+Absent = Literal["zero", "skip"]
+
+
+@dataclass(frozen=True)
+class Decides:
+    """What a finished stage loses when the key changes; unmarked keys decide the result of the stages that read them.
+
+    nothing      neither numbers nor files
+    every stage  all of them, whatever sections they read
+    later steps  those of class-incremental steps from 1 on
+    """
+
+    what: Literal["nothing", "every stage", "later steps"]
+
+
+@dataclass(frozen=True)
+class Only:
+    """Where a key means something: to these scripts, or, in the script `where`, with these values of another key.
+
+    On the command line of another script, or with another value, it is refused: it would be ignored.
+    """
+
+    scripts: tuple[str, ...] = ()
+    where: str = ""
+    key: str = ""
+    values: tuple[str, ...] = ()
+
+
+NEUTRAL, SHARED, LATER = Decides("nothing"), Decides("every stage"), Decides("later steps")
+EVALUATION = Only(("eval.py", "probe_features.py"))
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, bool) else v)]  # true stays a word
@@ -41,7 +77,12 @@ def with_defaults(schema: type[S], **values: Any) -> type[S]:
 
 class Data(Section):
     dataset: str = Field("pascal", description="class list: a folder of data/splits, or a folder with classes.yaml")
-    root: Path | None = Field(None, description="data folder; default $DATA_ROOT, then datasets/<dataset>")
+    root: Annotated[Path | None, NEUTRAL] = Field(
+        None, description="data folder; default $DATA_ROOT, then datasets/<dataset>"
+    )
+    layout: Literal["auto", "voc", "coco", "ade", "cocostuff", "context", "sbd", "folder"] = Field(
+        "auto", description="where files lie below root (data/layouts.py); auto: by the folders that are there"
+    )
     lists: Path | None = Field(None, description="folder with image lists of your own, in the official file format")
     train_list: str | None = Field(
         None,
@@ -56,8 +97,10 @@ class Data(Section):
         "error", description="novel image without saliency or label file: stop, or drop it as the official code does"
     )
     max_side: PositiveInt | None = Field(None, description="shrink decoded images to this longest side first, pixels")
-    cache: bool = Field(False, description="keep decoded images in memory (small data sets)")
-    workers: NonNegativeInt = Field(4, description="loader processes per data source; 0 loads in the main process")
+    cache: Annotated[bool, NEUTRAL] = Field(False, description="keep decoded images in memory (small data sets)")
+    workers: Annotated[NonNegativeInt, NEUTRAL] = Field(
+        4, description="loader processes per data source; 0 loads in the main process"
+    )
 
 
 class DeepLab(Section):
@@ -69,15 +112,6 @@ class DeepLab(Section):
     head_channels: PositiveInt = Field(256, description="width of the decoder")
     dropout: Fraction = Field(0.5, description="dropout after the ASPP projection")
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
-
-
-class Model(DeepLab):
-    freeze_batchnorm: Literal["none", "backbone", "first_layers", "all"] = Field(
-        "backbone", description="BatchNorm layers whose running statistics stay fixed in training"
-    )
-    trained: tuple[str, ...] | None = Field(
-        None, description="backbone parts that train, e.g. [layer4]; default: those behind stride 8 (layer3, layer4)"
-    )
 
 
 class Training(Section):
@@ -104,79 +138,11 @@ class Training(Section):
     lr_decay: PositiveFloat = Field(0.1, description="factor at a milestone")
     eval_every: PositiveInt = Field(1, description="validate every so many epochs, and after the last")
     eval_steps: PositiveInt | None = Field(None, description="validate every so many optimiser steps instead")
-    log_every: PositiveInt = Field(10, description="report losses every so many steps")
-    save_every: PositiveInt | None = Field(None, description="also save every so many steps; default: at epoch ends")
-    init_from_base: bool = Field(
-        False, description="start the fine-tuning networks from the base model (the official code starts from ImageNet)"
+    log_every: Annotated[PositiveInt, NEUTRAL] = Field(10, description="report losses every so many steps")
+    save_every: Annotated[PositiveInt | None, NEUTRAL] = Field(
+        None, description="also save every so many steps; default: at epoch ends"
     )
-
-
-BaseTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
-
-
-class Eums(Training):
-    teacher_momentum: Fraction = Field(0.99, description="EMA factor of the teacher")
-    teacher_mode: Literal["train", "eval"] = Field(
-        "train", description="teacher's BatchNorm and dropout: train, as the student's (official code), or eval"
-    )
-    rampup_weight: NonNegativeFloat = Field(
-        1.0, description="final weight of the consistency loss; 0 leaves the unclean images out"
-    )
-    rampup_length: NonNegativeFloat = Field(5, description="epochs over which that weight rises")
-    threshold: Fraction = Field(0.0, description="teacher pixels below this confidence are ignored")
-    reassign_epochs: tuple[NonNegativeInt, ...] = Field((5,), description="epochs that re-split clean and unclean")
-    reassign_proportion: PositiveFloat = Field(0.5, description="share that stays clean (1 or more: a count)")
-
-
-class Cluster(Section):
-    base_model: Literal["best", "last"] = Field(
-        "best", description="model of the base stage that removes base classes (official: best on PASCAL, last on COCO)"
-    )
-    k: PositiveInt = Field(10, description="number of clusters K")
-    threshold: Fraction = Field(0.9, description="confidence above which a base prediction is trusted")
-    min_pixels: NonNegativeInt = Field(
-        1500, description="an image is kept when more pixels than this are salient and not base"
-    )
-    features: Literal["imagenet", "base", "maskcontrast"] = Field(
-        "imagenet",
-        description="network that describes the objects: ImageNet's backbone, the base model's, or a MaskContrast "
-        "encoder (its file: checkpoint)",
-    )
-    features_checkpoint: Path | None = Field(
-        None, description="its file; with features=imagenet or base any network's, whose backbone is taken"
-    )
-    features_size: PositiveInt | None = Field(None, description="input side for that network; default data.image_size")
-    features_stride: Literal[8, 16, 32] | None = Field(
-        None, description="its output stride; default model.output_stride"
-    )
-    pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the raw features")
-    whiten: bool = Field(True, description="PCA whitening (published)")
-    n_init: PositiveInt = Field(10, description="k-means restarts (10 when the paper was made)")
-    binarize_saliency: bool = Field(
-        False, description="treat any salient grey level as 1 (official: grey levels weigh)"
-    )
-    assign: Literal["kmeans", "random", "oracle"] = Field(
-        "kmeans", description="cluster of an object: k-means, or the references drawn at random / true class"
-    )
-    batch_size: PositiveInt = Field(8, description="images per forward pass")
-
-
-class Ranking(Section):
-    proportion: PositiveFloat = Field(
-        0.67, description="lambda: share of images that counts as clean (1 or more: a count)"
-    )
-    batch_size: PositiveInt = Field(8, description="images per forward pass")
-
-
-class Evaluation(Section):
-    match: MatchingRule = Field(
-        "official", description="clusters to classes: IoU arg-max when K > classes, else Hungarian"
-    )
-    absent: Literal["zero", "skip"] = Field("zero", description="a class without any pixel counts as 0, or not at all")
-    label_folder: str = Field("SegmentationClass", description="masks of the base-stage validation and of eval.py")
-    batch_size: PositiveInt = Field(16, description="images per forward pass")
-    split: Literal["best", "last"] = Field("best", description="which checkpoint of a finished stage eval.py takes")
-    compare: bool = Field(True, description="eval.py: report the other one beside it, from the same pass")
+    clip_norm: PositiveFloat | None = Field(None, description="largest norm of all gradients together; default: any")
 
 
 class RunOptions(Section):
@@ -187,62 +153,40 @@ class RunOptions(Section):
     threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
 
 
-class Common(Section):
-    """What every system's configuration has."""
+def free_section(values: dict[str, Any]) -> EasyDict:
+    return EasyDict(values)
 
+
+class Common(Section):
+    """What every system's configuration has. A system adds `system`, a literal, and its sections."""
+
+    serves: ClassVar[str] = ""  # what the system is for, in a few words
+
+    system: str = Field("", description="the system: one of the names in utils/config/systems.py")
     output_dir: Path = Field(Path("output"), description="stages write to folders below this one")
-    checkpoint: Path | None = Field(None, description="eval.py: weights to evaluate instead of a stage's")
-    init_from: Path | None = Field(
-        None, description="start the network from this checkpoint (last layer anew if the number of classes differs)"
+    checkpoint: Annotated[Path | None, EVALUATION] = Field(
+        None, description="weights to evaluate instead of a stage's; ours or the official code's"
     )
     resume: Word = Field("auto", description="auto | true | false | path of a checkpoint")
-    seed: NonNegativeInt = Field(242133, description="seed of everything random")
+    seed: Annotated[NonNegativeInt, SHARED] = Field(242133, description="seed of everything random")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field(
         "auto", description="mixed precision; auto: bf16 or fp16 on CUDA, off on CPU"
     )
-    save_predictions: bool = Field(False, description="eval.py: write predictions/<id>.png, original class numbers")
+    save_predictions: Annotated[bool, EVALUATION] = Field(
+        False, description="write predictions/<id>.png, original class numbers, while evaluating"
+    )
     expected: dict[str, float] | None = Field(
         None,
         description="figures that an evaluation must reach, e.g. {novel_miou: 0.59, tol: 0.005}; else exit status 1",
     )
-    data: Data = Data()
+    data: Annotated[Data, SHARED] = Data()
     run: RunOptions = RunOptions()
-
-
-class Config(Common):
-    """Novel class discovery: one file configures the whole chain; every stage reads its section."""
-
-    split: str = Field("fold0", description="class split: a name in data/splits/<dataset>/ or the path of a YAML file")
-    method: Literal["base", "basic", "eums"] = Field(
-        "eums", description="fine-tuning method; for eval.py the stage to evaluate"
+    own: Annotated[dict[str, Any], SHARED, AfterValidator(free_section)] = Field(
+        EasyDict(), description="any keys, unchecked, for a method of your own: recipes read cfg.own.name"
     )
-    base_checkpoint: Path | None = Field(None, description="base model to use instead of the base stage's")
-    basic_checkpoint: Path | None = Field(
-        None, description="ranking model to use instead of the basic stage's best.pth"
-    )
-    pseudo_dir: Path | None = Field(None, description="folder with novel.txt, base.txt, pseudo_labels/")
-    split_dir: Path | None = Field(None, description="folder with easy_split.txt and hard_split.txt")
-    model: Model = Model()
-    base_training: BaseTraining = BaseTraining()
-    cluster: Cluster = Cluster()
-    basic: Training = Training()
-    ranking: Ranking = Ranking()
-    eums: Eums = Eums()
-    evaluation: Evaluation = Evaluation()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _encoder_file(cls, tree: Any) -> Any:
-        """With cluster.features=maskcontrast, `checkpoint` is the encoder's file; no other stage is to take it."""
-        cluster = tree.get("cluster") if isinstance(tree, dict) else None
-        named = isinstance(cluster, dict) and cluster.get("features") == "maskcontrast" and tree.get("checkpoint")
-        if not named or cluster.get("features_checkpoint"):
-            return tree
-        moved = {"checkpoint": None, "cluster": {**cluster, "features_checkpoint": tree["checkpoint"]}}
-        return {**tree, **moved}
 
     @property
     def folder(self) -> Path:
-        """Where the stages lie, below output_dir; a split given as a file counts by its name."""
-        return Path(Path(self.split).stem)
+        """Where the stages lie, below output_dir."""
+        return Path()

@@ -1,11 +1,11 @@
 """Configuration keys of MaskContrast (pretrain_contrast.py)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from utils.config.common import Common, Data, DeepLab, Fraction, Section, Training, with_defaults
+from utils.config.common import SHARED, Common, Data, DeepLab, Fraction, Section, Training, with_defaults
 
 
 class Encoder(DeepLab):
@@ -35,15 +35,14 @@ class Contrast(Section):
     )
 
 
-class ContrastConfig(Common):
+class MaskContrastConfig(Common):
     """MaskContrast: one file configures pre-training and everything that reads its encoder."""
 
-    data: PretrainData = PretrainData()
-    model: Encoder = Encoder()
+    serves: ClassVar[str] = "unsupervised segmentation: pixel embeddings from object masks (MaskContrast)"
+
+    system: Literal["maskcontrast"] = Field("maskcontrast", description="pixel embeddings from object masks")
+    init_from: Path | None = Field(None, description="start the encoder from this pre-training checkpoint")
+    data: Annotated[PretrainData, SHARED] = PretrainData()
+    model: Annotated[Encoder, SHARED] = Encoder()
     training: ContrastTraining = ContrastTraining()
     contrast: Contrast = Contrast()
-
-    @property
-    def folder(self) -> Path:
-        """Stages lie in output_dir itself: there is no class split."""
-        return Path()

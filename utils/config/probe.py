@@ -1,13 +1,24 @@
 """Configuration keys of feature evaluation (probe_features.py)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from utils.config.common import Common, Section, Training, with_defaults
+from utils.config.common import (
+    NEUTRAL,
+    SHARED,
+    Absent,
+    Common,
+    MatchingRule,
+    Only,
+    Section,
+    Training,
+    with_defaults,
+)
 from utils.config.maskcontrast import Encoder, PretrainData
-from utils.measure.metrics import MatchingRule
+
+LINEAR, KMEANS, RETRIEVAL = (Only(key="mode", values=(mode,)) for mode in ("linear", "kmeans", "retrieval"))
 
 
 class Network(Encoder):
@@ -56,26 +67,36 @@ class Retrieval(Section):
 
 
 class ProbeEvaluation(Section):
-    absent: Literal["zero", "skip"] = Field("zero", description="a class without any pixel counts as 0, or not at all")
+    absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")
     label_folder: str = Field("SegmentationClass", description="masks of every list but trainaug")
-    batch_size: PositiveInt = Field(16, description="images per forward pass")
-    compare: bool = Field(True, description="mode=linear: score the last epoch beside the best one, in the same pass")
-    crf: bool = Field(False, description="mode=linear: refine predictions by a fully connected CRF (pydensecrf)")
+    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(16, description="images per forward pass")
+    compare: Annotated[bool, LINEAR] = Field(
+        True, description="score the last epoch beside the best one, in the same pass"
+    )
+    crf: Annotated[bool, LINEAR] = Field(
+        False, description="refine predictions by a fully connected CRF (package pydensecrf2)"
+    )
 
 
 class ProbeConfig(Common):
     """How good features are: linear probe, clustering, retrieval."""
 
+    serves: ClassVar[str] = "how good features are: linear probe, clustering, retrieval"
+
+    system: Literal["probe"] = Field("probe", description="evaluation of frozen features")
     mode: Literal["linear", "kmeans", "retrieval"] = Field("linear", description="the evaluation")
+    save_predictions: Annotated[bool, LINEAR] = Field(
+        False, description="write predictions/<id>.png, original class numbers"
+    )
     name: str | None = Field(None, description="folder of the results; default from the weights' names")
     foreground: Literal["head", "saliency"] | None = Field(
         None, description="objects from the saliency head, or from maps of the data; default: a trained head if any"
     )
-    data: EvaluatedData = EvaluatedData()
-    model: Network = Network()
-    training: LinearTraining = LinearTraining()
-    kmeans: Kmeans = Kmeans()
-    retrieval: Retrieval = Retrieval()
+    data: Annotated[EvaluatedData, SHARED] = EvaluatedData()
+    model: Annotated[Network, SHARED] = Network()
+    training: Annotated[LinearTraining, LINEAR] = LinearTraining()
+    kmeans: Annotated[Kmeans, KMEANS] = Kmeans()
+    retrieval: Annotated[Retrieval, RETRIEVAL] = Retrieval()
     evaluation: ProbeEvaluation = ProbeEvaluation()
 
     @property

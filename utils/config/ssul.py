@@ -1,11 +1,26 @@
-"""Configuration keys of class-incremental segmentation (train_incremental.py)."""
+"""Configuration keys of class-incremental segmentation: SSUL, SSUL-M, MiB, PLOP (train_incremental.py)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from utils.config.common import Common, Data, DeepLab, Fraction, Section, Training, with_defaults
+from utils.config.common import (
+    LATER,
+    NEUTRAL,
+    SHARED,
+    Absent,
+    Common,
+    Data,
+    DeepLab,
+    Fraction,
+    Only,
+    Section,
+    Training,
+    with_defaults,
+)
+
+TRAINS = "train_incremental.py"
 
 
 class Network(with_defaults(DeepLab, backbone="resnet101", output_stride=16, atrous_rates=(6, 12, 18), dropout=0.1)):
@@ -19,54 +34,67 @@ CroppedData = with_defaults(Data, image_size=513)
 
 
 class StepTraining(SsulTraining):
+    lr: Annotated[PositiveFloat, LATER] = Field(0.01, description="decoder learning rate from step 1 on")
+    backbone_lr_factor: Annotated[PositiveFloat, LATER] = Field(
+        1.0, description="backbone learning rate from step 1 on, as a multiple of lr"
+    )
     first_lr: PositiveFloat = Field(0.01, description="decoder learning rate of step 0")
     first_backbone_lr_factor: PositiveFloat = Field(0.1, description="backbone rate of step 0 as a multiple of it")
+
+
+WITH_MEMORY = Only(where=TRAINS, key="method", values=("ssul_m",))
 
 
 class Ssul(Section):
     unknown: Literal["saliency", "background", "off"] = Field(
         "saliency", description="background pixels that are of the unknown class: salient ones, all (ADE), or none"
     )
-    pseudo_threshold: Fraction | None = Field(
+    pseudo_threshold: Annotated[Fraction | None, LATER] = Field(
         0.7, description="score above which the previous network's old class labels background; null: no pseudo-labels"
     )
-    freeze: bool = Field(True, description="from step 1 on train the newest, unknown and background heads only")
-    freeze_batchnorm: bool = Field(True, description="from step 1 on keep every BatchNorm as it is")
-    transfer: bool = Field(True, description="start new classes as copies of the unknown class")
-    background_lr_factor: NonNegativeFloat = Field(1e-4, description="rate of the background head as a multiple of lr")
+    freeze: Annotated[bool, LATER] = Field(
+        True, description="from step 1 on train the newest, unknown and background heads only"
+    )
+    freeze_batchnorm: Annotated[bool, LATER] = Field(True, description="from step 1 on keep every BatchNorm as it is")
+    transfer: Annotated[bool, LATER] = Field(True, description="start new classes as copies of the unknown class")
+    background_lr_factor: Annotated[NonNegativeFloat, LATER] = Field(
+        1e-4, description="rate of the background head as a multiple of lr"
+    )
     loss: Literal["bce", "ce"] = Field("bce", description="binary cross-entropy per class, or softmax cross-entropy")
-    memory: PositiveInt = Field(100, description="exemplars of method=ssul_m (VOC 100, ADE 300)")
-    memory_labels: Literal["official", "corrected"] = Field(
+    memory: Annotated[PositiveInt, LATER, WITH_MEMORY] = Field(100, description="exemplars (VOC 100, ADE 300)")
+    memory_labels: Annotated[Literal["official", "corrected"], LATER, WITH_MEMORY] = Field(
         "official",
         description="official: labels of exemplars are not moved by the unknown channel, so class k trains as k-1",
     )
 
 
 class Mib(Section):
-    distillation: NonNegativeFloat = Field(10.0, description="weight of the unbiased distillation")
-    border: Literal["background", "ignore"] = Field(
+    distillation: Annotated[NonNegativeFloat, LATER] = Field(10.0, description="weight of the unbiased distillation")
+    border: Annotated[Literal["background", "ignore"], LATER] = Field(  # step 0 has a folder for each
         "background",
         description="label of pixels that are marked 255 (official code: background); ignore shares finetune's step 0",
     )
 
 
 class Plop(Section):
-    pod: NonNegativeFloat = Field(0.01, description="weight of local POD on feature maps")
-    pod_logits: NonNegativeFloat = Field(0.0005, description="weight of local POD on the logits")
-    entropy_floor: NonNegativeFloat = Field(0.001, description="least entropy threshold of a class")
-    median: Literal["official", "exact"] = Field(
+    pod: Annotated[NonNegativeFloat, LATER] = Field(0.01, description="weight of local POD on feature maps")
+    pod_logits: Annotated[NonNegativeFloat, LATER] = Field(0.0005, description="weight of local POD on the logits")
+    entropy_floor: Annotated[NonNegativeFloat, LATER] = Field(0.001, description="least entropy threshold of a class")
+    median: Annotated[Literal["official", "exact"], LATER] = Field(
         "official", description="threshold of a class: the official histogram's median, or the true one"
     )
 
 
 class StepEvaluation(Section):
-    batch_size: PositiveInt = Field(4, description="images per forward pass")
-    native: bool = Field(False, description="eval.py: images at their own size, one at a time, instead of the crop")
+    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(4, description="images per forward pass")
+    native: Annotated[bool, Only(("eval.py",))] = Field(
+        False, description="images at their own size, one at a time, instead of the crop"
+    )
     later: Literal["ignore", "background"] = Field(
         "ignore",
         description="pixels of classes of later steps: not counted (SSUL, MiB), or background (PLOP)",
     )
-    absent: Literal["zero", "skip"] = Field(
+    absent: Absent = Field(
         "zero", description="a class without pixels in a mean: counts 0 (SSUL), or not at all (MiB, PLOP)"
     )
     select: Literal["official", "last"] = Field(
@@ -75,25 +103,30 @@ class StepEvaluation(Section):
     )
 
 
-class IncrementalConfig(Common):
+class SsulConfig(Common):
     """Class-incremental segmentation: one file configures every step of a task."""
 
-    task: str = Field("15-1", description="a name in data/splits/<dataset>/tasks/, or the path of a YAML file")
-    setting: Literal["overlap", "disjoint", "discovered"] = Field(
+    serves: ClassVar[str] = "class-incremental segmentation (SSUL, SSUL-M, MiB, PLOP)"
+
+    system: Literal["ssul"] = Field("ssul", description="class-incremental segmentation")
+    task: Annotated[str, SHARED] = Field(
+        "15-1", description="a name in data/splits/<dataset>/tasks/, or the path of a YAML file"
+    )
+    setting: Annotated[Literal["overlap", "disjoint", "discovered"], SHARED] = Field(
         "overlap",
         description="images of a step may hold future classes, or not; or later steps learn the clusters of pseudo_dir",
     )
-    pseudo_dir: Path | None = Field(
+    pseudo_dir: Annotated[Path | None, Only(key="setting", values=("discovered",))] = Field(
         None,
         description="for setting=discovered: folder with base.txt, novel.txt, pseudo_labels/ (cluster_pseudolabel.py)",
     )
     method: Literal["ssul", "ssul_m", "mib", "plop", "finetune", "joint"] = Field("ssul", description="how steps learn")
     data: CroppedData = CroppedData()
-    model: Network = Network()
+    model: Annotated[Network, SHARED] = Network()
     training: StepTraining = StepTraining()
-    ssul: Ssul = Ssul()
-    mib: Mib = Mib()
-    plop: Plop = Plop()
+    ssul: Annotated[Ssul, Only(where=TRAINS, key="method", values=("ssul", "ssul_m"))] = Ssul()
+    mib: Annotated[Mib, Only(where=TRAINS, key="method", values=("mib",))] = Mib()
+    plop: Annotated[Plop, Only(where=TRAINS, key="method", values=("plop",))] = Plop()
     evaluation: StepEvaluation = StepEvaluation()
 
     @property

@@ -4,14 +4,13 @@ In class discovery, with B base and n novel classes and K clusters, the matrix i
 B+1 = `num_known` rows and columns are background and base, the rest are novel classes (rows) and clusters (columns).
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-MatchingRule = Literal["official", "many_to_one", "one_to_one"]
-Absent = Literal["zero", "skip"]
+from utils.config.common import Absent, MatchingRule
 
 
 def confusion_matrix(

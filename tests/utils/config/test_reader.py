@@ -12,21 +12,22 @@ import entropy_rank
 import eval as evaluation
 import finetune_novel
 import train_base
-from utils.config.common import Config
-from utils.config.maskcontrast import ContrastConfig
-from utils.config.probe import ProbeConfig
-from utils.config.reader import StrictLoader, all_keys, dump, load_config, read_yaml
-from utils.config.ssul import IncrementalConfig
+from utils.config.common import Common
+from utils.config.keys import all_keys
+from utils.config.ncdss import NcdssConfig
+from utils.config.reader import dump, load_config
+from utils.config.strict_yaml import StrictLoader, read_yaml
+from utils.config.systems import SCHEMAS
 from utils.errors import UserError
 from utils.run import guarded
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").rglob("*.yaml"))
 
 
-def load(folder: Path, text: str, *overrides: str) -> Config:
+def load(folder: Path, text: str, *overrides: str) -> NcdssConfig:
     path = folder / "a.yaml"
     path.write_text(text)
-    return load_config([str(path), *overrides], "usage")
+    return load_config([str(path), *overrides], "usage", systems=("ncdss",))
 
 
 def mistake(folder: Path, text: str, *overrides: str) -> str:
@@ -107,7 +108,7 @@ def test_base_is_relative_to_the_file_and_extended_once(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "parent.yaml").write_text("seed: 5\n")
     (tmp_path / "sub" / "a.yaml").write_text("base: parent.yaml\n")
-    assert load_config([str(tmp_path / "sub" / "a.yaml")], "").seed == 5
+    assert load_config([str(tmp_path / "sub" / "a.yaml")], "", systems=("ncdss",)).seed == 5
     message = mistake(tmp_path, "base: sub/a.yaml\n")
     assert "sub/a.yaml: key 'base' is not allowed here" in message
     assert "missing.yaml: no such file" in mistake(tmp_path, "base: missing.yaml\n")
@@ -174,27 +175,86 @@ def test_override_replaces_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: "/".join(path.parts[-2:]))
-def test_shipped_configurations_are_valid(path):
-    name = str(path.relative_to(path.parents[2]))
-    schemas = {"ssul": IncrementalConfig, "probe": ProbeConfig, "maskcontrast": ContrastConfig}
-    schema = next((schema for word, schema in schemas.items() if word in name), Config)
-    assert isinstance(load_config([str(path)], "", schema), schema)
+def test_shipped_configurations_are_valid_and_name_their_system(path):
+    assert isinstance(load_config([str(path)], ""), SCHEMAS[read_yaml(path)["system"]])
+
+
+def test_the_system_is_named_or_the_only_one_that_fits(tmp_path, caplog):
+    (tmp_path / "a.yaml").write_text("seed: 1\n")
+    (tmp_path / "b.yaml").write_text("task: 15-1\n")
+    (tmp_path / "c.yaml").write_text("system: ssl\n")
+    with pytest.raises(UserError, match="a.yaml: no key 'system'; add one of ncdss, ssul, maskcontrast, probe"):
+        load_config([str(tmp_path / "a.yaml")], "")
+    assert load_config([str(tmp_path / "a.yaml")], "", systems=("probe",)).system == "probe"
+    assert load_config([str(tmp_path / "b.yaml")], "").system == "ssul"
+    assert "add 'system: ssul'" in caplog.text
+    with pytest.raises(UserError, match="system: ssl is unknown; did you mean 'ssul'"):
+        load_config([str(tmp_path / "c.yaml")], "")
+    with pytest.raises(UserError, match="a.yaml: is of system: ssul; train_base.py runs ncdss"):
+        load_config([str(tmp_path / "a.yaml"), "system=ssul"], "", "train_base.py", ("ncdss",))
+
+
+@pytest.mark.parametrize(
+    "script, system, given, said",
+    [
+        ("train_incremental.py", "ssul", "checkpoint=x.pth", "checkpoint: read by eval.py and probe_features.py"),
+        ("train_incremental.py", "ssul", "save_predictions=true", "train_incremental.py would ignore it"),
+        ("train_incremental.py", "ssul", "init_from=x.pth", "means nothing to system ssul; it is one of ncdss"),
+        ("train_incremental.py", "ssul", "plop.pod=1", "plop.pod: for method=plop; ignored with method=ssul"),
+        ("train_incremental.py", "ssul", "ssul.memory=7", "ssul.memory: for method=ssul_m; ignored with method=ssul"),
+        ("train_incremental.py", "ssul", "pseudo_dir=x", "pseudo_dir: for setting=discovered"),
+        ("train_base.py", "ncdss", "kmeans.n_init=1", "means nothing to system ncdss; it is one of probe"),
+        ("probe_features.py", "probe", "kmeans.n_init=1", "kmeans.n_init: for mode=kmeans; ignored with mode=linear"),
+        ("train_base.py", "ncdss", "checkpoint=x.pth", "train_base.py would ignore it"),
+    ],
+)
+def test_keys_that_would_be_ignored_are_refused(tmp_path, script, system, given, said):
+    (tmp_path / "a.yaml").write_text(f"system: {system}\n")
+    with pytest.raises(UserError) as caught:
+        load_config([str(tmp_path / "a.yaml"), given], "", script)
+    assert said in str(caught.value)
+
+
+def test_a_file_may_hold_what_another_method_or_script_reads(tmp_path):
+    (tmp_path / "a.yaml").write_text("system: ssul\nplop: {pod: 0.5}\ncheckpoint: x.pth\nssul: {memory: 3}\n")
+    cfg = load_config([str(tmp_path / "a.yaml")], "", "train_incremental.py")
+    assert (cfg.plop.pod, cfg.ssul.memory) == (0.5, 3)
+    assert load_config([str(tmp_path / "a.yaml"), "plop.pod=1"], "", "eval.py").plop.pod == 1
+
+
+def test_own_keys_are_free_and_read_as_attributes(tmp_path):
+    cfg = load(tmp_path, "own: {gamma: 2.0, loss: {name: focal}}\n", "own.gamma=3")
+    assert cfg.own.gamma == 3 and cfg.own.loss.name == "focal"
+    assert cfg.model_dump(mode="json")["own"] == {"gamma": 3, "loss": {"name": "focal"}}
 
 
 def test_effective_configuration_reproduces_itself(tmp_path):
     cfg = load(tmp_path, "basic: {lr: 1e-5}\nexpected: {miou: 0.5}\ndata: {root: /data}\nmodel: {trained: [layer4]}\n")
     (tmp_path / "again.yaml").write_text(dump(cfg, tmp_path / "again.yaml"))
     assert load_config([str(tmp_path / "again.yaml")], "") == cfg
-    assert Config.model_validate(read_yaml(tmp_path / "again.yaml")) == cfg
+    assert NcdssConfig.model_validate(read_yaml(tmp_path / "again.yaml")) == cfg
 
 
-@pytest.mark.parametrize("script", [train_base, cluster_pseudolabel, finetune_novel, entropy_rank, evaluation])
+@pytest.mark.parametrize("script", [train_base, cluster_pseudolabel, finetune_novel, entropy_rank])
 def test_help_lists_every_key(script, capsys):
     with pytest.raises(SystemExit) as end:
         guarded(script.main, ["--help"])
     shown = capsys.readouterr().out
     assert end.value.code == 0 and "python " + script.__file__.rsplit("/", 1)[-1] in shown
-    assert all(f"  {key} " in shown for key in all_keys(Config))
+    assert all(f"  {key} " in shown for key in all_keys(NcdssConfig))
+
+
+def test_help_is_that_of_the_configuration_s_system(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("system: ssul\n")
+    for arguments, shown, hidden in (
+        ([str(tmp_path / "a.yaml")], all_keys(SCHEMAS["ssul"]), ["cluster.k"]),
+        ([], [*all_keys(Common), *SCHEMAS], ["cluster.k", "plop.pod"]),
+    ):
+        with pytest.raises(SystemExit) as end:
+            guarded(evaluation.main, [*arguments, "--help"])
+        text = capsys.readouterr().out
+        assert end.value.code == 0 and all(f"  {key} " in text for key in shown)
+        assert not any(f"  {key} " in text for key in hidden)
 
 
 def test_every_key_is_explained():
@@ -205,7 +265,7 @@ def test_every_key_is_explained():
             elif not field.description:
                 yield prefix + key
 
-    assert not list(undocumented(Config))
+    assert not [key for schema in SCHEMAS.values() for key in undocumented(schema)]
 
 
 def test_print_config_tells_where_a_value_is_from(tmp_path, capsys):
@@ -213,6 +273,6 @@ def test_print_config_tells_where_a_value_is_from(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         load(tmp_path, "base: parent.yaml\nsplit: mine\n", "basic.lr=0.5", "--print-config")
     lines = capsys.readouterr().out.splitlines()
-    assert end.value.code == 0 and len(lines) == len(all_keys(Config))
+    assert end.value.code == 0 and len(lines) == len(all_keys(NcdssConfig))
     assert f"seed: 1  # {tmp_path}/parent.yaml" in lines and f"split: 'mine'  # {tmp_path}/a.yaml" in lines
     assert "basic.lr: 0.5  # command line" in lines and "basic.momentum: 0.9  # default" in lines

@@ -1,0 +1,79 @@
+"""What a schema says of its keys: dotted names, help lines, and the marks (Decides, Only) that hold for each."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from utils.config.common import Common, Decides, Only
+
+Mark = Decides | Only
+
+
+def walk(
+    schema: type[BaseModel], prefix: str = "", marks: tuple[Mark, ...] = ()
+) -> Iterator[tuple[str, FieldInfo, tuple[Mark, ...]]]:
+    """(dotted name, field, marks) of every key; marks of a section hold for the keys in it."""
+    for name, field in schema.model_fields.items():
+        own = (*marks, *(mark for mark in field.metadata if isinstance(mark, (Decides, Only))))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from walk(field.annotation, f"{prefix}{name}.", own)
+        else:
+            yield prefix + name, field, own
+
+
+def all_keys(schema: type[BaseModel]) -> list[str]:
+    """Dotted names of every key of a schema."""
+    return [key for key, _, _ in walk(schema)]
+
+
+def describe(schema: type[BaseModel]) -> str:
+    """One help line per key: name, meaning, default."""
+    return "\n".join(f"  {key:34} {field.description} [{_shown(field)}]" for key, field, _ in walk(schema))
+
+
+def _shown(field: FieldInfo) -> Any:
+    return "none" if field.default == {} else field.default
+
+
+def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} -> {'a.b': 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if value and isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def first_difference(
+    now: Common, before: dict[str, Any], reads: tuple[str, ...], without: frozenset[str] = frozenset()
+) -> str | None:
+    """The first key that is decisive for a stage and has another value in the tree `before`, as one line.
+
+    Decisive are the keys that begin with one of `reads`, and those marked as deciding every stage; not those that are
+    marked as deciding nothing, or what `without` lists. Keys that `before` lacks had the schema's default.
+    """
+    marks = {key: {mark.what for mark in found if isinstance(mark, Decides)} for key, _, found in walk(type(now))}
+    old, new = flatten(type(now)().model_dump(mode="json")) | flatten(before), flatten(now.model_dump(mode="json"))
+    for key in sorted(old.keys() | new.keys()):
+        decided = next((marks[name] for name in (key, key.split(".")[0]) if name in marks), set())
+        listed = any(f"{key}.".startswith(f"{name}.") for name in reads)
+        stale = (listed or "every stage" in decided) and decided.isdisjoint({"nothing", *without})
+        if stale and old.get(key) != new.get(key):
+            return f"{key}: {old.get(key)} there, {new.get(key)} now"
+    return None
+
+
+def misplaced(config: Common, script: str, given: set[str]) -> str | None:
+    """Why one of the `given` keys would be ignored by this script, None when each of them means something."""
+    values, defaults = flatten(config.model_dump(mode="json")), flatten(type(config)().model_dump(mode="json"))
+    for key, _, marks in walk(type(config)):
+        if key not in given or values.get(key) == defaults.get(key):
+            continue
+        for mark in (mark for mark in marks if isinstance(mark, Only)):
+            if mark.scripts and script not in mark.scripts:
+                return f"{key}: read by {' and '.join(mark.scripts)}; {script} would ignore it"
+            if mark.key and mark.where in ("", script) and values[mark.key] not in mark.values:
+                wanted = " or ".join(f"{mark.key}={value}" for value in mark.values)
+                return f"{key}: for {wanted}; ignored with {mark.key}={values[mark.key]}, so leave it out"
+    return None

@@ -1,0 +1,5 @@
+"""The project's logger. Handlers come with a run (utils.run); without one it is silent but for warnings."""
+
+import logging
+
+log = logging.getLogger("beyond_fixed_classes")

@@ -1,0 +1,113 @@
+"""The folder of a stage: where it lies, who holds it, and whether the stage is finished, resumable or new."""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from utils import checkpoint, dist
+from utils.config.common import Common
+from utils.config.keys import first_difference
+from utils.config.reader import dump
+from utils.config.strict_yaml import read_yaml
+from utils.errors import UserError
+
+KEEP = ("run.lock",)  # survives a fresh start in the same folder
+LAST = "last.pth"
+
+
+def stage_dir(cfg: Common, stage: str) -> Path:
+    """<output_dir>/<split or task>/<stage>; dry runs stay apart."""
+    return cfg.output_dir / ("dry" if cfg.run.dry else "") / cfg.folder / stage
+
+
+def require_stage(cfg: Common, stage: str, file: str, made_by: str) -> Path:
+    """A file of an earlier stage, only when that stage is finished."""
+    folder = stage_dir(cfg, stage)
+    if not (folder / "metrics.json").exists():
+        raise UserError(f"{folder}: stage '{stage}' has not finished; run first: python {made_by}")
+    if not (folder / file).exists():
+        raise UserError(
+            f"{folder / file}: missing although the stage finished; redo it with resume=false: python {made_by}"
+        )
+    return folder / file
+
+
+def decide(
+    cfg: Common, folder: Path, inputs: Mapping[str, str], reads: tuple[str, ...], without: Collection[str] = ()
+) -> tuple[bool, Path | None] | str:
+    """(finished, checkpoint to resume) after preparing the folder, or what is wrong in one line.
+
+    `inputs` are digests by name; `reads` and `without` say which keys are decisive (utils.config.keys).
+    """
+    resume = cfg.resume.lower()
+    if resume not in ("auto", "true", "false"):
+        path = Path(cfg.resume)
+        if not path.is_file():
+            return f"resume={cfg.resume}: no such file; give auto, true, false or the path of a checkpoint"
+        if path.resolve().is_relative_to(folder.resolve()):
+            return f"resume={cfg.resume}: lies in {folder}, which would start over; use resume=true, or move it"
+        prepare(cfg, folder, inputs, fresh=True)
+        return False, path
+    last = folder / LAST
+    started = (folder / "config.yaml").exists() and (folder / "inputs.json").exists()
+    if resume != "false" and started:
+        before = read_yaml(folder / "config.yaml")
+        difference = first_difference(cfg, before, reads, frozenset(without)) or _changed_input(folder, inputs)
+        finished = (folder / "metrics.json").exists()
+        if difference and (finished or last.exists()):
+            cure = "resume=false starts over, another output_dir keeps both"
+            return f"{folder} was made with other settings ({difference}); {cure}"
+        if not difference and finished:
+            return True, None
+        if not difference and last.exists():
+            prepare(cfg, folder, inputs, fresh=False)
+            return False, last
+    if resume == "true":
+        return f"resume=true, but {folder} holds nothing to resume; use resume=auto"
+    prepare(cfg, folder, inputs, fresh=True)
+    return False, None
+
+
+def prepare(cfg: Common, folder: Path, inputs: Mapping[str, str], fresh: bool) -> None:
+    """Empty the folder unless a run goes on in it, and write what it is made from."""
+    if fresh:
+        (folder / "metrics.json").unlink(missing_ok=True)  # first: a kill in between must not leave it finished
+        for path in folder.iterdir():
+            if path.name not in KEEP:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink()
+    checkpoint.write_json(folder / "inputs.json", dict(inputs))
+    checkpoint.write_text(folder / "config.yaml", dump(cfg, folder / "config.yaml"))
+
+
+def _changed_input(folder: Path, inputs: Mapping[str, str]) -> str | None:
+    before = checkpoint.read_json(folder / "inputs.json")
+    names = sorted(inputs.keys() | before.keys())
+    changed = [name for name in names if before.get(name) != inputs.get(name)]
+    return f"its input '{changed[0]}' has changed since" if changed else None
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for one run; the kernel frees it however the process ends."""
+    problem, handle = None, None
+    if dist.is_main():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = (folder / "run.lock").open("w")
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would live on in the workers of a killed run
+        except BlockingIOError:
+            problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
+        except OSError as error:
+            problem = f"output_dir={folder}: cannot be written ({error.strerror})"
+    problem = dist.broadcast(problem)
+    if problem:
+        raise UserError(problem)
+    try:
+        yield
+    finally:
+        if handle:
+            handle.close()
