@@ -10,7 +10,6 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
         checkpoint=output/demo_maskcontrast/pretrain/last.pth
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,27 +17,25 @@ import numpy as np
 import torch
 from tqdm.contrib.concurrent import thread_map
 
-from data.dataset import SegmentationDataset
-from data.discovery import Views
+from data.chain import base_model
+from data.discovery import DiscoveryData, main_class
 from data.io import read_label, write_array, write_label
-from data.label_map import IGNORE
-from data.layouts import Sample, index_samples
-from data.transforms import ValTransform
+from data.layouts import Sample
 from models.backbones import build_backbone
 from models.contrast import load_encoder
 from models.deeplab import DeepLabV3, build_model
+from models.deeplab_files import load_deeplab
 from models.probes import FeatureNetwork
-from models.weights import load_weights
 from utils import dist
 from utils.checkpoint import write_json, write_list
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
+from utils.labels import is_wide
 from utils.log import log
 from utils.measure.clustering import cluster_prototypes, mask_prototypes, purity
-from utils.measure.evaluation import predict
+from utils.measure.confusion import predict
 from utils.run import Run, entry, start_run
-from utils.run_folder import require_stage
 
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 
@@ -61,16 +58,19 @@ def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float)
 
 
 def fuse(high_base_pred: np.ndarray, embeddings: np.ndarray, num_known: int) -> np.ndarray:
-    """Pseudo label uint8 [H, W]: confident base classes first, then clusters j = 1..K as B+j, background elsewhere."""
+    """Pseudo label [H, W]: confident base classes first, then clusters j = 1..K as B+j, background elsewhere.
+
+    `embeddings` uint8 or uint16 [H, W] is 0 or j; so is the result, in its type.
+    """
     clusters = np.where(embeddings > 0, embeddings.astype(np.int64) + num_known - 1, 0)
-    return np.where(high_base_pred > 0, high_base_pred, clusters).astype(np.uint8)
+    return np.where(high_base_pred > 0, high_base_pred, clusters).astype(embeddings.dtype)
 
 
-def remove_base_classes(views: Views, model: DeepLabV3, run: Run) -> dict[str, int]:
+def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict[str, int]:
     """Write the four maps of every novel image at its own size; image id -> pixels of its novel region."""
     cfg = run.cfg.cluster
-    dataset = views.unlabelled(views.lists.novel)
-    loader = views.loader(dataset, cfg.batch_size)
+    dataset = data.unlabelled(data.lists.novel)
+    loader = data.context.loader(dataset, cfg.batch_size)
     pixels: dict[str, int] = {}
 
     def write(index: int, size: torch.Tensor, *maps: np.ndarray) -> None:
@@ -89,7 +89,7 @@ def remove_base_classes(views: Views, model: DeepLabV3, run: Run) -> dict[str, i
 
 
 def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) -> np.ndarray:
-    """Nearest-resize a uint8 [H, W] map to (h, w), write it as <id>.png, and give it back."""
+    """Nearest-resize a map [H, W] of uint8 or uint16 to (h, w), write it as <id>.png, and give it back."""
     height, width = size
     resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
     write_label(folder / f"{image_id}.png", resized)
@@ -107,26 +107,18 @@ def keep_images(pixels: dict[str, int], least: int) -> list[str]:
     return kept
 
 
-def describe_objects(views: Views, ids: list[str], run: Run) -> np.ndarray:
+def describe_objects(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray:
     """Prototypes [N, D]: mean feature of each image's novel region, L2-normalised, in the order of `ids`."""
     cfg = run.cfg
-    size = cfg.cluster.features_size or cfg.data.image_size
-    samples = [
-        replace(s, saliency=run.dir / "novel_map" / f"{s.id}.png")
-        for s in index_samples(views.root, ids, fields=("image",))
-    ]
-    dataset = SegmentationDataset(
-        samples, ("image", "saliency"), transform=ValTransform(size), max_side=cfg.data.max_side
-    )
+    dataset = data.objects(ids, run.dir / "novel_map", cfg.cluster.features_size or cfg.data.image_size)
+    loader = data.context.loader(dataset, cfg.cluster.batch_size)
     network = run.place(feature_network(cfg))
     rows: dict[int, np.ndarray] = {}
 
     def features_of(images: torch.Tensor) -> torch.Tensor:
         return network(network.normalize(images)).features.float()
 
-    for batch, features in predict(
-        features_of, network, views.loader(dataset, cfg.cluster.batch_size), run, "features"
-    ):
+    for batch, features in predict(features_of, network, loader, run, "features"):
         weight = batch["saliency"].to(run.device).float()
         weight = torch.where(weight > 0.5, weight, 0)  # grey saliency weighs the mean; 0/1 saliency is a plain mean
         vectors = mask_prototypes(features, weight).cpu().numpy()
@@ -142,12 +134,12 @@ def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
     if cluster.features == "maskcontrast":
         return FeatureNetwork(load_encoder(model.model_copy(update={"output_stride": stride}), path))
     if path is None and cluster.features == "base":
-        path = base_checkpoint(cfg)
+        path = base_model(cfg, cluster.base_model)
     imagenet = "imagenet" if model.init == "random" else model.init  # or the file that holds these weights
     return FeatureNetwork(build_backbone(model.backbone, stride, str(path or imagenet)))
 
 
-def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, run: Run) -> np.ndarray:
+def assign_clusters(data: DiscoveryData, ids: list[str], classes: np.ndarray | None, run: Run) -> np.ndarray:
     """Cluster 1..K of every object (0: none), int [N]; `classes` (true ones) serve the oracle only."""
     cfg = run.cfg
     if cfg.cluster.assign == "random":
@@ -156,7 +148,7 @@ def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, ru
         if classes is None:
             raise UserError("cluster.assign=oracle needs the masks of the novel images; this data root has none")
         return classes
-    c, prototypes = cfg.cluster, describe_objects(views, ids, run)
+    c, prototypes = cfg.cluster, describe_objects(data, ids, run)
     found = cluster_prototypes(prototypes, c.k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
     if dist.is_main():
         for image_id, point in zip(ids, found.points, strict=True):
@@ -164,75 +156,61 @@ def assign_clusters(views: Views, ids: list[str], classes: np.ndarray | None, ru
     return found.ids + 1
 
 
-def true_classes(views: Views, ids: list[str], run: Run) -> np.ndarray | None:
+def true_classes(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray | None:
     """Novel class 1..n that covers most of each novel region (0: none); None without masks. For reports, the oracle."""
     try:
-        samples = index_samples(views.root, ids, fields=("image", "label"))
+        samples = data.context.index(ids, ("image", "label"))
     except UserError:
         return None
-    full = views.split.full_map()
+    full = data.full_map()
 
-    def main_class(sample: Sample) -> int:
-        label = full(read_label(sample.label), where=str(sample.label))
+    def class_of(sample: Sample) -> int:
         region = read_label(run.dir / "novel_map" / f"{sample.id}.png") > 0
-        counts = np.bincount(label[region], minlength=256)[views.num_known : IGNORE]
-        return 1 + int(counts.argmax()) if counts.any() else 0
+        return main_class(full(read_label(sample.label), where=str(sample.label)), region, data.num_known)
 
     own = dist.share(samples)
-    found = thread_map(main_class, own, desc="true classes", leave=False, disable=None)
+    found = thread_map(class_of, own, desc="true classes", leave=False, disable=None)
     everywhere = dist.gather(dict(zip((sample.id for sample in own), found, strict=True)))
     classes = {image_id: number for part in everywhere for image_id, number in part.items()}
     return np.array([classes[image_id] for image_id in ids])
 
 
-def write_pseudo_labels(views: Views, ids: list[str], clusters: np.ndarray, run: Run) -> None:
+def write_pseudo_labels(data: DiscoveryData, ids: list[str], clusters: np.ndarray, run: Run) -> None:
     """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction)."""
-    size = run.cfg.data.image_size
+    size, kind = run.cfg.data.image_size, np.uint16 if is_wide(data.num_outputs) else np.uint8
 
     def write(image_id: str, cluster: int) -> None:
         novel_map = read_label(run.dir / "novel_map" / f"{image_id}.png")
         # through network resolution and back, as the official files went: borders move by up to a pixel
         region = cv2.resize(novel_map, (size, size), interpolation=cv2.INTER_NEAREST) > 0.5
-        values = region.astype(np.uint8) * np.uint8(cluster)
+        values = region.astype(kind) * kind(cluster)
         embeddings = write_map(run.dir / "embeddings", image_id, values, list(novel_map.shape))
         base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
-        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, embeddings, views.num_known))
+        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, embeddings, data.num_known))
 
     shares = dist.share(ids), dist.share(clusters)
     thread_map(write, *shares, desc="pseudo labels", leave=False, disable=None)
     dist.barrier()
 
 
-def base_checkpoint(cfg) -> Path:
-    """The base model: `base_checkpoint`, else the one of the base stage that `cluster.base_model` names."""
-    if cfg.base_checkpoint:
-        return cfg.base_checkpoint
-    return require_stage(cfg, "base", f"{cfg.cluster.base_model}.pth", "train_base.py")
-
-
-def pseudo_stage(cfg) -> str:
-    """Folder of this stage: pseudo, or pseudo_random / pseudo_oracle for the references."""
-    return "pseudo" if cfg.cluster.assign == "kmeans" else f"pseudo_{cfg.cluster.assign}"
-
-
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
-    views = Views.open(cfg)
-    inputs = {"base_checkpoint": base_checkpoint(cfg)}
+    data = DiscoveryData.open(cfg)
+    inputs = {"base_checkpoint": base_model(cfg, cfg.cluster.base_model)}
     if cfg.cluster.features == "maskcontrast" and not cfg.cluster.features_checkpoint:
         raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
-    with start_run(cfg, pseudo_stage(cfg), ("cluster",), inputs) as run:
+    with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs) as run:
         if run.finished:
             return
-        model = build_model(cfg.model.model_copy(update={"init": "random"}), views.num_known)
-        load_weights(model, inputs["base_checkpoint"])
-        pixels = remove_base_classes(views, run.place(model), run)
+        model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_known)
+        load_deeplab(model, inputs["base_checkpoint"])
+        pixels = remove_base_classes(data, run.place(model), run)
         kept = keep_images(pixels, cfg.cluster.min_pixels)
-        classes = true_classes(views, kept, run)
-        clusters = assign_clusters(views, kept, classes, run)
-        write_pseudo_labels(views, kept, clusters, run)
+        classes = true_classes(data, kept, run)
+        clusters = assign_clusters(data, kept, classes, run)
+        write_pseudo_labels(data, kept, clusters, run)
         metrics = {
             "images": len(pixels),
             "kept": len(kept),
@@ -244,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
         if dist.is_main():
             write_json(run.dir / "clusters.json", {i: int(c) for i, c in zip(kept, clusters, strict=True)})
             write_list(run.dir / "novel.txt", kept)
-            write_list(run.dir / "base.txt", list(views.lists.base))
+            write_list(run.dir / "base.txt", list(data.lists.base))
         log.info(
             "kept %d of %d novel images; objects per cluster: %s", len(kept), len(pixels), metrics["cluster_sizes"]
         )

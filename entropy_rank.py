@@ -7,49 +7,40 @@ writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.js
 """
 
 import math
+from functools import partial
 
-from data.discovery import Views, read_novel_lists
-from finetune_novel import find_pseudo_dir
+from data.chain import basic_model, pseudo_files, pseudo_folder
+from data.discovery import DiscoveryData, FineTuningImages
+from losses.eums import object_entropy
 from models.deeplab import build_model
-from models.weights import load_weights
+from models.deeplab_files import load_deeplab
 from utils import dist
 from utils.checkpoint import write_json, write_list
 from utils.config.reader import load_config
 from utils.log import log
-from utils.measure.evaluation import entropy_scores
-from utils.measure.ranking import split_by_score
+from utils.measure.ranking import image_scores, split_by_score
 from utils.run import entry, start_run
-from utils.run_folder import require_stage
 
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
-    views = Views.open(cfg)
-    pseudo_dir = find_pseudo_dir(cfg)
-    checkpoint = cfg.basic_checkpoint or require_stage(
-        cfg, "basic", "best.pth", "finetune_novel.py CONFIG method=basic"
-    )
-    inputs = {
-        "basic_checkpoint": checkpoint,
-        "novel": pseudo_dir / "novel.txt",
-        "pseudo_labels": pseudo_dir / "pseudo_labels",
-    }
+    data, pseudo_dir, checkpoint = DiscoveryData.open(cfg), pseudo_folder(cfg), basic_model(cfg)
+    inputs = {"basic_checkpoint": checkpoint, **pseudo_files(pseudo_dir, "novel")}
     with start_run(cfg, "ranking", ("ranking",), inputs) as run:
         if run.finished:
             return
-        model = build_model(cfg.model.model_copy(update={"init": "random"}), views.num_outputs)
-        load_weights(model, checkpoint)
-        _, novel = read_novel_lists(pseudo_dir, views.lists)
-        dataset = views.pseudo_labelled(novel, pseudo_dir, train=False)
-        names = [sample.id for sample in dataset.samples]
-        loader = views.loader(dataset, cfg.ranking.batch_size)
-        scores = entropy_scores(run.place(model), loader, run, views.num_known)
+        model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_outputs)
+        load_deeplab(model, checkpoint)
+        images = FineTuningImages.open(data, pseudo_dir, cfg.basic.batch_size)
+        names, loader = images.to_rank(images.novel)
+        entropy = partial(object_entropy, num_known=data.num_known)
+        scores = image_scores(run.place(model), entropy, loader, run, "entropy")
         easy, hard = split_by_score(names, scores, cfg.ranking.proportion)
         if dist.is_main():
             write_list(run.dir / "easy_split.txt", easy)
             write_list(run.dir / "hard_split.txt", hard)
-            entropy = {i: None if math.isnan(s) else s for i, s in zip(names, scores, strict=True)}
-            write_json(run.dir / "entropy.json", entropy)
+            values = {i: None if math.isnan(s) else s for i, s in zip(names, scores, strict=True)}
+            write_json(run.dir / "entropy.json", values)
         log.info("%d clean (easy) and %d unclean (hard) images", len(easy), len(hard))
         run.finish({"images": len(names), "clean": len(easy), "unclean": len(hard)})
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from models.weights import read_networks, to_official
+from models.deeplab_files import read_networks, to_official
 from utils import checkpoint
 from utils.errors import UserError
 from utils.run import entry

@@ -11,27 +11,32 @@ writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...
     python finetune_novel.py configs/demo/ncdss.yaml method=eums
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from data.discovery import Views, read_novel_lists
+from data.chain import pseudo_files, pseudo_folder, ranking_folder, start_model
+from data.discovery import DiscoveryData, FineTuningImages
 from losses.cross_entropy import cross_entropy
-from losses.eums import teacher_label
+from losses.eums import object_entropy, teacher_label
 from models.deeplab import build_model
+from models.deeplab_files import load_deeplab
 from models.teacher_student import TeacherStudent
-from models.weights import load_weights
 from utils import dist
 from utils.checkpoint import read_list, write_list
+from utils.config.ncdss import Eums, NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.log import log
-from utils.loop import Recipe, fit
-from utils.measure.evaluation import confusion, discovery_metrics, entropy_scores
-from utils.measure.ranking import split_by_score
+from utils.loop import fit
+from utils.measure.protocol import Protocol
+from utils.measure.ranking import image_scores, split_by_score
+from utils.recipe import Recipe, decoder_and_backbone
 from utils.run import Run, entry, start_run
-from utils.run_folder import require_stage
 from utils.schedules import sigmoid_rampup
 
 
@@ -40,38 +45,8 @@ class BasicRecipe(Recipe):
 
     score = "novel_miou"
 
-    def __init__(self, views: Views, pseudo_dir: Path, run: Run):
-        self.views, self.run, self.pseudo_dir = views, run, pseudo_dir
-        self.pin = run.device.type == "cuda"
-        self.settings = getattr(run.cfg, run.cfg.method)
-        self.base_ids, self.novel_ids = read_novel_lists(pseudo_dir, views.lists)
-        self.model = run.place(self.build())
-        split = views.split
-        validation = views.labelled(views.lists.val, split.full_map())
-        self.val_loader = views.loader(validation, run.cfg.evaluation.batch_size, self.pin)
-        base = views.labelled(self.base_ids, split.finetune_base_map(), train=True)
-        self.base_source = views.source("base", base, self.settings, self.pin)
-        self.current: dict = {}
-
-    def build(self) -> nn.Module:
-        return start_network(self.run.cfg, self.views)
-
-    @property
-    def network(self) -> nn.Module:
-        """The network that is evaluated."""
-        return self.model
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"decoder": self.network.decoder_parameters(), "backbone": self.network.backbone_parameters()}
-
-    def novel_source(self, name: str, ids: list[str], strong: bool = False):
-        dataset = self.views.pseudo_labelled(ids, self.pseudo_dir, train=True, strong=strong)
-        return self.views.source(name, dataset, self.settings, self.pin)
-
-    def sources(self, epoch: int) -> dict:
-        if not self.current:
-            self.current = {"base": self.base_source, "novel": self.novel_source("novel", self.novel_ids)}
-        return self.current
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return decoder_and_backbone(self.network, self.settings)
 
     def step(self, batch: dict, epoch: int) -> dict:
         base, novel = batch["base"], batch["novel"]
@@ -82,64 +57,55 @@ class BasicRecipe(Recipe):
             "novel": cross_entropy(on_novel.logits, novel["pseudo"], pixels=dist.labelled_pixels(novel["pseudo"])) / 2,
         }
 
-    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
-        return self.views.output_classes(metrics)
-
-    def evaluate(self) -> dict:
-        views, options = self.views, self.run.cfg.evaluation
-        num_true = views.num_known + views.split.num_novel
-        matrix = confusion(self.network, self.val_loader, self.run, num_true=num_true, num_pred=views.num_outputs)
-        metrics = discovery_metrics(matrix, views.split.names, views.num_known, options.match, options.absent)
-        return metrics | {"protocol": "network resolution"}
-
 
 class EumsRecipe(BasicRecipe):
     """L = ( CE(q(x_base), y_base) + CE(q(x_clean), y_pseudo) ) / 2
            + w(e) CE(q(strong(x_unclean)), argmax k(weak(x_unclean))).
 
-    q is the student, k its moving average. At `reassign_epochs` the clean list is ranked again by the student.
+    q is the student, k its moving average (`model` is a TeacherStudent). At `reassign_epochs` the clean list is ranked
+    again by the student. `easy` and `hard` are the clean and the unclean images of `images`.
     """
 
-    def __init__(self, views: Views, pseudo_dir: Path, split_dir: Path, run: Run):
-        super().__init__(views, pseudo_dir, run)
-        self.first_easy = read_list(split_dir / "easy_split.txt")
-        self.easy, self.hard = self.first_easy, read_list(split_dir / "hard_split.txt")
-        foreign = set(self.easy + self.hard) - set(self.novel_ids)
-        if foreign:
-            raise UserError(
-                f"{split_dir}: image '{min(foreign)}' is not in {pseudo_dir / 'novel.txt'}; rank that folder's labels"
-            )
+    def __init__(
+        self,
+        model: TeacherStudent,
+        settings: Eums,
+        images: FineTuningImages | None = None,
+        protocol: Protocol | None = None,
+        easy: list[str] | None = None,
+        hard: list[str] | None = None,
+    ):
+        super().__init__(model, settings, protocol=protocol)
+        self.images = images
+        self.first_easy, self.easy, self.hard = list(easy or []), list(easy or []), list(hard or [])
         self.reassigned: list[int] = []
-
-    def build(self) -> nn.Module:
-        return TeacherStudent(start_network(self.run.cfg, self.views), momentum=self.settings.teacher_momentum)
 
     @property
     def network(self) -> nn.Module:
         return self.model.student
 
-    def sources(self, epoch: int) -> dict:
+    def sources(self, epoch: int, run: Run) -> Mapping[str, Any]:
         if epoch in self.settings.reassign_epochs and epoch not in self.reassigned:
-            self.reassign(epoch)
-        if not self.current:
-            self.current = {"base": self.base_source, "easy": self.novel_source("easy", self.easy)}
+            self.reassign(epoch, run)
+        if "easy" not in self.feed:
+            base = self.feed.get("base") or self.images.base_source()
+            self.feed = {"base": base, "easy": self.images.novel_source("easy", self.easy)}
             if self.settings.rampup_weight:
-                self.current["hard"] = self.novel_source("hard", self.hard, strong=True)
-        return self.current
+                self.feed["hard"] = self.images.novel_source("hard", self.hard, strong=True)
+        return self.feed
 
-    def reassign(self, epoch: int) -> None:
+    def reassign(self, epoch: int, run: Run) -> None:
         """Keep the part of the original clean list that the student is most certain of; the rest joins the unclean."""
-        dataset = self.views.pseudo_labelled(self.first_easy, self.pseudo_dir, train=False)
-        loader = self.views.loader(dataset, self.run.cfg.ranking.batch_size, self.pin)
-        scores = entropy_scores(self.network, loader, self.run, self.views.num_known)
-        names = [sample.id for sample in dataset.samples]
+        names, loader = self.images.to_rank(self.first_easy)
+        known = self.images.data.num_known
+        scores = image_scores(self.network, partial(object_entropy, num_known=known), loader, run, "entropy")
         self.easy, moved = split_by_score(names, scores, self.settings.reassign_proportion)
         self.hard = [*self.hard, *moved]
         self.reassigned.append(epoch)
-        self.current = {}
+        self.feed = {name: source for name, source in self.feed.items() if name == "base"}
         if dist.is_main():
-            write_list(self.run.dir / "easy_split.txt", self.easy)
-            write_list(self.run.dir / "hard_split.txt", self.hard)
+            write_list(run.dir / "easy_split.txt", self.easy)
+            write_list(run.dir / "hard_split.txt", self.hard)
         log.info("epoch %d: reassigned, %d clean and %d unclean images", epoch + 1, len(self.easy), len(self.hard))
 
     def before_step(self) -> None:
@@ -163,7 +129,7 @@ class EumsRecipe(BasicRecipe):
 
     @torch.no_grad()
     def teacher_target(self, weak: torch.Tensor) -> torch.Tensor:
-        """The teacher's label of every pixel, uint8 [B, H, W]; 255 where it is less certain than `threshold`."""
+        """The teacher's label of every pixel, int64 [B, H, W]; 255 where it is less certain than `threshold`."""
         self.model.teacher.train(self.settings.teacher_mode == "train")
         return teacher_label(self.model.teacher(weak).logits, self.settings.threshold)
 
@@ -174,56 +140,51 @@ class EumsRecipe(BasicRecipe):
         self.easy, self.hard, self.reassigned = state["easy"], state["hard"], state["reassigned"]
 
 
-def start_network(cfg, views: Views) -> nn.Module:
-    """A network of B+1+K outputs, from ImageNet as in the official code, unless a checkpoint is asked for."""
-    model = build_model(cfg.model, views.num_outputs)
-    path = start_checkpoint(cfg)
-    if path:
-        load_weights(model, path, only="backbone")
+def start_network(cfg: NcdssConfig, num_outputs: int, start: Path | None) -> nn.Module:
+    """A network of B+1+K outputs, from ImageNet as in the official code, or with the backbone of a file."""
+    model = build_model(cfg.model, num_outputs)
+    if start:
+        load_deeplab(model, start, only="backbone")
     return model
 
 
-def start_checkpoint(cfg) -> Path | None:
-    """The file whose backbone fine-tuning starts from: `init_from`, else with init_from_base the base model's."""
-    if cfg.init_from or not getattr(cfg, cfg.method).init_from_base:
-        return cfg.init_from
-    return cfg.base_checkpoint or require_stage(cfg, "base", "best.pth", "train_base.py")
+def read_ranking(folder: Path, images: FineTuningImages) -> dict[str, list[str]]:
+    """Clean and unclean images of a ranking folder, which must be of the same pseudo labels."""
+    easy, hard = read_list(folder / "easy_split.txt"), read_list(folder / "hard_split.txt")
+    foreign = set(easy + hard) - set(images.novel)
+    if foreign:
+        listed = images.pseudo_dir / "novel.txt"
+        raise UserError(f"{folder}: image '{min(foreign)}' is not in {listed}; rank that folder's labels")
+    return {"easy": easy, "hard": hard}
 
 
-def finetune_stage(cfg) -> str:
-    """Folder of this stage: basic or eums, with the reference's name behind it when the pseudo labels are one."""
-    return cfg.method if cfg.cluster.assign == "kmeans" else f"{cfg.method}_{cfg.cluster.assign}"
-
-
-def find_pseudo_dir(cfg) -> Path:
-    """`pseudo_dir`, else the finished clustering stage."""
-    if cfg.pseudo_dir:
-        return cfg.pseudo_dir
-    suffix = "" if cfg.cluster.assign == "kmeans" else f"_{cfg.cluster.assign}"
-    return require_stage(cfg, f"pseudo{suffix}", "novel.txt", "cluster_pseudolabel.py").parent
+def build_recipe(cfg: NcdssConfig, data: DiscoveryData, pseudo_dir: Path, start: Path | None, run: Run) -> Recipe:
+    """The recipe of `method` with the network, images and protocol of a run."""
+    settings = getattr(cfg, cfg.method)
+    images = FineTuningImages.open(data, pseudo_dir, settings.batch_size)
+    network, protocol = start_network(cfg, data.num_outputs, start), data.novel_protocol()
+    if cfg.method == "basic":
+        feed = {"base": images.base_source(), "novel": images.novel_source("novel", images.novel)}
+        return BasicRecipe(run.place(network), settings, feed, protocol)
+    model = run.place(TeacherStudent(network, momentum=settings.teacher_momentum))
+    return EumsRecipe(model, settings, images, protocol, **read_ranking(ranking_folder(cfg), images))
 
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     if cfg.method == "base":
         raise UserError("method=base: this script fine-tunes; use method=basic or method=eums, or train_base.py")
-    views = Views.open(cfg)
-    pseudo_dir = find_pseudo_dir(cfg)
-    inputs = {
-        "novel": pseudo_dir / "novel.txt",
-        "base": pseudo_dir / "base.txt",
-        "pseudo_labels": pseudo_dir / "pseudo_labels",
-    }
+    data, pseudo_dir, start = DiscoveryData.open(cfg), pseudo_folder(cfg), start_model(cfg)
+    inputs = pseudo_files(pseudo_dir, "novel", "base")
     if cfg.method == "eums":
-        split_dir = cfg.split_dir or require_stage(cfg, "ranking", "easy_split.txt", "entropy_rank.py").parent
+        split_dir = ranking_folder(cfg)
         inputs |= {"easy": split_dir / "easy_split.txt", "hard": split_dir / "hard_split.txt"}
-    if start := start_checkpoint(cfg):
+    if start:
         inputs["init_from"] = start
-    with start_run(cfg, finetune_stage(cfg), (cfg.method, "cluster.k"), inputs) as run:
+    with start_run(cfg, cfg.trained.stage, (cfg.method, "cluster.k"), inputs) as run:
         if run.finished:
             return
-        eums = cfg.method == "eums"
-        recipe = EumsRecipe(views, pseudo_dir, split_dir, run) if eums else BasicRecipe(views, pseudo_dir, run)
+        recipe = build_recipe(cfg, data, pseudo_dir, start, run)
         run.finish(fit(recipe, recipe.settings, run))
 
 

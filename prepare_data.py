@@ -10,19 +10,15 @@ python prepare_data.py check CONFIG.yaml [key=value ...]                      op
 import argparse
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data.discovery import Views
-from data.io import read_image, read_label
-from data.layouts import find_layout, index_samples
+from data.discovery import DiscoveryData
 from data.lists import write_lists
+from data.prepare.check import check_discovery
 from data.prepare.coco import build_coco
 from data.prepare.demo import DemoOptions, build_demo
 from data.prepare.saliency import OVERVIEW, estimate_folder, spectral
-from models.saliency import load_estimator
+from models.saliency.estimator import load_estimator
 from utils.checkpoint import digest
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -55,41 +51,19 @@ def saliency(options: argparse.Namespace) -> None:
     print(f"{options.to}: {counts[0]} maps, {counts[1]} images without an object; {options.to / OVERVIEW} shows some")
 
 
+def open_discovery(options: argparse.Namespace) -> DiscoveryData:
+    return DiscoveryData.open(load_config(options.config, __doc__, systems=("ncdss",)))
+
+
 def lists(options: argparse.Namespace) -> None:
-    views = Views.open(load_config(options.config, __doc__, systems=("ncdss",)))
-    write_lists(views.lists, views.split, options.to, find_layout(views.root))
-    print(f"{options.to}: lists of {views.split.name}; use them with data.lists={options.to}")
+    data = open_discovery(options)
+    write_lists(data.lists, data.groups.name, options.to, data.context.layout)
+    print(f"{options.to}: lists of {data.groups.name}; use them with data.lists={options.to}")
 
 
 def check(options: argparse.Namespace) -> None:
-    """Pairs exist, sizes agree, label values are classes; the first fault ends the check with its file's name."""
-    views = Views.open(load_config(options.config, __doc__, systems=("ncdss",)))
-    full, images_per_class = views.split.full_map(), Counter()
-    lists = views.lists
-    train = list(dict.fromkeys((*lists.base_train, *lists.novel)))
-    for role, ids, fields in (
-        ("train", train, ("image", "label")),
-        ("val", lists.val, ("image", "label")),
-        ("novel", lists.novel, ("image", "label", "saliency")),
-    ):
-        missing = views.cfg.data.missing if role == "novel" else "error"
-        samples = index_samples(views.root, ids, fields=fields, missing=missing)
-        for sample in tqdm(samples, desc=role, leave=False, disable=None):
-            size = read_image(sample.image).shape[:2]
-            label = full(read_label(sample.label), where=str(sample.label))
-            found = {sample.label: label.shape}
-            if sample.saliency:
-                found[sample.saliency] = read_label(sample.saliency).shape
-            for path, shape in found.items():
-                if shape != size:
-                    raise UserError(f"{path}: {shape[1]}x{shape[0]} pixels, but {sample.image} has {size[1]}x{size[0]}")
-            if role == "train":
-                images_per_class.update(set(label.ravel().tolist()) - {0, 255})
-        dropped = f", {len(ids) - len(samples)} without all files" if len(samples) < len(ids) else ""
-        print(f"{role}: {len(samples)} images, no fault{dropped}")
-    for index, name in enumerate(views.split.names[1:], start=1):
-        kind = "base" if index < views.num_known else "novel"
-        print(f"  {kind:6}{name:20}{images_per_class[index]:6} training images")
+    for line in check_discovery(open_discovery(options)):
+        print(line)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,18 +9,19 @@ writes  <output_dir>/pretrain/{last.pth, metrics.json, history.jsonl, ...}; last
     python pretrain_contrast.py configs/demo/maskcontrast.yaml         nine minutes on two CPU cores
 """
 
-import torch
-from torch import nn
+from typing import Any
 
-from data.contrast import ContrastViews
-from losses.maskcontrast import balanced_bce, mask_prototypes, pixel_to_prototype
+import torch
+
+from data.contrast import ContrastData
+from losses.maskcontrast import balanced_bce, mean_directions, pixel_to_prototype
 from models.contrast import SALIENT, ContrastModel, build_encoder, load_encoder
 from utils import dist
+from utils.config.maskcontrast import MaskContrastConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.loop import Recipe, fit
-from utils.measure.evaluation import predict
-from utils.measure.metrics import confusion_matrix, summarize
+from utils.loop import fit
+from utils.recipe import Recipe
 from utils.run import Run, entry, start_run
 
 
@@ -29,28 +30,19 @@ class ContrastRecipe(Recipe):
 
     score = None  # nothing to choose a model by: the last one is the result
 
-    def __init__(self, views: ContrastViews, run: Run):
-        cfg, shares = run.cfg, dist.world_size() * run.cfg.training.accumulate
-        if cfg.training.batch_size % shares:
-            raise UserError(
-                f"training.batch_size={cfg.training.batch_size}: does not part evenly over {dist.world_size()} "
-                f"processes and {cfg.training.accumulate} parts"
-            )
-        self.run, self.cfg, options = run, cfg, cfg.contrast
-        encoder = load_encoder(cfg.model, cfg.init_from) if cfg.init_from else build_encoder(cfg.model)
-        model = ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers)
-        self.model = run.place(model, synchronize=False)  # the images of the key encoder are shuffled instead
-        pin = run.device.type == "cuda"
-        self.train_sources = {"train": views.source("train", pin)}
-        self.val_loader = views.val_loader(pin) if views.val_samples else None
+    @property
+    def network(self) -> torch.nn.Module:
+        return self.model.model_q
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        trained = {name: p for name, p in self.model.model_q.named_parameters() if p.requires_grad}
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        trained = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         backbone = [p for name, p in trained.items() if name.startswith("backbone.")]
-        return {"decoder": [p for name, p in trained.items() if not name.startswith("backbone.")], "backbone": backbone}
-
-    def sources(self, epoch: int) -> dict:
-        return self.train_sources
+        rest = [p for name, p in trained.items() if not name.startswith("backbone.")]
+        rate, factor = self.settings.training.lr, self.settings.training.backbone_lr_factor
+        return [
+            {"name": "decoder", "params": rest, "lr": rate},
+            {"name": "backbone", "params": backbone, "lr": rate * factor},
+        ]
 
     def before_step(self) -> None:
         self.model.update_key()
@@ -58,11 +50,11 @@ class ContrastRecipe(Recipe):
     def step(self, batch: dict, epoch: int) -> dict:
         views, encoder = batch["train"], self.model.model_q
         mask = views["query_saliency"]
-        embedding, saliency = encoder(encoder.normalize(views["query"]))
+        saliency, embedding = encoder(encoder.normalize(views["query"]))
         own, everyone = self.key_prototypes(views["key"], views["key_saliency"])
-        contrast = pixel_to_prototype(embedding, mask, own, self.model.queue, self.cfg.contrast.temperature)
+        contrast = pixel_to_prototype(embedding, mask, own, self.model.queue, self.settings.contrast.temperature)
         self.model.enqueue(everyone)  # so the bank that the logits saw holds earlier batches only
-        losses = {"contrast": contrast.loss, "saliency": balanced_bce(saliency, mask)}
+        losses = {"contrast": contrast.loss, "saliency": balanced_bce(saliency[:, 0], mask)}
         return losses | {"top1": contrast.top1, "top5": contrast.top5}
 
     @torch.no_grad()
@@ -76,22 +68,33 @@ class ContrastRecipe(Recipe):
         order = dist.broadcast_(torch.randperm(len(images), device=image.device))
         here = order.view(dist.world_size(), -1)[dist.rank()]
         encoder = self.model.model_k
-        embedding, _ = encoder(encoder.normalize(images[here]))
-        shuffled = dist.gather_rows(mask_prototypes(embedding, masks[here]))
+        embedding = encoder(encoder.normalize(images[here])).embedding
+        shuffled = dist.gather_rows(mean_directions(embedding, masks[here]))
         everyone = torch.empty_like(shuffled).index_copy_(0, order, shuffled)
         return everyone.view(dist.world_size(), len(image), -1)[dist.rank()], everyone
 
-    def evaluate(self) -> dict:
+    def decide(self, output: Any) -> torch.Tensor:
+        """Background or object, by the saliency head."""
+        return (output.logits[:, 0] > SALIENT).long()
+
+    def evaluate(self, run: Run) -> dict[str, Any]:
         """How well the saliency head finds the masks of the validation images."""
-        if self.val_loader is None:
+        if self.protocol is None:
             return {}
-        total = torch.zeros(2, 2, dtype=torch.int64, device=self.run.device)
-        encoder = self.model.model_q
-        forward = predict(lambda x: encoder(encoder.normalize(x)), encoder, self.val_loader, self.run, "validation")
-        for batch, output in forward:
-            total += confusion_matrix(output.saliency > SALIENT, batch["saliency"].to(self.run.device), 2, 2)
-        metrics = summarize(dist.sum_(total), ["background", "object"], {})
-        return {"saliency_miou": metrics["miou"], "images": int(total.sum()) // self.cfg.data.image_size**2}
+        return {"saliency_miou": super().evaluate(run)["miou"], "images": len(self.protocol.images)}
+
+
+def build_recipe(cfg: MaskContrastConfig, data: ContrastData, run: Run) -> ContrastRecipe:
+    shares, options = dist.world_size() * cfg.training.accumulate, cfg.contrast
+    if cfg.training.batch_size % shares:
+        raise UserError(
+            f"training.batch_size={cfg.training.batch_size}: does not part evenly over {dist.world_size()} "
+            f"processes and {cfg.training.accumulate} parts"
+        )
+    encoder = load_encoder(cfg.model, cfg.init_from) if cfg.init_from else build_encoder(cfg.model)
+    model = ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers)
+    model = run.place(model, synchronize=False)  # the images of the key encoder are shuffled instead
+    return ContrastRecipe(model, cfg, {"train": data.source("train")}, data.protocol())
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,9 +103,9 @@ def main(argv: list[str] | None = None) -> None:
     with start_run(cfg, "pretrain", ("training", "contrast"), inputs) as run:
         if run.finished:
             return
-        views = ContrastViews.open(cfg)
-        recipe = ContrastRecipe(views, run)
-        run.finish(fit(recipe, cfg.training, run) | {"training_images": len(views.train_samples)})
+        data = ContrastData.open(cfg)
+        recipe = build_recipe(cfg, data, run)
+        run.finish(fit(recipe, cfg.training, run) | {"training_images": len(data.train_samples)})
 
 
 if __name__ == "__main__":

@@ -7,18 +7,17 @@ writes  <output_dir>/<split>/base/{best.pth, last.pth, metrics.json, ...}
     torchrun --nproc_per_node=2 train_base.py configs/ncdss/pascal_subset.yaml split=fold1 data.root=/my/voc
 """
 
-from torch import nn
+from typing import Any
 
-from data.discovery import Views
+from data.discovery import DiscoveryData
 from losses.cross_entropy import cross_entropy
 from models.deeplab import build_model
-from models.weights import load_weights
+from models.deeplab_files import load_deeplab
 from utils import dist
 from utils.config.reader import load_config
-from utils.loop import Recipe, fit
-from utils.measure.evaluation import confusion
-from utils.measure.metrics import summarize
-from utils.run import Run, entry, start_run
+from utils.loop import fit
+from utils.recipe import Recipe, decoder_and_backbone
+from utils.run import entry, start_run
 
 
 class SupervisedRecipe(Recipe):
@@ -26,47 +25,27 @@ class SupervisedRecipe(Recipe):
 
     score = "miou"
 
-    def __init__(self, views: Views, run: Run):
-        cfg, split = run.cfg, views.split
-        self.views, self.run = views, run
-        self.model = run.place(build_model(cfg.model, views.num_known))
-        if cfg.init_from:
-            load_weights(self.model, cfg.init_from, other_classes=True)
-        pin = run.device.type == "cuda"
-        train = views.labelled(views.lists.base_train, split.base_map(), train=True)
-        self.train_sources = {"base": views.source("base", train, cfg.base_training, pin)}
-        validation = views.labelled(views.lists.base_val, split.base_map(), folder=cfg.evaluation.label_folder)
-        self.val_loader = views.loader(validation, cfg.evaluation.batch_size, pin)
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"decoder": self.model.decoder_parameters(), "backbone": self.model.backbone_parameters()}
-
-    def sources(self, epoch: int) -> dict:
-        return self.train_sources
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return decoder_and_backbone(self.model, self.settings)
 
     def step(self, batch: dict, epoch: int) -> dict:
         images, label = self.model.normalize(batch["base"]["image"]), batch["base"]["label"]
         return {"base": cross_entropy(self.model(images).logits, label, pixels=dist.labelled_pixels(label))}
 
-    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
-        return self.views.output_classes(metrics)
-
-    def evaluate(self) -> dict:
-        known = self.views.num_known
-        matrix = confusion(self.model, self.val_loader, self.run, num_true=known, num_pred=known)
-        names = self.views.split.names[:known]
-        groups = {"base": list(range(1, known))}
-        return summarize(matrix, names, groups, self.run.cfg.evaluation.absent) | {"protocol": "network resolution"}
-
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
-    views = Views.open(cfg)
+    data = DiscoveryData.open(cfg)
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
     with start_run(cfg, "base", ("base_training",), inputs) as run:
         if run.finished:
             return
-        recipe = SupervisedRecipe(views, run)
+        model = run.place(build_model(cfg.model, data.num_known))
+        if cfg.init_from:
+            load_deeplab(model, cfg.init_from, other_classes=True)
+        images = data.labelled(data.lists.base_train, data.base_map(), train=True)
+        feed = {"base": data.context.source("base", images, cfg.base_training.batch_size)}
+        recipe = SupervisedRecipe(model, cfg.base_training, feed, data.base_protocol())
         run.finish(fit(recipe, cfg.base_training, run))
 
 

@@ -14,43 +14,42 @@ writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metr
 """
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from data.exemplars import MEMORY_FILE, choose_exemplars, describe, draw_memory, read_memory, write_memory
-from data.incremental import Steps
+from data.incremental import IncrementalData, head_sizes
 from data.io import write_picture
-from data.tasks import Task, head_sizes
 from losses.cross_entropy import cross_entropy
-from losses.incremental import (
-    binary_cross_entropy,
-    old_class_entropy,
-    pod_loss,
-    unbiased_cross_entropy,
-    unbiased_distillation,
+from losses.mib import unbiased_cross_entropy, unbiased_distillation
+from losses.plop import entropy_thresholds, old_class_entropy, pod_loss, trusted_label
+from losses.ssul import binary_cross_entropy, pseudo_label, training_target
+from models.incremental import (
+    IncrementalDeepLab,
+    StepWeights,
+    build_incremental,
+    class_scores,
+    load_incremental,
+    predicted_ids,
+    upsample,
 )
-from models.incremental import IncrementalDeepLab, StepWeights, build_incremental, load_incremental, upsample
 from utils import checkpoint, dist
 from utils.config.reader import load_config
-from utils.config.ssul import Ssul, SsulConfig, StepTraining
+from utils.config.ssul import SsulConfig
 from utils.errors import UserError
-from utils.incremental import (
-    IGNORE,
-    add_unknown,
-    class_scores,
-    entropy_thresholds,
-    measure,
-    pseudo_label,
-    step_settings,
-    write_summary,
-)
+from utils.labels import IGNORE
 from utils.log import log
-from utils.loop import Recipe, fit
-from utils.measure.evaluation import predict
+from utils.loop import fit
+from utils.measure.confusion import predict
 from utils.measure.metrics import confusion_matrix
+from utils.measure.steps import step_curves, summarize_steps
+from utils.recipe import Recipe
+from utils.report import charts
 from utils.report.tables import print_steps
 from utils.run import Run, entry, start_run
 from utils.run_folder import stage_dir
@@ -59,59 +58,47 @@ BINS = 10_000  # of the exact median
 MEMORY_THRESHOLD = 0.7  # of the pseudo-labels that exemplars are chosen by
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a task: classes learned before it (none at step 0), and with it, background included."""
+
+    number: int
+    num_old: int
+    num_seen: int
+
+
 class StepRecipe(Recipe):
-    """Cross-entropy on the labels of the step, everything else background (fine-tuning, joint training, step 0)."""
+    """Cross-entropy on the labels of the step, everything else background (fine-tuning, joint training, step 0).
+
+    `old` is what the method keeps of the network of the step before, None at step 0.
+    """
 
     score = "new_miou"
     linear = True  # heads of one 1x1 convolution
-    unknown = False
+    unknown = False  # whether output 0 is the unknown class
     loss_kind = "ce"
 
-    def __init__(self, steps: Steps, number: int, previous: Path | None, run: Run):
-        self.steps, self.number, self.run, self.cfg = steps, number, run, run.cfg
-        self.task: Task = steps.task
-        self.num_old = self.task.num_seen(number - 1) if number else 0
-        self.num_seen = self.task.num_seen(number)
-        self.pin = run.device.type == "cuda"
-        self.model = run.place(self.build(previous))
-        self.new_source = steps.source("new", steps.train(number), self.pin)
-        self.val_loader = steps.loader(steps.val(number), self.pin)
+    def __init__(self, model: IncrementalDeepLab, settings: SsulConfig, step: Step, old: Any = None, **data: Any):
+        super().__init__(model, settings, **data)
+        self.number, self.num_old, self.num_seen, self.old = step.number, step.num_old, step.num_seen, old
 
-    # ---- the network
+    @staticmethod
+    def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
+        """Initialise the newest head; as any other convolution here."""
 
-    def build(self, previous: Path | None) -> IncrementalDeepLab:
-        """The network of the step before with one more head, or a new one."""
-        if previous is None:
-            return build_incremental(self.cfg.model, head_sizes(self.task, 0, self.unknown), self.linear)
-        model = load_incremental(self.cfg.model, StepWeights.read(previous))
-        self.remember(model)
-        model.add_head(len(self.task.steps[self.number]))
-        self.start_new_head(model)
-        return model
+    @staticmethod
+    def keep(network: IncrementalDeepLab) -> nn.Module | None:
+        """What of the previous network is kept as `old`, frozen."""
+        return None
 
-    def remember(self, model: IncrementalDeepLab) -> None:
-        """Keep of the previous network what the method needs."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        training, first = self.settings.training, self.number == 0
+        rate = training.first_lr if first else training.lr
+        return self.whole_network(rate, training.first_backbone_lr_factor if first else training.backbone_lr_factor)
 
-    def start_new_head(self, model: IncrementalDeepLab) -> None:
-        """Initialise the newest head."""
-
-    def frozen(self, network: nn.Module) -> nn.Module:
-        """A copy that never changes, on the device."""
-        return self.run.place(copy.deepcopy(network).requires_grad_(False)).eval()
-
-    # ---- training
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"decoder": list(self.model.classifier.parameters()), "backbone": list(self.model.backbone.parameters())}
-
-    def learning_rates(self, settings: StepTraining) -> dict[str, float]:
-        first = self.number == 0
-        rate = settings.first_lr if first else settings.lr
-        factor = settings.first_backbone_lr_factor if first else settings.backbone_lr_factor
-        return {"decoder": rate, "backbone": rate * factor}
-
-    def sources(self, epoch: int) -> dict:
-        return {"new": self.new_source}
+    def whole_network(self, rate: float, factor: float) -> list[dict[str, Any]]:
+        parts = ("decoder", self.model.classifier, rate), ("backbone", self.model.backbone, rate * factor)
+        return [{"name": name, "params": list(part.parameters()), "lr": lr} for name, part, lr in parts]
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised images and train ids."""
@@ -119,58 +106,41 @@ class StepRecipe(Recipe):
 
     def step(self, batch: dict, epoch: int) -> dict:
         image, label = self.inputs(batch)
-        return {"ce": cross_entropy(self.model(image), label, pixels=dist.labelled_pixels(label))}
+        return {"ce": cross_entropy(self.model(image).logits, label, pixels=dist.labelled_pixels(label))}
 
-    # ---- evaluation
-
-    def evaluate(self) -> dict:
-        """Figures on the validation images of the step, `new` being the classes that it adds."""
-        options = {"unknown": self.unknown, "loss": self.loss_kind, "title": "validation"}
-        outcome = self.steps.outcome(self.number)
-        return measure(self.model, self.val_loader, self.run, outcome, first=self.num_old, **options)
-
-    def test(self) -> dict:
-        return final_metrics(self.model, self.steps, self.number, self.run, unknown=self.unknown, loss=self.loss_kind)
-
-    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
-        return self.steps.output_classes(self.number, metrics)
+    def decide(self, output: Any) -> torch.Tensor:
+        return predicted_ids(output.logits, self.unknown, self.loss_kind)
 
 
 class SsulRecipe(StepRecipe):
     """L = BCE(f(x), y~): y~ is y with unknown objects apart from background, and old classes where f_(t-1) is sure.
 
-    From step 1 on only the newest, the unknown and the background head train: the previous network is then the same
-    trunk with two heads of its own, so that one pass through the trunk serves both.
+    From step 1 on only the newest, the unknown and the background head train. With a memory, exemplars replace a
+    random half of each batch.
     """
 
     linear = False
 
-    def __init__(self, steps: Steps, number: int, previous: Path | None, run: Run, memory: list[str] | None = None):
-        self.options = run.cfg.ssul
+    def __init__(self, model: IncrementalDeepLab, settings: SsulConfig, step: Step, old: Any = None, **data: Any):
+        super().__init__(model, settings, step, old, **data)
+        self.options = settings.ssul
         self.unknown, self.loss_kind = self.options.unknown != "off", self.options.loss
-        self.last_vague = 1 if self.unknown else 0  # the last channel that is no class
-        self.shares_trunk = bool(previous) and self.options.freeze and self.options.freeze_batchnorm
-        super().__init__(steps, number, previous, run)
-        self.model.freeze_batchnorm = bool(previous) and self.options.freeze_batchnorm
-        if previous and self.options.freeze:
+        self.last_background = 1 if self.unknown else 0  # the last channel that is no class
+        self.model.freeze_batchnorm = bool(step.number) and self.options.freeze_batchnorm
+        self.frozen = bool(step.number) and self.options.freeze
+        if self.frozen:
             self.model.requires_grad_(False)
-            for parameters in self.trained_heads().values():
-                for parameter in parameters:
-                    parameter.requires_grad_(True)
-        self.memory_source = None
-        if memory:
-            self.memory_source = steps.source("memory", steps.exemplars(memory, number), self.pin)
+            for parameter in (p for parameters in self.trained_heads().values() for p in parameters):
+                parameter.requires_grad_(True)
 
-    def remember(self, model: IncrementalDeepLab) -> None:
-        if self.shares_trunk:
-            vague = model.classifier.head[: self.last_vague + 1]
-            self.old_heads = [self.frozen(head) for head in vague]
-        else:
-            self.old_network = self.frozen(model)
-
-    def start_new_head(self, model: IncrementalDeepLab) -> None:
-        if self.unknown and self.options.transfer:
+    @staticmethod
+    def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
+        if settings.ssul.unknown != "off" and settings.ssul.transfer:
             model.transfer_unknown()
+
+    @staticmethod
+    def keep(network: IncrementalDeepLab) -> nn.Module | None:
+        return network
 
     def trained_heads(self) -> dict[str, list[nn.Parameter]]:
         """Convolutions of the heads that train from step 1 on; their BatchNorm does not."""
@@ -181,30 +151,44 @@ class SsulRecipe(StepRecipe):
             for name, part in heads.items()
         }
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        frozen = self.number and self.options.freeze
-        return self.trained_heads() if frozen else super().parameter_groups()
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        training = self.settings.training
+        if not self.frozen:  # as in step 0, also later when nothing is frozen
+            return self.whole_network(training.first_lr, training.first_backbone_lr_factor)
+        factors = {"background": self.options.background_lr_factor}
+        return [
+            {"name": name, "params": parameters, "lr": training.lr * factors.get(name, 1.0)}
+            for name, parameters in self.trained_heads().items()
+        ]
 
-    def learning_rates(self, settings: StepTraining) -> dict[str, float]:
-        if not (self.number and self.options.freeze):  # as step 0, also later when nothing is frozen
-            return {"decoder": settings.first_lr, "backbone": settings.first_lr * settings.first_backbone_lr_factor}
-        rate = settings.lr
-        return {"new": rate, "unknown": rate, "background": rate * self.options.background_lr_factor}
-
-    def sources(self, epoch: int) -> dict:
-        return {"new": self.new_source, **({"memory": self.memory_source} if self.memory_source else {})}
+    def step(self, batch: dict, epoch: int) -> dict:
+        image, label = self.mixed(batch)
+        image = self.model.normalize(image)
+        if self.old is not None:
+            with torch.no_grad():
+                label = self.with_pseudo(label, self.old(image).logits)
+        return self.loss(self.model(image).logits, label)
 
     def mixed(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and targets; with a memory, exemplars replace a random half of the batch."""
-        image, label = batch["new"]["image"], ssul_target(batch["new"], self.options)
+        image, label = batch["new"]["image"], self.target(batch["new"])
         if "memory" in batch:
             chosen = torch.randperm(len(image))[: len(image) // 2].to(image.device)
             image, label = image.clone(), label.clone()
             image[chosen] = batch["memory"]["image"][chosen]
             moved = self.options.memory_labels == "corrected"
-            exemplars = ssul_target(batch["memory"], self.options) if moved else batch["memory"]["label"].long()
+            exemplars = self.target(batch["memory"]) if moved else batch["memory"]["label"].long()
             label[chosen] = exemplars[chosen]
         return image, label
+
+    def target(self, source: dict) -> torch.Tensor:
+        return training_target(source["label"], source.get("saliency"), self.options.unknown)
+
+    def with_pseudo(self, label: torch.Tensor, old_logits: torch.Tensor) -> torch.Tensor:
+        if self.options.pseudo_threshold is None:
+            return label
+        scores = class_scores(old_logits, self.loss_kind)
+        return pseudo_label(label, scores, self.options.pseudo_threshold, self.last_background)
 
     def loss(self, logits: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
         pixels = dist.labelled_pixels(label)
@@ -212,20 +196,25 @@ class SsulRecipe(StepRecipe):
             return {"bce": binary_cross_entropy(logits, label, channels, pixels)}
         return {"ce": cross_entropy(logits, label, pixels=pixels)}
 
+
+class SharedTrunkSsulRecipe(SsulRecipe):
+    """The same step in half the time, where all but three heads are frozen: old and new network share their trunk.
+
+    One pass through it serves both. `old` holds the previous unknown and background heads; the other heads are the
+    same in both networks. Channels that do not train are left out of the loss: they have no gradient.
+    """
+
+    @staticmethod
+    def keep(network: IncrementalDeepLab) -> nn.Module | None:
+        unknown = network.num_classes[0] == 1  # otherwise the first head is background with the classes of step 0
+        return network.classifier.head[: 2 if unknown else 1]
+
     def step(self, batch: dict, epoch: int) -> dict:
         image, label = self.mixed(batch)
-        image = self.model.normalize(image)
-        if not self.number:
-            return self.loss(self.model(image), label)
-        if not self.shares_trunk:
-            with torch.no_grad():
-                label = self.with_pseudo(label, self.old_network(image))
-            return self.loss(self.model(image), label)
-        heads, size = self.model.classifier.head, image.shape[-2:]
-        first = len(self.old_heads)
+        image, heads, size = self.model.normalize(image), self.model.classifier.head, image.shape[-2:]
         with torch.no_grad():
             features, low = self.model.features(image)
-            old = self.model.decode(features, low, [*self.old_heads, *heads[first:-1]])
+            old = self.model.decode(features, low, [*self.old, *heads[len(self.old) : -1]])
             label = self.with_pseudo(label, upsample(old, size))
             dropped = self.model.drop(features)
         if self.options.loss == "ce" or not self.unknown:  # softmax needs every class
@@ -234,164 +223,188 @@ class SsulRecipe(StepRecipe):
         newest = range(1 + self.num_old, 1 + self.num_seen)
         return self.loss(upsample(trained, size), label, [0, 1, *newest])
 
-    def with_pseudo(self, label: torch.Tensor, old_logits: torch.Tensor) -> torch.Tensor:
-        if self.options.pseudo_threshold is None:
-            return label
-        scores = class_scores(old_logits, self.loss_kind)
-        return pseudo_label(label, scores, self.options.pseudo_threshold, self.last_vague)
 
+class DistillationRecipe(StepRecipe):
+    """What MiB and PLOP share: the whole old network is kept, and a new head starts with a share of background."""
 
-class MibRecipe(StepRecipe):
-    """L = unbiased CE + 10 unbiased KD: background may hide old classes in the labels, new ones in the old network."""
-
-    def remember(self, model: IncrementalDeepLab) -> None:
-        self.old_network = self.frozen(model)
-
-    def start_new_head(self, model: IncrementalDeepLab) -> None:
+    @staticmethod
+    def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
         model.transfer_background()
+
+    @staticmethod
+    def keep(network: IncrementalDeepLab) -> nn.Module | None:
+        return network
+
+
+class MibRecipe(DistillationRecipe):
+    """L = unbiased CE + 10 unbiased KD: background may hide old classes in the labels, new ones in the old network."""
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         image, label = super().inputs(batch)
-        return image, torch.where(label == IGNORE, 0, label) if self.cfg.mib.border == "background" else label
+        return image, torch.where(label == IGNORE, 0, label) if self.settings.mib.border == "background" else label
 
     def step(self, batch: dict, epoch: int) -> dict:
-        if not self.number:
+        if self.old is None:
             return super().step(batch, epoch)
         image, label = self.inputs(batch)
         with torch.no_grad():
-            old = self.old_network(image)
-        logits = self.model(image)
-        distillation = self.cfg.mib.distillation * unbiased_distillation(logits, old)
+            old = self.old(image).logits
+        logits = self.model(image).logits
+        distillation = self.settings.mib.distillation * unbiased_distillation(logits, old)
         return {"ce": unbiased_cross_entropy(logits, label, self.num_old), "distillation": distillation}
 
 
-class PlopRecipe(StepRecipe):
+class PlopRecipe(DistillationRecipe):
     """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below that class's median."""
 
-    remember, start_new_head = MibRecipe.remember, MibRecipe.start_new_head
-
-    def __init__(self, steps: Steps, number: int, previous: Path | None, run: Run):
-        if run.cfg.model.plus:
+    def __init__(self, model: IncrementalDeepLab, settings: SsulConfig, step: Step, old: Any = None, **data: Any):
+        if settings.model.plus:
             raise UserError("model.plus=true: method=plop compares features of DeepLabV3 only; use model.plus=false")
-        super().__init__(steps, number, previous, run)
-        self.thresholds = self.entropy_thresholds() if number else None
+        super().__init__(model, settings, step, old, **data)
+        self.thresholds: torch.Tensor | None = None  # entropy of each old class, float [num_old]
+
+    def sources(self, epoch: int, run: Run) -> Any:
+        if self.old is not None and self.thresholds is None:
+            self.thresholds = self.median_entropies(run)
+        return super().sources(epoch, run)
 
     @torch.no_grad()
-    def entropy_thresholds(self) -> torch.Tensor:
+    def median_entropies(self, run: Run) -> torch.Tensor:
         """Median entropy of each old class over the background of the training images, float [num_old]."""
-        official, options = self.cfg.plop.median == "official", self.cfg.plop
+        options, source = self.settings.plop, self.feed["new"]
+        official = options.median == "official"
         top, bins = (1.0, 100) if official else (1 / (self.num_old * np.log(self.num_seen)), BINS)
-        counts = torch.zeros(self.num_old, bins, dtype=torch.int64, device=self.run.device)
-        for batch in self.new_source.epoch(0, range(max(self.new_source.steps_per_pass, 1))):
-            image, label = (batch[name].to(self.run.device) for name in ("image", "label"))
-            logits = self.old_network(self.model.normalize(image))
+        counts = torch.zeros(self.num_old, bins, dtype=torch.int64, device=run.device)
+        for batch in source.epoch(0, range(max(source.steps_per_pass, 1))):
+            image, label = (batch[name].to(run.device) for name in ("image", "label"))
+            logits = self.old(self.model.normalize(image)).logits
             place = (old_class_entropy(logits, self.num_seen) / top * bins).long().clamp(max=bins - 1)
             counts += confusion_matrix(place, torch.where(label == 0, logits.argmax(1), IGNORE), bins, self.num_old)
         histograms = dist.sum_(counts).cpu().numpy()
         thresholds = entropy_thresholds(histograms, top, options.median, options.entropy_floor)
-        return torch.tensor(thresholds, dtype=torch.float32, device=self.run.device)
+        return torch.tensor(thresholds, dtype=torch.float32, device=run.device)
 
     def step(self, batch: dict, epoch: int) -> dict:
-        if not self.number:
+        if self.old is None:
             return super().step(batch, epoch)
         image, label = self.inputs(batch)
         with torch.no_grad():
-            old_logits, old_taps = self.old_network.forward_with_taps(image)
-            label, trust = self.trusted(label, old_logits)
-        logits, taps = self.model.forward_with_taps(image)
-        per_pixel = nn.functional.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
-        options, num_new = self.cfg.plop, self.num_seen - self.num_old
+            old, old_taps = self.old.forward_with_taps(image)
+            label, trust = trusted_label(label, old.logits, self.thresholds, self.num_seen)
+        output, taps = self.model.forward_with_taps(image)
+        per_pixel = nn.functional.cross_entropy(output.logits.float(), label, ignore_index=IGNORE, reduction="none")
+        options, num_new = self.settings.plop, self.num_seen - self.num_old
         pod = pod_loss(old_taps, taps, self.num_seen, num_new, options.pod, options.pod_logits)
         return {"ce": (trust[:, None, None] * per_pixel).mean(), "pod": pod}
 
-    def trusted(self, label: torch.Tensor, old_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Labels with old classes where the old network is sure and 255 elsewhere in the background; its share [B]."""
-        old = old_logits.argmax(1)
-        vague = label < self.num_old
-        sure = vague & (old_class_entropy(old_logits, self.num_seen) < self.thresholds[old])
-        share = sure.sum((1, 2)) / (vague.sum((1, 2)) + 1e-6)
-        return torch.where(sure, old, torch.where(vague, IGNORE, label)), share
+
+def recipe_of(cfg: SsulConfig, step: int) -> type[StepRecipe]:
+    """The recipe class of a method; SSUL takes the faster form of the same step where it can."""
+    shared = step > 0 and cfg.ssul.freeze and cfg.ssul.freeze_batchnorm
+    ssul = SharedTrunkSsulRecipe if shared else SsulRecipe
+    return {"ssul": ssul, "ssul_m": ssul, "mib": MibRecipe, "plop": PlopRecipe}.get(cfg.method, StepRecipe)
 
 
-RECIPES = {"ssul": SsulRecipe, "ssul_m": SsulRecipe, "mib": MibRecipe, "plop": PlopRecipe}
+def build_network(
+    cfg: SsulConfig, data: IncrementalData, step: int, previous: Path | None
+) -> tuple[IncrementalDeepLab, nn.Module | None]:
+    """The network of a step: the one of the step before with one more head, or a new one; and what is kept as `old`."""
+    method = recipe_of(cfg, step)
+    if previous is None:
+        unknown = not method.linear and cfg.ssul.unknown != "off"
+        return build_incremental(cfg.model, head_sizes(data.task, 0, unknown), method.linear), None
+    model = load_incremental(cfg.model, StepWeights.read(previous))
+    kept = method.keep(model)
+    old = None if kept is None else copy.deepcopy(kept).requires_grad_(False)
+    model.add_head(len(data.task.groups[step]))
+    method.start_new_head(model, cfg)
+    return model, old
 
 
-def ssul_target(source: dict, options: Ssul) -> torch.Tensor:
-    """Train ids of a batch as channel numbers."""
-    if options.unknown == "off":
-        return source["label"].long()
-    return add_unknown(source["label"], source["saliency"] if options.unknown == "saliency" else None)
+def build_recipe(
+    cfg: SsulConfig, data: IncrementalData, step: int, previous: Path | None, run: Run, memory: list[str] | None = None
+) -> StepRecipe:
+    """The recipe of a step with the network, images and protocol of a run; `memory` are the ids of exemplars."""
+    model, old = build_network(cfg, data, step, previous)
+    feed = {"new": data.source("new", data.train(step))}
+    if memory:
+        feed["memory"] = data.source("memory", data.exemplars(memory, step))
+    about = Step(step, data.num_seen(step - 1), data.num_seen(step))
+    old = None if old is None else run.place(old).eval()
+    return recipe_of(cfg, step)(run.place(model), cfg, about, old, feed=feed, protocol=data.validation(step))
 
 
-def choose_memory(steps: Steps, number: int, previous: Path, run: Run) -> list[str]:
+def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) -> list[str]:
     """Exemplars for a step from those of the step before and from its training images, which that network labels."""
-    options, last = run.cfg.ssul, number - 1
-    unknown = options.unknown != "off"
-    model = run.place(load_incremental(run.cfg.model, StepWeights.read(previous)))
-    dataset, found = steps.candidates(last), {}
-    for batch, logits in predict(lambda x: model(model.normalize(x)), model, steps.loader(dataset), run, "exemplars"):
-        label = ssul_target(batch, options).to(run.device)
+    options, last = data.cfg.ssul, step - 1
+    last_background = int(options.unknown != "off")
+    model = run.place(load_incremental(data.cfg.model, StepWeights.read(previous)))
+    dataset, found = data.candidates(last), {}
+    loader = data.context.loader(dataset, data.cfg.evaluation.batch_size)
+    for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "exemplars"):
+        label = training_target(batch["label"], batch.get("saliency"), options.unknown).to(run.device)
         if last:  # the labels of step 0 are complete
-            label = pseudo_label(label, class_scores(logits, options.loss), MEMORY_THRESHOLD, int(unknown))
+            scores = class_scores(output.logits, options.loss)
+            label = pseudo_label(label, scores, MEMORY_THRESHOLD, last_background)
         for index, values in zip(batch["index"].tolist(), label.cpu().numpy(), strict=True):
-            found[index] = describe(dataset.samples[index].id, values, int(unknown))
+            found[index] = describe(dataset.samples[index].id, values, last_background)
     everywhere = {index: candidate for part in dist.gather(found) for index, candidate in part.items()}
     kept = read_memory(previous.parent / MEMORY_FILE)
     candidates = [*kept, *(everywhere[index] for index in sorted(everywhere))]
     rng = np.random.RandomState(run.cfg.seed % 2**32)
-    chosen = choose_exemplars(candidates, steps.task.num_seen(last), options.memory, rng)
+    chosen = choose_exemplars(candidates, data.num_seen(last), options.memory, rng)
     ids = sorted(candidate.id for picked in chosen.values() for candidate in picked)
     if dist.is_main():
-        write_memory(run.dir / MEMORY_FILE, chosen, steps.task.names)
-        picture = draw_memory(chosen, steps.exemplars(ids, last, train=False), steps.task.names)
+        write_memory(run.dir / MEMORY_FILE, chosen, data.task.names)
+        picture = draw_memory(chosen, data.exemplars(ids, last, train=False), data.task.names)
         write_picture(run.dir / "memory.jpg", picture)
     log.info("memory: %d exemplars of %d candidates", len(ids), len(candidates))
     return ids
 
 
-def final_metrics(model, steps: Steps, number: int, run: Run, *, native: bool = False, **options) -> dict:
-    """Metrics of the network of a step on all validation images, at the crop or at their own size."""
-    images = steps.test(native)
-    loader = steps.loader(images, run.device.type == "cuda", batch_size=1 if native else None)
-    metrics = measure(model, loader, run, steps.outcome(number), title="test", **options)
-    protocol = "image size" if native else "shorter side and centre crop"
-    return metrics | {"step": number, "images": len(images), "protocol": protocol}
-
-
-def step_folder(cfg: SsulConfig, number: int) -> str:
+def step_folder(cfg: SsulConfig, step: int) -> str:
     """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
     shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
-    return f"{shared.get(cfg.method, cfg.method) if number == 0 else cfg.method}/step{number}"
+    return f"{shared.get(cfg.method, cfg.method) if step == 0 else cfg.method}/step{step}"
 
 
-def run_step(steps: Steps, number: int) -> dict:
+def run_step(data: IncrementalData, step: int) -> dict:
     """Train and test one step, unless that is done; its metrics."""
-    cfg = steps.cfg
-    handed_on = "best.pth" if cfg.evaluation.select == "official" else "last.pth"
-    previous = stage_dir(cfg, step_folder(cfg, number - 1)) / handed_on if number else None
-    reads = ("training", "evaluation", *({"ssul_m": ("ssul",)}.get(cfg.method, (cfg.method,))))
-    inputs = {**({"previous": previous} if previous else {}), **(steps.discovered.inputs if steps.discovered else {})}
-    with start_run(cfg, step_folder(cfg, number), reads, inputs, without=() if number else ("later steps",)) as run:
+    cfg = data.cfg
+    selected = cfg.trained.files[0] + ".pth"  # the network that the next step starts from
+    previous = stage_dir(cfg, step_folder(cfg, step - 1)) / selected if step else None
+    reads = ("training", "evaluation", "ssul" if cfg.method == "ssul_m" else cfg.method)
+    inputs = {**({"previous": previous} if previous else {}), **(data.discovered.inputs if data.discovered else {})}
+    without = () if step else ("later steps",)
+    with start_run(cfg, step_folder(cfg, step), reads, inputs, without=without) as run:
         if not run.finished:
-            memory = {}
-            if number and cfg.method == "ssul_m":
-                memory = {"memory": choose_memory(steps, number, previous, run)}
-            recipe = RECIPES.get(cfg.method, StepRecipe)(steps, number, previous, run, **memory)
-            best = fit(recipe, step_settings(cfg.training, cfg.evaluation.select, len(steps.train_ids(number))), run)
-            recipe.model.load_state_dict(checkpoint.load(run.dir / handed_on)["model"])
-            metrics = recipe.test() | {"epoch": best["epoch"], "validation": best["new_miou"]}
-            run.finish(metrics | {"checkpoint": handed_on})
+            memory = choose_memory(data, step, previous, run) if step and cfg.method == "ssul_m" else None
+            recipe = build_recipe(cfg, data, step, previous, run, memory)
+            settings = cfg.training.of_step(len(data.train_ids(step)), last_only=selected == "last.pth")
+            best = fit(recipe, settings, run)
+            recipe.model.load_state_dict(checkpoint.load(run.dir / selected)["model"])
+            metrics = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")
+            run.finish(metrics | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
         return checkpoint.read_json(run.dir / "metrics.json")
+
+
+def write_summary(metrics: list[dict], data: IncrementalData, folder: Path) -> None:
+    """summary.json: last step, means over steps, forgetting; curve.svg: what is learned and forgotten on the way."""
+    names = data.task.names
+    groups = [[names[number] for number in data.task.ids(step)] for step in range(data.num_steps)]
+    checkpoint.write_json(folder / "summary.json", summarize_steps(metrics, groups))
+    curves = step_curves(metrics)
+    drawn = charts.curves(curves, charts.STEP_COLORS, "step", percent=True, width=540) if len(metrics) > 1 else ""
+    checkpoint.write_text(folder / "curve.svg", drawn)
 
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ssul",))
-    steps = Steps.open(cfg)
-    metrics = [run_step(steps, number) for number in range(steps.task.num_steps)]
+    data = IncrementalData.open(cfg)
+    metrics = [run_step(data, step) for step in range(data.num_steps)]
     if dist.is_main():
-        folder = stage_dir(cfg, cfg.method)
-        write_summary(metrics, folder)
-        print_steps(metrics, f"{cfg.method}, {steps.task.name}, {cfg.setting}")
+        write_summary(metrics, data, stage_dir(cfg, cfg.method))
+        print_steps(metrics, f"{cfg.method}, {data.task.name}, {cfg.setting}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from data.io import find_images, read_image
 from losses.cross_entropy import cross_entropy
 from models.deeplab import DeepLabV3
-from predict import Predictor
+from models.segmenter import load_segmenter
 
 LIMITS = {  # share of pixels with another class, relative difference of the loss, of the gradient
     torch.float32: {"pixels": 1e-3, "loss": 1e-4, "gradient": 1e-2},
@@ -62,15 +62,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", help="compared with the CPU in float32")
     parser.add_argument("--count", type=int, default=8, help="images")
     options = parser.parse_args(argv)
-    predictor = Predictor.load(options.model, torch.device("cpu"))
-    pictures = [predictor.resize(read_image(p)) for p in find_images([options.images])[: options.count]]
+    segmenter = load_segmenter(options.model)
+    pictures = [segmenter.resize(read_image(p)) for p in find_images([options.images])[: options.count]]
     images = torch.stack([torch.from_numpy(picture.transpose(2, 0, 1)) for picture in pictures])
-    reference = measure(predictor.model, images, label := _labels(predictor.model, images), "cpu", torch.float32)
+    reference = measure(segmenter.model, images, label := _labels(segmenter.model, images), "cpu", torch.float32)
     failed = False
     print(f"{len(images)} images of {images.shape[-1]} pixels, against the CPU in float32")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     for dtype, limits in LIMITS.items():
-        found = measure(predictor.model, images, label, options.device, dtype)
+        found = measure(segmenter.model, images, label, options.device, dtype)
         differences = compare(reference, found)
         failed |= any(differences[name] > limit for name, limit in limits.items())
         shown = ", ".join(f"{name} {value:.2g}" for name, value in differences.items())

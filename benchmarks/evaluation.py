@@ -14,9 +14,10 @@ import timeit
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from utils.measure.metrics import apply_match, confusion_matrix, iou, match_clusters
+from utils.labels import IGNORE
+from utils.measure.matching import apply_match, match_clusters
+from utils.measure.metrics import confusion_matrix, iou
 
-IGNORE = 255
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 

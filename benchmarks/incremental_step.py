@@ -10,10 +10,9 @@ import copy
 import torch
 
 from benchmarks.training_step import best_of
-from losses.incremental import binary_cross_entropy
+from losses.ssul import binary_cross_entropy, pseudo_label
 from models.backbones import BACKBONES, build_backbone
 from models.incremental import IncrementalDeepLab, upsample
-from utils.incremental import pseudo_label
 
 HEADS = [1, 1, 15, 1, 1, 1]  # unknown, background, and four steps of VOC 15-1
 
@@ -34,9 +33,9 @@ def networks(backbone: str) -> tuple[IncrementalDeepLab, IncrementalDeepLab]:
 
 def plain(old: IncrementalDeepLab, new: IncrementalDeepLab, image: torch.Tensor, label: torch.Tensor) -> None:
     with torch.no_grad():
-        target = pseudo_label(label, old(image).sigmoid(), 0.7, 1)
+        target = pseudo_label(label, old(image).logits.sigmoid(), 0.7, 1)
     new.zero_grad()
-    binary_cross_entropy(new(image), target).backward()
+    binary_cross_entropy(new(image).logits, target).backward()
 
 
 def shared(old: IncrementalDeepLab, new: IncrementalDeepLab, image: torch.Tensor, label: torch.Tensor) -> None:

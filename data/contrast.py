@@ -1,26 +1,28 @@
-"""The data sets of MaskContrast's pre-training: two views of an image and of its object mask."""
+"""Pre-training of MaskContrast: two views of an image and of its object mask, which images have a usable one."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from data.crops import ResizedCrop
 from data.dataset import SegmentationDataset
-from data.discovery import DRY_IMAGES, data_root
 from data.io import MaskRule, OneSidedMask, read_mask
-from data.layouts import Sample, find_layout, index_samples
-from data.lists import root_list
-from data.loading import Source, eval_loader
+from data.layouts import Sample, index_samples
+from data.lists import find_list, image_list
+from data.loading import Source
+from data.source import DataContext
 from data.transforms import Random, ValTransform, color_jitter, grayscale
 from utils.config.maskcontrast import MaskContrastConfig
 from utils.errors import UserError
 from utils.log import log
+from utils.measure.protocol import Protocol
+from utils.measure.spec import Spec
 
 FIELDS = ("image", "saliency")
+SALIENCY = ("background", "object")
 AREAS = (0.2, 1.0)  # of a crop, as a share of the image
 JITTER, GRAY = 0.8, 0.2  # probabilities
 LEAST, MOST = 0.01, 0.99  # share of a view that its mask must exceed, and stay below
@@ -60,19 +62,19 @@ def can_be_valid(mask: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True)
-class ContrastViews:
+class ContrastData:
     """The images of a run, those to train on with a usable mask, and the data sets made from them."""
 
-    cfg: MaskContrastConfig
+    context: DataContext
     train_samples: Sequence[Sample]
     val_samples: Sequence[Sample]  # may be empty: the published data has no masks of validation images
 
     @classmethod
-    def open(cls, cfg: MaskContrastConfig) -> "ContrastViews":
-        root, d = data_root(cfg), cfg.data
-        ids = root_list(root, d.train_list)
-        found = _index(cfg, root, ids, d.missing)
-        usable = _usable(found[:DRY_IMAGES] if cfg.run.dry else found, d.mask_rule)
+    def open(cls, cfg: MaskContrastConfig) -> "ContrastData":
+        context, d = DataContext.open(cfg), cfg.data
+        ids = image_list(context, d.train_list)
+        found = _index(context, ids, d.missing)
+        usable = _usable(context.cut(found), d.mask_rule)
         if not usable:
             wanted = f"an object mask that covers more than {LEAST * AREAS[0]:.1%} and leaves background"
             raise UserError(
@@ -80,34 +82,47 @@ class ContrastViews:
                 "data.saliency_folder (object 1 or 255)"
             )
         log.info("%d images to train on; %d of the list have no mask file", len(usable), len(ids) - len(found))
-        return cls(cfg, usable, _validation(cfg, root))
+        return cls(context, usable, _validation(context))
 
-    def source(self, name: str, pin: bool) -> Source:
-        cfg = self.cfg
-        dataset = self._dataset(self.train_samples, TwoViews(cfg.data.image_size))
-        return Source(name, dataset, cfg.training.batch_size, seed=cfg.seed, workers=cfg.data.workers, pin=pin)
+    @property
+    def cfg(self) -> MaskContrastConfig:
+        return self.context.cfg
 
-    def val_loader(self, pin: bool):
-        dataset = self._dataset(self.val_samples, ValTransform(self.cfg.data.image_size))
-        return eval_loader(dataset, self.cfg.training.batch_size, workers=self.cfg.data.workers, pin=pin)
+    def source(self, name: str) -> Source:
+        dataset = self._dataset(self.train_samples, TwoViews(self.cfg.data.image_size))
+        return self.context.source(name, dataset, self.cfg.training.batch_size)
 
     def _dataset(self, samples: Sequence[Sample], transform) -> SegmentationDataset:
-        d = self.cfg.data
-        options = {"seed": self.cfg.seed, "cache": d.cache, "max_side": d.max_side, "mask_rule": d.mask_rule}
-        return SegmentationDataset(samples, FIELDS, transform=transform, **options)
+        return self.context.dataset(samples, FIELDS, transform=transform, mask_rule=self.cfg.data.mask_rule)
+
+    def protocol(self) -> Protocol | None:
+        """How well the saliency head finds the masks of the validation images; None without any."""
+        if not self.val_samples:
+            return None
+        images = self._dataset(self.val_samples, ValTransform(self.cfg.data.image_size))
+        loader = self.context.loader(images, self.cfg.training.batch_size)
+        return Protocol(loader, Spec(SALIENCY, len(SALIENCY)), truth="saliency", stage="saliency")
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py; the embedding itself is evaluated by probe_features.py."""
+        found = self.protocol()
+        if found is None:
+            raise UserError(f"data.root={self.context.root}: no validation image has a saliency map to compare with")
+        return found
 
 
-def _validation(cfg: MaskContrastConfig, root: Path) -> list[Sample]:
+def _validation(context: DataContext) -> list[Sample]:
     """Validation images that have a usable mask; a list that is not asked for by name may be absent."""
-    name = cfg.data.val_list or find_layout(root).val_list
-    if not cfg.data.val_list and not (find_layout(root).folder(root, "sets") / f"{name}.txt").is_file():
+    d = context.cfg.data
+    name = d.val_list or context.layout.val_list
+    if not d.val_list and find_list(context, name) is None:
         return []
-    ids = root_list(root, name)
-    return _usable(_index(cfg, root, ids[:DRY_IMAGES] if cfg.run.dry else ids, "drop"), cfg.data.mask_rule)
+    return _usable(_index(context, context.cut(image_list(context, name)), "drop"), d.mask_rule)
 
 
-def _index(cfg: MaskContrastConfig, root: Path, ids: Sequence[str], missing) -> list[Sample]:
-    return index_samples(root, ids, fields=FIELDS, saliency_folder=cfg.data.saliency_folder, missing=missing)
+def _index(context: DataContext, ids: Sequence[str], missing) -> list[Sample]:
+    options = {"saliency_folder": context.cfg.data.saliency_folder, "missing": missing, "layout": context.layout}
+    return index_samples(context.root, ids, fields=FIELDS, **options)
 
 
 def _usable(samples: Sequence[Sample], rule: MaskRule) -> list[Sample]:

@@ -6,9 +6,9 @@ Only the part of an image that a crop keeps is resampled. Fields as in data.tran
 import math
 
 import numpy as np
-from PIL import Image
 
 from data.transforms import Random
+from utils.resize import resize_part, shorter_to
 
 SCALES = (0.5, 2.0)
 AREAS, RATIOS, TRIES = (0.5, 2.0), (3 / 4, 4 / 3), 10
@@ -33,7 +33,7 @@ class ScaleCrop:
         self, name: str, values: np.ndarray, scaled: tuple[int, int], top: int, left: int, flip: bool
     ) -> np.ndarray:
         """The square at (top, left) of the image scaled to `scaled`, 0 where it lies outside."""
-        out = np.zeros((self.size, self.size, *values.shape[2:]), np.uint8)
+        out = np.zeros((self.size, self.size, *values.shape[2:]), values.dtype)
         rows, columns = (
             slice(max(at, 0), min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True)
         )
@@ -106,41 +106,9 @@ class CentreCrop:
         return resize_part(name, values, (rows, columns), slice(top, top + self.size), slice(left, left + self.size))
 
 
-def shorter_to(shape: tuple[int, int], size: int) -> tuple[int, int]:
-    """(height, width) with the shorter side `size`."""
-    short = min(shape)
-    return int(size * shape[0] / short), int(size * shape[1] / short)
-
-
-def resize_shorter(image: np.ndarray, size: int, divisor: int = 1) -> np.ndarray:
-    """The whole image with the shorter side `size`, both as near as multiples of `divisor` allow."""
-    target = tuple(max(1, round(side / divisor)) * divisor for side in shorter_to(image.shape[:2], size))
-    return resize_part("image", image, target, *(slice(0, side) for side in target))
-
-
 def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
     """Evaluation at the images' own size: nothing changes."""
     return fields
-
-
-def resize_part(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
-    """`resize(values, size)[rows, columns]` without the rest: bilinear for the image, nearest for maps, as PIL."""
-    if name != "image":
-        index = (nearest(*axis) for axis in zip(values.shape, size, strict=True))
-        return values[np.ix_(*(i[part] for i, part in zip(index, (rows, columns), strict=True)))]
-    # PIL keeps a box in single precision: rounding would add up to 2 grey levels if both axes had one
-    height, width = values.shape[:2]
-    scale = height / size[0]
-    box = (0, rows.start * scale, width, min(rows.stop * scale, height))
-    strip = Image.fromarray(values).resize((size[1], rows.stop - rows.start), Image.Resampling.BILINEAR, box=box)
-    return np.asarray(strip)[:, columns]
-
-
-def nearest(old: int, new: int) -> np.ndarray:
-    """Source index of each of `new` pixels, in PIL's arithmetic: one addition after the other decides the ties."""
-    steps = np.full(new, old / new)
-    steps[0] *= 0.5
-    return np.minimum(np.cumsum(steps).astype(np.int64), old - 1)
 
 
 def _corner(room: int, rng: Random) -> int:

@@ -26,8 +26,8 @@ class Draw(NamedTuple):
 
 class SegmentationDataset(Dataset):
     """Samples as uint8 tensors: "image" [3, S, S], each further field [S, S]; "strong" [3, S, S] when the transform
-    makes it; and "index", "size" (height and width of the file). The label of a sample without a mask is its
-    pseudo label.
+    makes it; and "index", "size" (height and width of the file). Labels of more than 8 bits are int32. A sample may
+    bring a label map of its own.
 
     `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, per worker. Raises UserError
     for unreadable files, label values unknown to `label_map` or `pseudo_map`, and fields of different sizes.
@@ -78,7 +78,7 @@ class SegmentationDataset(Dataset):
         size = arrays["image"].shape[:2]
         for field, values in arrays.items():
             if values.shape[:2] != size:
-                path, shape = getattr(sample, field) or sample.pseudo, f"{values.shape[1]}x{values.shape[0]}"
+                path, shape = getattr(sample, field), f"{values.shape[1]}x{values.shape[0]}"
                 raise UserError(
                     f"{path}: {shape} pixels, but {sample.image} has {size[1]}x{size[0]}; an image and its maps must "
                     "be of one size"
@@ -89,16 +89,22 @@ class SegmentationDataset(Dataset):
             self.memory[index] = (arrays, size)
         return arrays, size
 
+    def native(self, index: int) -> np.ndarray:
+        """The label of an image at the size of its file, uint8 or uint16 [H, W], under the label map."""
+        return self._read_field(self.samples[index], "label")
+
     def _read_field(self, sample: Sample, field: str) -> np.ndarray:
-        if field == "label" and sample.label is None:  # an image nobody labelled
-            field = "pseudo"
         path = getattr(sample, field)
         if field == "image":
             return read_image(path)
         if field == "saliency" and self.mask_rule:
             return read_mask(path, self.mask_rule, one_sided=True)  # no object is an answer, too
-        label_map = self.maps.get(field)
-        return label_map(read_label(path), where=str(path)) if label_map else read_label(path)
+        if field == "label":
+            label_map = sample.label_map or self.maps["label"]
+            label = read_label(path) if sample.label_map else sample.read_label(path)
+        else:
+            label_map, label = self.maps.get(field), read_label(path)
+        return label_map(label, where=str(path)) if label_map else label
 
 
 def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
@@ -110,5 +116,6 @@ def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
-    """[H, W, 3] -> [3, H, W]; a map [H, W] as it is."""
+    """[H, W, 3] -> [3, H, W]; a map [H, W] as it is, but for 16 bits, which torch wants as 32."""
+    values = values.astype(np.int32) if values.dtype == np.uint16 else values
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1) if values.ndim == 3 else values))

@@ -1,119 +1,187 @@
-"""The data sets that the stages of a class-discovery chain read: one class told apart by lists, fields, maps."""
+"""Novel class discovery: which images, fields and label maps the stages of the chain read, and how they are scored."""
 
-import os
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from data.class_split import ClassSplit, load_split
+import numpy as np
+from torch.utils.data import DataLoader
+
+from data.classes import ClassGroups, load_split
 from data.dataset import SegmentationDataset
-from data.label_map import IGNORE, LabelMap
-from data.layouts import index_samples
+from data.label_map import LabelMap
 from data.lists import ImageLists, load_lists
-from data.loading import Source, eval_loader
+from data.loading import Source
+from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.checkpoint import read_list
-from utils.config.common import Training
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
-from utils.log import log
+from utils.labels import IGNORE
+from utils.measure.protocol import Classes, Protocol
+from utils.measure.spec import Spec
 
-DRY_IMAGES = 40  # enough for PCA to 32 dimensions
+BASE, NOVEL = 0, 1  # groups of a class split
+UNMATCHED = "unmatched cluster"
 
 
 @dataclass(frozen=True)
-class Views:
-    """Class split, image lists and data root of a run, and the data sets made from them."""
+class DiscoveryData:
+    """Class split, image lists and data root of a run, and the data sets made from them.
 
-    cfg: NcdssConfig
-    root: Path
-    split: ClassSplit
+    Networks have the outputs background, base classes, and after fine-tuning K clusters.
+    """
+
+    context: DataContext
+    groups: ClassGroups
     lists: ImageLists
 
     @classmethod
-    def open(cls, cfg: NcdssConfig) -> "Views":
-        root = data_root(cfg)
-        split = load_split(cfg.split, cfg.data.dataset)
-        if cfg.cluster.k < split.num_novel:
+    def open(cls, cfg: NcdssConfig) -> "DiscoveryData":
+        context, d = DataContext.open(cfg), cfg.data
+        groups = load_split(cfg.split, d.dataset)
+        novel = len(groups.groups[NOVEL])
+        if cfg.cluster.k < novel:
             raise UserError(
                 f"cluster.k={cfg.cluster.k}: fewer clusters than split={cfg.split} has novel classes; use at least "
-                f"{split.num_novel}"
+                f"{novel}"
             )
-        d = cfg.data
-        lists = load_lists(
-            split, dataset=d.dataset, root=root, lists_dir=d.lists, train_list=d.train_list, val_list=d.val_list
-        )
-        return cls(cfg, root, split, lists)
+        return cls(context, groups, load_lists(groups, context))
+
+    @property
+    def cfg(self) -> NcdssConfig:
+        return self.context.cfg
 
     @property
     def num_known(self) -> int:
         """Background and base classes, B+1: outputs of the base model, first outputs of the others."""
-        return 1 + self.split.num_base
+        return self.groups.num_seen(BASE)
 
     @property
     def num_outputs(self) -> int:
         """Outputs of the fine-tuned models, B+1+K."""
         return self.num_known + self.cfg.cluster.k
 
-    def output_ids(self, match: list[list[int]]) -> list[int]:
-        """Class number in the masks of each network output, given [cluster, novel class] pairs; 255: no class."""
-        novel = [self.split.original_ids[self.num_known + index] if index >= 0 else IGNORE for _, index in match]
-        return [int(number) for number in (*self.split.original_ids[: self.num_known], *novel)]
+    @property
+    def novel_names(self) -> list[str]:
+        return self.groups.names[self.num_known :]
 
-    def output_classes(self, metrics: dict) -> list[tuple[int, str]]:
-        """(class number in the masks, name) of each output of an evaluated network: metrics["match"] names clusters."""
-        names = dict(enumerate(self.split.classes)) | {IGNORE: "unmatched cluster"}
-        return [(number, names[number]) for number in self.output_ids(metrics.get("match", []))]
+    # ---- images and labels
+
+    def base_map(self) -> LabelMap:
+        """For the base model: base classes to 1..B, novel objects are background."""
+        return self.groups.label_map([BASE])
+
+    def full_map(self) -> LabelMap:
+        """For validation: base classes to 1..B, novel ones to B+1..B+n."""
+        return self.groups.label_map([BASE, NOVEL])
+
+    def base_only_map(self) -> LabelMap:
+        """For images listed without novel class: as base_map, but novel pixels that the list overlooked are ignored.
+
+        The official COCO lists come from masks that lack all but the first polygon of an object.
+        """
+        return self.groups.label_map([BASE], ignored=[NOVEL])
 
     def labelled(
-        self, ids, label_map: LabelMap, *, folder: str = "SegmentationClassAug", train: bool = False
+        self,
+        ids: Iterable[str],
+        label_map: LabelMap,
+        *,
+        folder: str = "SegmentationClassAug",
+        train: bool = False,
     ) -> SegmentationDataset:
         """Images with ground truth under a label map."""
-        return self._dataset(ids, ("image", "label"), train=train, label_map=label_map, label_folder=folder)
+        samples = self.context.index(ids, ("image", "label"), label_folder=folder)
+        return self._dataset(samples, ("image", "label"), train=train, label_map=label_map)
 
-    def unlabelled(self, ids) -> SegmentationDataset:
+    def unlabelled(self, ids: Iterable[str]) -> SegmentationDataset:
         """Novel images with their saliency, for removing base classes and clustering."""
-        return self._dataset(ids, ("image", "saliency"), missing=self.cfg.data.missing)
+        fields = ("image", "saliency")
+        return self._dataset(self.context.index(ids, fields, missing=self.cfg.data.missing), fields)
 
-    def pseudo_labelled(self, ids, pseudo_dir: Path, *, train: bool, strong: bool = False) -> SegmentationDataset:
+    def objects(self, ids: Iterable[str], novel_maps: Path, size: int) -> SegmentationDataset:
+        """Novel images with what clustering kept of their saliency, <novel_maps>/<id>.png, for describing objects."""
+        samples = [
+            replace(sample, saliency=novel_maps / f"{sample.id}.png") for sample in self.context.index(ids, ("image",))
+        ]
+        return self.context.dataset(samples, ("image", "saliency"), transform=ValTransform(size))
+
+    def pseudo_labelled(
+        self, ids: Iterable[str], pseudo_dir: Path, *, train: bool, strong: bool = False
+    ) -> SegmentationDataset:
         """Novel images with the cluster labels of `pseudo_dir`; `strong` adds the colour-jittered view of EUMS."""
         allowed = LabelMap.from_pairs({value: value for value in range(self.num_outputs)})
         fields = ("image",) if strong else ("image", "pseudo")
-        return self._dataset(ids, fields, train=train, strong=strong, pseudo_map=allowed, pseudo_dir=pseudo_dir)
+        samples = self.context.index(ids, fields, pseudo_dir=pseudo_dir)
+        return self._dataset(samples, fields, train=train, strong=strong, pseudo_map=allowed)
 
-    def _dataset(
-        self, ids, fields, *, train=False, strong=False, label_map=None, pseudo_map=None, **where
-    ) -> SegmentationDataset:
+    def _dataset(self, samples, fields, *, train=False, strong=False, **maps: Any) -> SegmentationDataset:
         size, border = self.cfg.data.image_size, self.cfg.data.border
-        ids = list(ids)[:DRY_IMAGES] if self.cfg.run.dry else list(ids)
-        samples = index_samples(self.root, ids, fields=fields, **where)
-        if len(samples) < len(ids):
-            log.info("%d of %d images dropped, because a file of theirs is missing", len(ids) - len(samples), len(ids))
         augment = WeakStrongTransform if strong else TrainTransform
         transform = augment(size, border) if train else ValTransform(size)
-        return SegmentationDataset(
-            samples,
-            fields,
-            transform=transform,
-            label_map=label_map,
-            pseudo_map=pseudo_map,
-            seed=self.cfg.seed,
-            cache=self.cfg.data.cache,
-            max_side=self.cfg.data.max_side,
-        )
+        return self.context.dataset(samples, fields, transform=transform, **maps)
 
-    def source(self, name: str, dataset: SegmentationDataset, settings: Training, pin: bool) -> Source:
-        return Source(name, dataset, settings.batch_size, seed=self.cfg.seed, workers=self.cfg.data.workers, pin=pin)
+    # ---- how networks are scored
 
-    def loader(self, dataset: SegmentationDataset, batch_size: int, pin: bool = False):
-        return eval_loader(dataset, batch_size, workers=self.cfg.data.workers, pin=pin)
+    def base_protocol(self, native: bool = False) -> Protocol:
+        """The base model, on images with a base class."""
+        folder, options = self.cfg.evaluation.label_folder, self.cfg.evaluation
+        images = self.labelled(self.lists.base_val, self.base_map(), folder=folder)
+        base = {"base": range(1, self.num_known)}
+        spec = Spec(self.groups.names[: self.num_known], self.num_known, base, absent=options.absent)
+        return self._protocol(images, spec, native)
+
+    def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> Protocol:
+        """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`."""
+        options, names, known = self.cfg.evaluation, self.groups.names, self.num_known
+        folder = {"folder": options.label_folder} if native else {}
+        images = self.labelled(self.lists.val, self.full_map(), **folder)
+        groups = {"base": range(1, known), "novel": range(known, len(names))}
+        outputs = num_outputs or self.num_outputs
+        spec = Spec(names, outputs, groups, absent=options.absent, num_known=known, match=options.match)
+        return self._protocol(images, spec, native)
+
+    def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> Protocol:
+        loader = self.context.loader(images, self.cfg.evaluation.batch_size)
+        name = "image size, original classes" if native else "network resolution"
+        return Protocol(loader, spec, name, native=native, classes=partial(output_classes, self.groups))
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py: how a trained network (models.segmenter.Segmenter) is scored at the images' own size.
+
+        Its number of outputs tells base models from others. UserError when it cannot be of this split.
+        """
+        clusters, novel = network.num_outputs - self.num_known, len(self.groups.groups[NOVEL])
+        theirs, split = network.classes[: self.num_known], f"split={self.cfg.split}"
+        if theirs and theirs != output_classes(self.groups, {}):
+            raise UserError(f"{network.path}: trained on other base classes than {split} has; give its own split")
+        if clusters and clusters < novel:
+            needed = f"{self.num_known} (base model) or at least {self.num_known} + {novel}"
+            raise UserError(
+                f"{network.path}: has {network.num_outputs} outputs, but {split} of {self.cfg.data.dataset} needs "
+                f"{needed}; give the split it was trained on"
+            )
+        if not clusters:
+            return replace(self.base_protocol(native=True), stage="base")
+        stage = "eums" if "teacher-student" in network.flavour else "basic"
+        return replace(self.novel_protocol(native=True, num_outputs=network.num_outputs), stage=stage)
 
 
-def data_root(cfg: NcdssConfig) -> Path:
-    """`data.root`, else $DATA_ROOT, else datasets/<dataset>; UserError when there is no such folder."""
-    root = cfg.data.root or Path(os.environ.get("DATA_ROOT") or Path("datasets") / Path(cfg.data.dataset).name)
-    if not root.is_dir():
-        raise UserError(f"data.root={root}: no such folder; set data.root or $DATA_ROOT (layout: README, section Data)")
-    return root
+def output_classes(groups: ClassGroups, metrics: dict[str, Any]) -> Classes:
+    """(class number in the masks, name) of each output of an evaluated network: metrics["match"] names clusters."""
+    known = groups.num_seen(BASE)
+    novel = [groups.order[known + index] if index >= 0 else IGNORE for _, index in metrics.get("match", [])]
+    names = dict(enumerate(groups.classes)) | {IGNORE: UNMATCHED}
+    return [(number, names[number]) for number in (*groups.order[:known], *novel)]
+
+
+def main_class(label: np.ndarray, region: np.ndarray, num_known: int) -> int:
+    """Novel class 1..n that covers most of a region, 0 for none; label uint8 and region bool, both [H, W]."""
+    counts = np.bincount(label[region], minlength=256)[num_known:IGNORE]
+    return 1 + int(counts.argmax()) if counts.any() else 0
 
 
 def read_novel_lists(folder: Path, universe: ImageLists) -> tuple[list[str], list[str]]:
@@ -130,3 +198,33 @@ def read_novel_lists(folder: Path, universe: ImageLists) -> tuple[list[str], lis
     if foreign:
         raise UserError(f"{folder / 'base.txt'}: image '{foreign}' is not in this split's base list; made for another?")
     return base, novel
+
+
+@dataclass(frozen=True)
+class FineTuningImages:
+    """What fine-tuning reads: labelled images of base classes, novel images with pseudo labels of a folder."""
+
+    data: DiscoveryData
+    pseudo_dir: Path
+    base: list[str]
+    novel: list[str]
+    batch_size: int
+
+    @classmethod
+    def open(cls, data: DiscoveryData, pseudo_dir: Path, batch_size: int) -> "FineTuningImages":
+        return cls(data, pseudo_dir, *read_novel_lists(pseudo_dir, data.lists), batch_size)
+
+    def base_source(self) -> Source:
+        dataset = self.data.labelled(self.base, self.data.base_only_map(), train=True)
+        return self.data.context.source("base", dataset, self.batch_size)
+
+    def novel_source(self, name: str, ids: Iterable[str], strong: bool = False) -> Source:
+        """Images with their pseudo labels; with `strong` two views of each and no label."""
+        dataset = self.data.pseudo_labelled(ids, self.pseudo_dir, train=True, strong=strong)
+        return self.data.context.source(name, dataset, self.batch_size)
+
+    def to_rank(self, ids: Iterable[str]) -> tuple[list[str], DataLoader]:
+        """(ids, loader) of images with their pseudo labels as evaluation sees them."""
+        dataset = self.data.pseudo_labelled(ids, self.pseudo_dir, train=False)
+        loader = self.data.context.loader(dataset, self.data.cfg.ranking.batch_size)
+        return [sample.id for sample in dataset.samples], loader

@@ -27,10 +27,10 @@ class Candidate:
     pixels: int = 0  # of foreground
 
 
-def describe(image_id: str, label: np.ndarray, last_vague: int) -> Candidate:
-    """What a label [H, W] in channel numbers shows; `last_vague` is the last channel that is no class (background)."""
-    numbers = [number - last_vague for number in np.unique(label).tolist() if number != IGNORE]
-    pixels = int(((label > last_vague) & (label != IGNORE)).sum())
+def describe(image_id: str, label: np.ndarray, last_background: int) -> Candidate:
+    """What a label [H, W] in channel numbers shows; channels up to `last_background` are no classes."""
+    numbers = [number - last_background for number in np.unique(label).tolist() if number != IGNORE]
+    pixels = int(((label > last_background) & (label != IGNORE)).sum())
     return Candidate(image_id, tuple(number for number in numbers if number > 0), len(numbers), pixels)
 
 

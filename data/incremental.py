@@ -1,71 +1,73 @@
-"""The data sets that the steps of a class-incremental task read."""
+"""Class-incremental segmentation: which images, fields and label maps the steps of a task read, how they are scored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from typing import Any
 
+from data.classes import ClassGroups, load_task
 from data.crops import CentreCrop, ResizedCrop, ScaleCrop, whole
 from data.dataset import SegmentationDataset
 from data.discovered import Discovered
-from data.discovery import DRY_IMAGES, data_root
-from data.label_map import IGNORE, LabelMap
-from data.layouts import find_layout, index_samples
-from data.lists import presence, root_list
-from data.loading import Source, eval_loader
-from data.tasks import Presence, Task, load_task, shipped_presence
+from data.label_map import LabelMap
+from data.lists import Presence, presence, shipped_presence
+from data.loading import Source
+from data.source import DataContext
 from utils.config.ssul import SsulConfig
 from utils.errors import UserError
-from utils.incremental import Outcome
+from utils.labels import IGNORE
+from utils.measure.protocol import Classes, Protocol
+from utils.measure.spec import Spec
+
+UNMATCHED = "unmatched cluster"
 
 
 @dataclass(frozen=True)
-class Steps:
+class IncrementalData:
     """Task, data root and image lists of a run, and the data sets made from them."""
 
-    cfg: SsulConfig
-    root: Path
-    task: Task
+    context: DataContext
+    task: ClassGroups  # a group per step; clusters in the place of later classes for setting=discovered
     num_first: int  # classes of step 0 with background; joint training merges the steps, and still tells them apart
     train_images: Presence
     val_images: Presence
     discovered: Discovered | None = None  # what steps from 1 on learn in setting=discovered
 
     @classmethod
-    def open(cls, cfg: SsulConfig) -> "Steps":
-        root, d = data_root(cfg), cfg.data
+    def open(cls, cfg: SsulConfig) -> "IncrementalData":
+        context, d = DataContext.open(cfg), cfg.data
         task = load_task(cfg.task, d.dataset)
-        if d.train_list:
-            names = root_list(root, d.train_list), root_list(root, d.val_list or find_layout(root).val_list)
-            train, val = (list(zip(ids, presence(root, ids), strict=True)) for ids in names)
+        if d.train_list or d.lists:
+            names = d.train_list or "trainaug", d.val_list or context.layout.val_list
+            train, val = (presence(context, name) for name in names)
         else:
             train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
         num_first = task.num_seen(0)
         if cfg.setting == "discovered":
             discovered = Discovered.open(cfg, task, dict(train))
-            return cls(cfg, root, discovered.task, num_first, discovered.labelled, val, discovered)
+            return cls(context, discovered.task, num_first, discovered.labelled, val, discovered)
         if cfg.method == "joint":
-            task = replace(task, steps=(tuple(task.order[1:]),))
-        return cls(cfg, root, task, num_first, train, val)
+            task = replace(task, groups=(tuple(number for step in task.groups for number in step),))
+        return cls(context, task, num_first, train, val)
 
-    def outcome(self, step: int) -> Outcome:
-        """What the network of a step is measured by."""
-        seen, clusters = self.task.num_seen(step), bool(self.discovered and step)
-        names = self.discovered.truth.names if clusters else self.task.names[:seen]
-        return Outcome(names, seen, self.num_first, clusters, complete=step == self.task.num_steps - 1)
+    @property
+    def cfg(self) -> SsulConfig:
+        return self.context.cfg
 
-    def output_classes(self, step: int, metrics: dict) -> list[tuple[int, str]]:
-        """(class number in the masks, name) of each output after a step, the unknown one left out."""
-        known = [(number, self.task.classes[number]) for number in self.task.order[: self.task.num_seen(step)]]
-        if not (self.discovered and step):
-            return known
-        truth, unmatched = self.discovered.truth, (IGNORE, "unmatched cluster")
-        later = [(number, truth.classes[number]) for number in truth.order[self.num_first :]]
-        return known[: self.num_first] + [unmatched if k < 0 else later[k] for _, k in metrics["match"]]
+    @property
+    def num_steps(self) -> int:
+        return len(self.task.groups)
+
+    def num_seen(self, step: int) -> int:
+        """Classes learned up to and with a step, background included; none before step 0."""
+        return self.task.num_seen(step) if step >= 0 else 0
+
+    # ---- images and labels
 
     def train_ids(self, step: int) -> list[str]:
         """Images of a step, in list order; UserError when there are none."""
         images = self.discovered.images if self.discovered and step else self.train_images
-        ids = self.task.select(images, step, self.cfg.setting)
+        ids = select(self.task, images, step, self.cfg.setting)
         if not ids:
             raise UserError(f"task={self.cfg.task}: step {step} has no training image; no image holds its classes")
         return ids
@@ -77,30 +79,32 @@ class Steps:
         return ("image", "label", "saliency") if wants_saliency else ("image", "label")
 
     def train(self, step: int) -> SegmentationDataset:
-        return self._dataset(self.train_ids(step), self.fields, self.task.step_map(step), train=True)
+        """Labels are those of the step's own classes; past and future ones are background."""
+        return self._dataset(self.train_ids(step), self.fields, self.task.label_map([step]), train=True)
 
     def exemplars(self, ids: Sequence[str], step: int, *, train: bool = True) -> SegmentationDataset:
         """Exemplars with the labels of every class up to a step; for looking at, whole."""
-        dataset = self._dataset(ids, self.fields, self.task.seen_map(step), train=train)
+        label_map = self.task.label_map(range(step + 1))
+        dataset = self._dataset(ids, self.fields, label_map, train=train)
         if not train:
             dataset.transform = whole
         return dataset
 
     def candidates(self, step: int) -> SegmentationDataset:
         """The training images of a step as evaluation sees them, to choose exemplars from."""
-        return self._dataset(self.train_ids(step), self.fields, self.task.step_map(step))
+        return self._dataset(self.train_ids(step), self.fields, self.task.label_map([step]))
 
     def val(self, step: int) -> SegmentationDataset:
         """Validation images with a class of a step, its classes only; clusters: all images, their true classes."""
         if self.discovered and step:
             return self.test()
-        ids = self.task.select(self.val_images, step, self.cfg.setting)
-        return self._dataset(ids or self.test_ids, ("image", "label"), self.task.step_map(step))
+        ids = select(self.task, self.val_images, step, self.cfg.setting)
+        return self._dataset(ids or self.test_ids, ("image", "label"), self.task.label_map([step]))
 
     def test(self, native: bool = False) -> SegmentationDataset:
         """All validation images with all classes; `native` leaves them as they are."""
         truth = self.discovered.truth if self.discovered else self.task
-        dataset = self._dataset(self.test_ids, ("image", "label"), truth.full_map())
+        dataset = self._dataset(self.test_ids, ("image", "label"), truth.everything())
         if native:
             dataset.transform = whole
         return dataset
@@ -112,29 +116,93 @@ class Steps:
     def _dataset(
         self, ids: Sequence[str], fields: tuple[str, ...], label_map: LabelMap, *, train: bool = False
     ) -> SegmentationDataset:
-        cfg = self.cfg
-        kept = list(ids)[:DRY_IMAGES] if cfg.run.dry else list(ids)
-        resized = cfg.method in ("mib", "plop", "finetune")
-        augment = ResizedCrop if resized else ScaleCrop
+        cfg, kept = self.cfg, self.context.cut(ids)
+        augment = ResizedCrop if cfg.method in ("mib", "plop", "finetune") else ScaleCrop
         transform = (augment if train else CentreCrop)(cfg.data.image_size)
-        pseudo = self.discovered.samples(self.root, kept, fields) if self.discovered else {}
-        masked = index_samples(self.root, [name for name in kept if name not in pseudo], fields=fields)
+        pseudo = self.discovered.samples(self.context, kept, fields, label_map) if self.discovered else {}
+        masked = self.context.index([name for name in kept if name not in pseudo], fields)
         samples = pseudo | {sample.id: sample for sample in masked}
-        return SegmentationDataset(
-            [samples[name] for name in kept],
-            fields,
-            transform=transform,
-            label_map=label_map,
-            pseudo_map=self.discovered.label_map(label_map) if self.discovered else None,
-            seed=cfg.seed,
-            cache=cfg.data.cache,
-            max_side=cfg.data.max_side,
+        return self.context.dataset([samples[n] for n in kept], fields, transform=transform, label_map=label_map)
+
+    def source(self, name: str, dataset: SegmentationDataset) -> Source:
+        return self.context.source(name, dataset, self.cfg.training.batch_size)
+
+    # ---- how networks are scored
+
+    def protocol(self, images: SegmentationDataset, step: int, num_old: int | None = None) -> Protocol:
+        """The network of a step: `new` are the classes behind step 0, or from train id `num_old` on.
+
+        Pixels of classes of later steps are ignored or background, by `evaluation.later`. Clusters are matched to the
+        true later classes.
+        """
+        options, seen, clusters = self.cfg.evaluation, self.task.num_seen(step), bool(self.discovered and step)
+        names = self.discovered.truth.names if clusters else self.task.names[:seen]
+        first = self.num_first if num_old is None or clusters else num_old
+        groups = {"old": range(first), "new": range(first, len(names))}
+        spec = Spec(
+            names,
+            seen,
+            {name: ids for name, ids in groups.items() if ids},
+            unions={"foreground": range(1, len(names))},
+            absent=options.absent,
+            num_known=first if clusters else None,
+            partial=clusters,
+            complete=step == self.num_steps - 1,
         )
+        later, loader = IGNORE if options.later == "ignore" else 0, self.context.loader(images, options.batch_size)
+        return Protocol(loader, spec, later=later, classes=partial(self.output_classes, step))
 
-    def source(self, name: str, dataset: SegmentationDataset, pin: bool) -> Source:
-        cfg = self.cfg
-        return Source(name, dataset, cfg.training.batch_size, seed=cfg.seed, workers=cfg.data.workers, pin=pin)
+    def validation(self, step: int) -> Protocol:
+        """On the validation images of the step, `new` being the classes that it adds."""
+        return self.protocol(self.val(step), step, num_old=self.num_seen(step - 1))
 
-    def loader(self, dataset: SegmentationDataset, pin: bool = False, batch_size: int | None = None):
-        batch_size = batch_size or self.cfg.evaluation.batch_size
-        return eval_loader(dataset, batch_size, workers=self.cfg.data.workers, pin=pin)
+    def test_protocol(self, step: int, native: bool = False) -> Protocol:
+        """On all validation images, at the crop or at their own size."""
+        images = self.test(native)
+        made = self.protocol(images, step)
+        if native:  # images of different sizes do not fit into a batch
+            made = replace(made, loader=self.context.loader(images, 1), native=True)
+        name = "image size" if native else "shorter side and centre crop"
+        return replace(made, name=name, about={"step": step, "images": len(images)}, stage=f"step{step}")
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py: how the network of a step (models.segmenter.Segmenter) is scored; its outputs tell the step."""
+        native = self.cfg.evaluation.native
+        if self.cfg.save_predictions and not native:
+            raise UserError("save_predictions=true: for images at their own size only; add evaluation.native=true")
+        heads, steps = network.heads, range(self.num_steps)
+        step = next((number for number in steps if head_sizes(self.task, number, heads) == heads), None)
+        if step is None:
+            found = f"its heads have {list(heads)} outputs, which is no step of task={self.cfg.task}"
+            raise UserError(f"{network.path}: {found}")
+        return self.test_protocol(step, native)
+
+    def output_classes(self, step: int, metrics: dict[str, Any]) -> Classes:
+        """(class number in the masks, name) of each output after a step, the unknown one left out."""
+        known = [(number, self.task.classes[number]) for number in self.task.order[: self.task.num_seen(step)]]
+        if not (self.discovered and step):
+            return known
+        truth, unmatched = self.discovered.truth, (IGNORE, UNMATCHED)
+        later = [(number, truth.classes[number]) for number in truth.order[self.num_first :]]
+        return known[: self.num_first] + [unmatched if k < 0 else later[k] for _, k in metrics["match"]]
+
+
+def select(task: ClassGroups, images: Presence, step: int, setting: str) -> list[str]:
+    """Images of a step: with one of its classes; when disjoint, without any class of a later step.
+
+    The official code takes the classes below the step's smallest number for the earlier ones, which is the same for
+    tasks in natural order.
+    """
+    later = frozenset(number for group in task.groups[step + 1 :] for number in group)
+    own = task.having(step)
+    return [name for name, found in images if found & own and not (setting == "disjoint" and found & later)]
+
+
+def head_sizes(task: ClassGroups, step: int, like: Sequence[int] | bool) -> tuple[int, ...]:
+    """Outputs of each head after a step: unknown, background, C0, C1, ..., or background with C0, C1, ...
+
+    `like` is whether there is an unknown class, or the heads of a network, which show it: its first has one output.
+    """
+    unknown = like if isinstance(like, bool) else like[0] == 1
+    first, *later = (len(classes) for classes in task.groups[: step + 1])
+    return (1, 1, first, *later) if unknown else (1 + first, *later)

@@ -1,4 +1,4 @@
-"""Reading and writing the files of a data set. Images are uint8 [H, W, 3] RGB, label maps uint8 [H, W]."""
+"""Reading and writing the files of a data set. Images are uint8 [H, W, 3] RGB, label maps uint8 or uint16 [H, W]."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -63,8 +63,8 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_label(path: Path) -> np.ndarray:
-    """The values of a palette or grey PNG, not its colours."""
-    values, _ = _read_png(path)
+    """The values of a palette or grey PNG, not its colours: uint8, or uint16 of a PNG with 16 bits."""
+    values, _ = _read_png(path, wide=True)
     if values.ndim != 2:
         raise UserError(f"{path}: {values.shape[-1]} channels; expected one value per pixel (palette or grey PNG)")
     return values
@@ -98,8 +98,8 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
     return mask
 
 
-def _read_png(path: Path) -> tuple[np.ndarray, str]:
-    """Stored values uint8 [H, W] or [H, W, channels], and Pillow's name for their kind."""
+def _read_png(path: Path, wide: bool = False) -> tuple[np.ndarray, str]:
+    """Stored values uint8 [H, W(, channels)], with `wide` also uint16 [H, W], and Pillow's name for their kind."""
     try:
         with Image.open(path) as image:
             values, mode = np.array(image), image.mode
@@ -107,16 +107,21 @@ def _read_png(path: Path) -> tuple[np.ndarray, str]:
         raise UserError(f"{path}: no such file") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise UserError(f"{path}: not a readable PNG ({error})") from None
+    if wide and mode.startswith("I"):  # older Pillow reads 16 bits as 32
+        return values.astype(np.uint16), mode
     if values.dtype not in (np.uint8, bool):
-        raise UserError(f"{path}: {values.dtype} values; expected at most 8 bits per pixel (palette or grey PNG)")
+        most = "16 bits per pixel (palette or grey PNG)" if wide else "8 bits per pixel (palette or grey PNG)"
+        raise UserError(f"{path}: {values.dtype} values; expected at most {most}")
     return values.astype(np.uint8), mode
 
 
 def write_label(path: Path, values: np.ndarray) -> None:
-    """Write uint8 [H, W] as a palette PNG with the VOC colours, atomically."""
-    assert values.dtype == np.uint8 and values.ndim == 2, (values.dtype, values.shape)
-    image = Image.fromarray(np.ascontiguousarray(values), mode="P")
-    image.putpalette(voc_palette().tobytes())
+    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically."""
+    assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
+    image = Image.fromarray(np.ascontiguousarray(values))
+    if values.dtype == np.uint8:
+        image = Image.frombytes("P", image.size, image.tobytes())
+        image.putpalette(voc_palette().tobytes())
     with atomic(path) as temporary:
         image.save(temporary, format="PNG")
 

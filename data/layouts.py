@@ -1,24 +1,36 @@
-"""The disk layouts of data roots, VOC's, COCO's and ADE20K's: the only place that knows folder names."""
+"""The disk layouts of data roots: the only place that knows folder names, endings of files and how masks are read."""
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from data.io import IMAGES, read_label
+from data.label_map import LabelMap
+from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
+
+Reader = Callable[[Path], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Paths of one image's files; None where a stage does not read the field."""
+    """Paths of one image's files; None where a stage does not read the field.
+
+    `label_map` replaces the data set's for this image, whose label is of another kind than the others'.
+    """
 
     id: str
     image: Path
     label: Path | None = None
     saliency: Path | None = None
     pseudo: Path | None = None
+    label_map: LabelMap | None = None
+    read_label: Reader = read_label
 
 
 @dataclass(frozen=True)
@@ -26,10 +38,13 @@ class Layout:
     """Folder names by kind of file, the first existing one is taken; {part} is group 1 of the pattern of image ids."""
 
     folders: dict[str, tuple[str, ...]]
-    ids: re.Pattern
     val_list: str
     expected: str
+    ids: re.Pattern = re.compile(r"()[^/]+")
     parts: dict[str, str] = field(default_factory=dict)  # folder of a part, where it is called otherwise in ids
+    image_endings: tuple[str, ...] = (".jpg",)
+    label_ending: str = ".png"
+    read_label: Reader = read_label  # of masks; values as the class list numbers them, 255 (or 65535) ignored
 
     def part(self, image_id: str) -> str:
         match = self.ids.fullmatch(image_id)
@@ -45,6 +60,10 @@ class Layout:
                 return root / name
         raise UserError(f"data.root={root} has no folder '{names[0]}'; expected layout: {self.expected}")
 
+    def endings(self, kind: str) -> tuple[str, ...]:
+        """Admissible endings of a file of a field."""
+        return {"image": self.image_endings, "label": (self.label_ending,)}.get(kind, (".png",))
+
 
 VOC = Layout(
     folders={  # the second names are those of the VOC devkit
@@ -54,7 +73,6 @@ VOC = Layout(
         "SegmentationClassAug": ("SegmentationClassAug", "SegmentationClass"),
         "SegmentationClass": ("SegmentationClass", "SegmentationClassAug"),
     },
-    ids=re.compile(r"()[^/]+"),
     val_list="val",
     expected="images/<id>.jpg, SegmentationClassAug/<id>.png, saliency_supervised_model/<id>.png, sets/*.txt",
 )
@@ -88,10 +106,77 @@ ADE = Layout(
 )
 
 
-def find_layout(root: Path) -> Layout:
-    """COCO's and ADE20K's by their folders, else VOC's."""
+STUFF = Layout(  # COCO-Stuff-10K
+    folders={
+        "image": ("images",),
+        "saliency": ("saliency",),
+        "sets": ("imageLists", "sets"),
+        "SegmentationClassAug": ("annotations",),
+        "SegmentationClass": ("annotations",),
+    },
+    val_list="test",
+    expected="images/<id>.jpg, annotations/<id>.mat, imageLists/{train,test}.txt",
+    label_ending=".mat",
+    read_label=read_stuff,
+)
+SBD_FOLDERS = ("", "dataset/", "benchmark_RELEASE/dataset/")
+SBD = Layout(
+    folders={
+        "image": tuple(f"{folder}img" for folder in SBD_FOLDERS),
+        "saliency": ("saliency_supervised_model", "saliency"),
+        "sets": ("sets", "benchmark_RELEASE/dataset", "dataset", "."),
+        "SegmentationClassAug": tuple(f"{folder}cls" for folder in SBD_FOLDERS),
+        "SegmentationClass": tuple(f"{folder}cls" for folder in SBD_FOLDERS),
+    },
+    val_list="val",
+    expected="img/<id>.jpg, cls/<id>.mat, train.txt, val.txt, or these in benchmark_RELEASE/dataset/",
+    label_ending=".mat",
+    read_label=read_sbd,
+)
+CONTEXT = Layout(  # Pascal-Context: 459 labels; its photographs are VOC 2010's
+    folders={
+        "image": ("images", "JPEGImages", "VOCdevkit/VOC2010/JPEGImages", "VOCdevkit/VOC2012/JPEGImages"),
+        "saliency": ("saliency_supervised_model", "saliency"),
+        "sets": ("sets", "."),
+        "SegmentationClassAug": ("full_annotations/trainval",),
+        "SegmentationClass": ("full_annotations/trainval",),
+    },
+    val_list="val",
+    expected="images/<id>.jpg or JPEGImages/, full_annotations/trainval/<id>.mat, train.txt, val.txt",
+    label_ending=".mat",
+    read_label=read_context,
+)
+FOLDER = Layout(  # pictures of one's own
+    folders={
+        "image": ("images",),
+        "saliency": ("saliency", "saliency_supervised_model"),
+        "sets": ("sets", "."),
+        "SegmentationClassAug": ("labels", "masks"),
+        "SegmentationClass": ("labels", "masks"),
+    },
+    val_list="val",
+    expected=f"images/<id> with one of {', '.join(IMAGES)}, labels/<id>.png, saliency/<id>.png, sets/*.txt",
+    image_endings=IMAGES,
+)
+LAYOUTS = {
+    **{"voc": VOC, "coco": COCO, "ade": ADE, "cocostuff": STUFF, "context": CONTEXT, "sbd": SBD},
+    "folder": FOLDER,
+}
+
+
+def find_layout(root: Path, name: str = "auto") -> Layout:
+    """The named layout; `auto` tells it by the folders that are there, VOC's when none says more."""
+    if name != "auto":
+        return LAYOUTS[name]
+    if (root / "full_annotations").is_dir():
+        return CONTEXT
+    if any((root / folder / "cls").is_dir() for folder in SBD_FOLDERS):
+        return SBD
     if (root / "annotations").is_dir() and (root / "images").is_dir():
-        return ADE
+        return STUFF if (root / "imageLists").is_dir() or _has(root / "annotations", ".mat") else ADE
+    own = all((root / folder).is_dir() for folder in ("images", "labels"))
+    if own and not any((root / folder).is_dir() for folder in VOC.folders["SegmentationClass"]):
+        return FOLDER
     return COCO if any((root / part).is_dir() for part in ("train2014", "val2014")) else VOC
 
 
@@ -100,6 +185,7 @@ def index_samples(
     ids: Iterable[str],
     *,
     fields: tuple[str, ...],
+    layout: Layout | None = None,
     label_folder: str = "SegmentationClassAug",
     saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
@@ -110,14 +196,14 @@ def index_samples(
     `saliency_folder` replaces the layout's.
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
     """
-    layout = find_layout(root)
-    folders: dict[tuple[str, str], tuple[Path, set[str]]] = {}
+    layout = layout or find_layout(root)
+    folders: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
 
-    def locate(field: str, part: str) -> tuple[Path, set[str]]:
+    def locate(field: str, part: str) -> tuple[Path, dict[str, str]]:
         if (field, part) not in folders:
             kind = {"label": label_folder, "saliency": saliency_folder or field}.get(field, field)
             path = pseudo_dir / "pseudo_labels" if field == "pseudo" else layout.folder(root, kind, part)
-            folders[field, part] = path, _names(path)
+            folders[field, part] = path, _files(path, layout.endings(field))
         return folders[field, part]
 
     samples = []
@@ -125,20 +211,33 @@ def index_samples(
         part, paths, absent = layout.part(image_id), {}, []
         for kind in fields:
             folder, present = locate(kind, part)
-            name = f"{image_id}.jpg" if kind == "image" else f"{image_id}.png"
-            paths[kind] = folder / name
-            if name not in present:
+            if image_id not in present:
                 absent.append(kind)
+            paths[kind] = folder / present.get(image_id, f"{image_id}{layout.endings(kind)[0]}")
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
         if not absent:
-            samples.append(Sample(image_id, **paths))
+            samples.append(Sample(image_id, **paths, read_label=layout.read_label))
     return samples
 
 
-def _names(folder: Path) -> set[str]:
+def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
+    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file."""
     try:
-        return set(os.listdir(folder))  # one call, not a stat per file
+        names = os.listdir(folder)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); expected a folder of <id>.png") from None
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); expected a folder of <id>{endings[0]}") from None
+    any_case = len(endings) > 1  # photographs come as .jpg and .JPG; masks are written by programs
+    found: dict[str, str] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        if (ending.lower() if any_case else ending) in endings:
+            if stem in found:
+                raise UserError(f"{folder}: two images are called '{stem}' ({found[stem]}, {name}); rename one")
+            found[stem] = name
+    return found
+
+
+def _has(folder: Path, ending: str) -> bool:
+    return any(name.endswith(ending) for name in os.listdir(folder))

@@ -1,6 +1,8 @@
-"""Image lists of a class split: shipped official ones, a folder of one's own, or derived from the masks."""
+"""Image lists, by one rule for every system: `data.lists`, the data root's own, a scan of masks, those that ship."""
 
 import gzip
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,11 +10,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.class_split import SPLITS, ClassSplit, load_split
+from data.classes import SPLITS, ClassGroups, load_split
 from data.io import read_label
-from data.layouts import COCO, Layout, find_layout, index_samples
+from data.layouts import COCO, Layout, index_samples
+from data.source import DataContext
 from utils.checkpoint import read_list, write_list
 from utils.errors import UserError
+from utils.labels import IGNORE, ignore_of
+from utils.log import log
+
+Presence = list[tuple[str, frozenset[int]]]  # (image id, numbers of the classes in its mask)
+SHIPPED = {"trainaug": "train", "train": "train"}  # name of a list -> part of the shipped tables; val by the layout
 
 
 @dataclass(frozen=True)
@@ -26,43 +34,104 @@ class ImageLists:
     val: tuple[str, ...]  # validates everything else
 
 
-def load_lists(
-    split: ClassSplit, *, dataset: str, root: Path, lists_dir: Path | None, train_list: str | None, val_list: str | None
-) -> ImageLists:
-    """Lists from, in this order: `lists_dir`; the masks of `train_list` in the root's sets/; the official ones."""
-    layout = find_layout(root)
-    val_list = val_list or layout.val_list
-    if lists_dir:
-        names = official_names(split.name, layout)
-        parts = {role: _full_ids(read_list(lists_dir / name), name, layout) for role, name in names.items()}
-        own_val = lists_dir / f"{val_list}.txt"
-        parts["val"] = read_list(own_val) if own_val.is_file() else root_list(root, val_list)
-    elif train_list:
-        parts = _from_masks(split, root, root_list(root, train_list), root_list(root, val_list))
+def find_list(context: DataContext, name: str) -> Path | None:
+    """The file of an image list: in `data.lists`, else in the data root's folder of lists; None in neither."""
+    folders = [context.cfg.data.lists] if context.cfg.data.lists else []
+    if any((context.root / folder).is_dir() for folder in context.layout.folders["sets"]):
+        folders.append(context.layout.folder(context.root, "sets"))
+    return next((path for folder in folders if (path := folder / f"{name}.txt").is_file()), None)
+
+
+def image_list(context: DataContext, name: str) -> list[str]:
+    """Ids of a list by its name: `data.lists`, the data root's own, or the official one that ships for the data set."""
+    path = find_list(context, name)
+    if path:
+        log.info("images of '%s': %s", name, path)
+        return unique(read_list(path), path)
+    return [image_id for image_id, _ in _shipped_part(context, name)]
+
+
+def presence(context: DataContext, name: str) -> Presence:
+    """Ids of a list with the classes of each image: from a scan of the masks, or the table that ships with a list."""
+    if find_list(context, name) is None:
+        return _shipped_part(context, name)
+    ids = image_list(context, name)
+    return list(zip(ids, scan(context.root, context.layout, ids), strict=True))
+
+
+def _shipped_part(context: DataContext, name: str) -> Presence:
+    part = {**SHIPPED, context.layout.val_list: "val"}.get(name)
+    dataset = context.cfg.data.dataset
+    if part is None or not _table(dataset, part).is_file():
+        sets = context.layout.folders["sets"][0]
+        raise UserError(
+            f"{context.root / sets / name}.txt: no such image list, and none is shipped for data.dataset={dataset}; "
+            f"write it (one image id per line), or give data.lists; expected layout: {context.layout.expected}"
+        )
+    log.info("images of '%s': the official list of %s", name, dataset)
+    return shipped_presence(dataset, part)
+
+
+def shipped_presence(dataset: str, part: str) -> Presence:
+    """Classes of every official image of `train` or `val`, in official order; UserError when none are shipped."""
+    path = _table(dataset, part)
+    if not path.is_file():
+        raise UserError(f"data.dataset={dataset}: no image lists are shipped; set data.train_list and data.val_list")
+    lines = (line.split() for line in gzip.decompress(path.read_bytes()).decode().splitlines())
+    return [(name, frozenset(1 + int(number) for number in numbers)) for name, *numbers in lines]
+
+
+def _table(dataset: str, part: str) -> Path:
+    return SPLITS / dataset / "tasks" / f"{part}_classes.txt.gz"
+
+
+# ---- the lists of class discovery
+
+
+def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
+    """Lists from, in this order: `data.lists`; the data root's own, in the official format; the masks of
+    `data.train_list`; the official ones that ship.
+    """
+    layout, d = context.layout, context.cfg.data
+    names = official_names(split.name, layout)
+    own = {role: find_list(context, name.removesuffix(".txt")) for role, name in names.items()}
+    if d.lists:
+        missing = next((name for role, name in names.items() if own[role] is None), None)
+        if missing:
+            raise UserError(f"{d.lists / missing}: no such list; data.lists needs {', '.join(names.values())}")
+    if all(own.values()) and (d.lists or not d.train_list):
+        parts = {role: _full_ids(read_list(path), path.name, layout) for role, path in own.items()}
+        parts["val"] = image_list(context, d.val_list or layout.val_list)
+        log.info("image lists of %s: %s", split.name, own["novel"].parent)
+    elif d.train_list:
+        parts = _from_masks(split, context)
+        log.info("image lists of %s: by the masks of '%s'", split.name, d.train_list)
     else:
-        parts = _shipped(split, dataset, root, layout, val_list)
+        parts = _shipped(split, context)
+        log.info("image lists of %s: the official ones of %s", split.name, d.dataset)
     novel = set(parts["novel"])
     base = parts.get("base", parts["base_train"])  # COCO has no list of its own, and that of PASCAL's extra fold
     parts["base"] = [name for name in base if name not in novel]  # holds mixed images
     return _checked(parts, split.name)
 
 
-def _shipped(split: ClassSplit, dataset: str, root: Path, layout: Layout, val_list: str) -> dict[str, list[str]]:
+def _shipped(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:
+    layout, d = context.layout, context.cfg.data
     names = official_names(split.name, layout)
     if layout is COCO:
         names["novel_val"] = f"{split.name}_val_novel.txt"
-    files = {role: SPLITS / dataset / "lists" / f"{name}.gz" for role, name in names.items()}
-    if not all(path.is_file() for path in files.values()) or split != load_split(split.name, dataset):
+    files = {role: SPLITS / d.dataset / "lists" / f"{name}.gz" for role, name in names.items()}
+    if not all(path.is_file() for path in files.values()) or split != load_split(split.name, d.dataset):
         raise UserError(
             f"split={split.name}: no image lists are shipped for these classes; set data.train_list (a list under "
             "sets/ whose masks are scanned) or data.lists (a folder with lists of your own)"
         )
     texts = {role: gzip.decompress(path.read_bytes()).decode() for role, path in files.items()}
     parts = {role: _full_ids(text.split(), names[role], layout) for role, text in texts.items()}
-    novel_val = parts.pop("novel_val", [])
-    if layout is COCO and not (layout.folder(root, "sets") / f"{val_list}.txt").is_file():
+    novel_val, val_list = parts.pop("novel_val", []), d.val_list or layout.val_list
+    if layout is COCO and find_list(context, val_list) is None:
         return parts | {"val": sorted({*parts["base_val"], *novel_val})}  # val2014.txt itself was not published
-    return parts | {"val": root_list(root, val_list)}
+    return parts | {"val": image_list(context, val_list)}
 
 
 def official_names(split: str, layout: Layout) -> dict[str, str]:
@@ -81,9 +150,9 @@ def official_names(split: str, layout: Layout) -> dict[str, str]:
     }
 
 
-def write_lists(lists: ImageLists, split: ClassSplit, folder: Path, layout: Layout) -> None:
+def write_lists(lists: ImageLists, split: str, folder: Path, layout: Layout) -> None:
     """Write all roles in the official format, for `data.lists`."""
-    for role, name in (official_names(split.name, layout) | {"val": f"{layout.val_list}.txt"}).items():
+    for role, name in (official_names(split, layout) | {"val": f"{layout.val_list}.txt"}).items():
         write_list(folder / name, list(getattr(lists, role)))
 
 
@@ -95,37 +164,45 @@ def _full_ids(names: list[str], file: str, layout: Layout) -> list[str]:
     return [f"COCO_{part}_{int(name):012d}" if name.isdigit() else name for name in names]
 
 
-def root_list(root: Path, name: str) -> list[str]:
-    """A list under the data root's sets/ folder."""
-    return read_list(find_layout(root).folder(root, "sets") / f"{name}.txt")
+def scan(root: Path, layout: Layout, ids: Sequence[str]) -> list[frozenset[int]]:
+    """Mask values that occur in each image, the ignored one left out."""
+    samples = index_samples(root, ids, fields=("image", "label"), layout=layout)
+    return values_of([sample.label for sample in samples], layout.read_label)
 
 
-def presence(root: Path, ids: list[str]) -> list[frozenset[int]]:
-    """Mask values that occur in each image, 255 left out."""
-    return values_of([sample.label for sample in index_samples(root, ids, fields=("image", "label"))])
-
-
-def values_of(paths: list[Path]) -> list[frozenset[int]]:
-    """Values that occur in each label file, 255 left out."""
+def values_of(paths: Sequence[Path], read=read_label) -> list[frozenset[int]]:
+    """Values that occur in each label file, the ignored one left out."""
 
     def values(path: Path) -> frozenset[int]:
-        counts = np.bincount(read_label(path).ravel(), minlength=256)
-        return frozenset(np.flatnonzero(counts[:255]).tolist())
+        label = read(path)
+        counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
+        return frozenset(np.flatnonzero(counts[: ignore_of(label)]).tolist())
 
     with ThreadPoolExecutor() as pool:
         found = pool.map(values, paths)
         return list(tqdm(found, total=len(paths), desc="scanning masks", leave=False, disable=None))
 
 
-def _from_masks(split: ClassSplit, root: Path, train: list[str], val: list[str]) -> dict[str, list[str]]:
-    base, novel = frozenset(split.base), frozenset(split.novel)
-    train_classes, val_classes = presence(root, train), presence(root, val)
+def unique(ids: list[str], where: Path | str) -> list[str]:
+    """The ids; UserError that names `where` when one occurs twice."""
+    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}: image '{twice}' is twice in the list; keep it once")
+    return ids
+
+
+def _from_masks(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:
+    base, novel = (split.having(group) for group in (0, 1))
+    d = context.cfg.data
+    names = d.train_list, d.val_list or context.layout.val_list
+    lists = [image_list(context, name) for name in names]
+    train, val = (list(zip(ids, scan(context.root, context.layout, ids), strict=True)) for ids in lists)
     return {
-        "base_train": [i for i, found in zip(train, train_classes, strict=True) if found & base],
-        "base": [i for i, found in zip(train, train_classes, strict=True) if found & base and not found & novel],
-        "novel": [i for i, found in zip(train, train_classes, strict=True) if found & novel],
-        "base_val": [i for i, found in zip(val, val_classes, strict=True) if found & base],
-        "val": val,
+        "base_train": [name for name, found in train if found & base],
+        "base": [name for name, found in train if found & base and not found & novel],
+        "novel": [name for name, found in train if found & novel],
+        "base_val": [name for name, found in val if found & base],
+        "val": lists[1],
     }
 
 
@@ -134,7 +211,5 @@ def _checked(parts: dict[str, list[str]], split: str) -> ImageLists:
         names = parts[role]
         if not names:
             raise UserError(f"split={split}: the image list '{role}' is empty; no image of this data set fits it")
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"split={split}: image '{twice}' is twice in the list '{role}'")
+        unique(names, f"split={split}, list '{role}'")
     return ImageLists(**{role: tuple(names) for role, names in parts.items()})

@@ -1,19 +1,18 @@
-"""The data sets that evaluations of features read."""
+"""Evaluations of features: which images and fields they read, and how a linear probe is scored."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from data.class_split import class_folder, class_names
+from data.classes import load_classes
 from data.dataset import SegmentationDataset
-from data.discovery import DRY_IMAGES, data_root
 from data.label_map import LabelMap
-from data.layouts import Sample, find_layout, index_samples
-from data.lists import root_list
-from data.loading import Source, eval_loader
-from data.tasks import shipped_presence
+from data.lists import image_list
+from data.loading import Source
+from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform
 from utils.config.probe import ProbeConfig
 from utils.errors import UserError
+from utils.measure.protocol import Protocol
+from utils.measure.spec import Spec
 
 TRAIN_FOLDER = "SegmentationClassAug"
 
@@ -22,18 +21,21 @@ TRAIN_FOLDER = "SegmentationClassAug"
 class ProbeData:
     """Classes and data root of a run, and the data sets made from them."""
 
-    cfg: ProbeConfig
-    root: Path
+    context: DataContext
     classes: tuple[str, ...]  # background first
 
     @classmethod
     def open(cls, cfg: ProbeConfig) -> "ProbeData":
         """UserError when a class to leave out is none of the data set."""
-        classes = class_names(class_folder(cfg.data.dataset) / "classes.yaml")
+        classes = load_classes(cfg.data.dataset).names
         unknown = next((name for name in cfg.retrieval.ignore if name not in classes[1:]), None)
         if unknown:
             raise UserError(f"retrieval.ignore: '{unknown}' is no class of {cfg.data.dataset}; it has {classes[1:]}")
-        return cls(cfg, data_root(cfg), classes)
+        return cls(DataContext.open(cfg), classes)
+
+    @property
+    def cfg(self) -> ProbeConfig:
+        return self.context.cfg
 
     @property
     def num_classes(self) -> int:
@@ -47,7 +49,7 @@ class ProbeData:
 
     def val(self, *fields: str) -> SegmentationDataset:
         """Validation images with `fields` besides the image; the paths of the masks are known in any case."""
-        name = self.cfg.data.val_list or find_layout(self.root).val_list
+        name = self.cfg.data.val_list or self.context.layout.val_list
         return self._dataset(name, ("image", *fields), self.cfg.evaluation.label_folder)
 
     def memory(self, *fields: str) -> SegmentationDataset:
@@ -56,41 +58,41 @@ class ProbeData:
         folder = TRAIN_FOLDER if name.startswith("trainaug") else self.cfg.evaluation.label_folder
         return self._dataset(name, ("image", *fields), folder)
 
-    def ids(self, name: str) -> list[str]:
-        """A list of the data root's, else the official one that is shipped."""
-        folders = find_layout(self.root)
-        try:
-            return root_list(self.root, name)
-        except UserError:
-            part = {"trainaug": "train", folders.val_list: "val"}.get(name)
-            if part is None:
-                raise
-            return [image_id for image_id, _ in shipped_presence(self.cfg.data.dataset, part)]
-
     def _dataset(self, name, fields, label_folder, transform=None) -> SegmentationDataset:
-        cfg = self.cfg
-        ids = self.ids(name)[:DRY_IMAGES] if cfg.run.dry else self.ids(name)
+        context, d = self.context, self.cfg.data
+        ids = image_list(context, name)
         if not ids:
             raise UserError(f"{name}: the image list is empty")
-        return SegmentationDataset(
-            self._index(ids, tuple(dict.fromkeys((*fields, "label"))), label_folder),
+        where = {"label_folder": label_folder, "saliency_folder": d.saliency_folder, "missing": d.missing}
+        return context.dataset(
+            context.index(ids, tuple(dict.fromkeys((*fields, "label"))), **where),
             fields,
-            transform=transform or ValTransform(cfg.data.image_size),
+            transform=transform or ValTransform(d.image_size),
             label_map=LabelMap.from_pairs({number: number for number in range(self.num_classes)}),
-            mask_rule=cfg.data.mask_rule,
-            seed=cfg.seed,
-            cache=cfg.data.cache,
-            max_side=cfg.data.max_side,
+            mask_rule=d.mask_rule,
         )
 
-    def _index(self, ids: list[str], fields: tuple[str, ...], label_folder: str) -> list[Sample]:
-        d = self.cfg.data
-        options = {"label_folder": label_folder, "saliency_folder": d.saliency_folder, "missing": d.missing}
-        return index_samples(self.root, ids, fields=fields, **options)
+    def source(self, name: str, dataset: SegmentationDataset) -> Source:
+        return self.context.source(name, dataset, self.cfg.training.batch_size)
 
-    def source(self, name: str, dataset: SegmentationDataset, pin: bool) -> Source:
-        cfg = self.cfg
-        return Source(name, dataset, cfg.training.batch_size, seed=cfg.seed, workers=cfg.data.workers, pin=pin)
+    def loader(self, dataset: SegmentationDataset):
+        return self.context.loader(dataset, self.cfg.evaluation.batch_size)
 
-    def loader(self, dataset: SegmentationDataset, pin: bool = False):
-        return eval_loader(dataset, self.cfg.evaluation.batch_size, workers=self.cfg.data.workers, pin=pin)
+    # ---- how a linear probe is scored
+
+    def protocol(self, images: SegmentationDataset) -> Protocol:
+        """At network resolution: only to choose an epoch."""
+        spec = Spec(self.classes, self.num_classes, absent=self.cfg.evaluation.absent)
+        return Protocol(self.loader(images), spec, classes=lambda metrics: list(enumerate(self.classes)))
+
+    def test_protocol(self) -> Protocol:
+        """At the size of the masks."""
+        name = "image size, CRF" if self.cfg.evaluation.crf else "image size"
+        return replace(self.protocol(self.val()), native=True, name=name, stage="linear")
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py: how a linear probe (models.segmenter.Segmenter) is scored."""
+        if network.num_outputs != self.num_classes:
+            found = f"has {network.num_outputs} outputs, {self.cfg.data.dataset} has {self.num_classes} classes"
+            raise UserError(f"{network.path}: {found}; give its own data.dataset")
+        return self.test_protocol()

@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms import functional as TF
 
+from utils.labels import ignore_of
+from utils.resize import interpolation, resize_square
+
 MAX_ANGLE = 5.0  # degrees either way
 SCALES = (0.75, 1.25)
 BRIGHTNESS = CONTRAST = SATURATION = 0.5
@@ -30,7 +33,7 @@ class ValTransform:
         return {name: self.resize(name, values) for name, values in fields.items()}
 
     def resize(self, name: str, values: np.ndarray) -> np.ndarray:
-        return cv2.resize(values, (self.size, self.size), interpolation=_interpolation(name))
+        return resize_square(name, values, self.size)
 
 
 class TrainTransform(ValTransform):
@@ -41,7 +44,7 @@ class TrainTransform(ValTransform):
 
     def __init__(self, size: int, border: Literal["background", "ignore"] = "background"):
         super().__init__(size)
-        self.label_border = 255 if border == "ignore" else 0
+        self.ignore_border = border == "ignore"
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
         flip = rng.random() < 0.5
@@ -53,9 +56,9 @@ class TrainTransform(ValTransform):
     def _warp(self, name: str, values: np.ndarray, flip: bool, angle: float, scale: float) -> np.ndarray:
         height, width = values.shape[:2]
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
-        border = self.label_border if name in ("label", "pseudo") else 0
+        border = ignore_of(values) if self.ignore_border and name in ("label", "pseudo") else 0
         values = cv2.flip(values, 1) if flip else values
-        return cv2.warpAffine(values, matrix, (width, height), flags=_interpolation(name), borderValue=border)
+        return cv2.warpAffine(values, matrix, (width, height), flags=interpolation(name), borderValue=border)
 
 
 class WeakStrongTransform(TrainTransform):
@@ -92,7 +95,3 @@ def color_jitter(
 def grayscale(image: np.ndarray) -> np.ndarray:
     """Luminance (ITU-R 601) in all three channels, uint8 [H, W, 3]."""
     return np.asarray(TF.rgb_to_grayscale(Image.fromarray(image), num_output_channels=3))
-
-
-def _interpolation(name: str) -> int:
-    return cv2.INTER_CUBIC if name == "image" else cv2.INTER_NEAREST

@@ -3,15 +3,19 @@
 import torch
 import torch.nn.functional as F
 
+from utils.labels import ignore_of
+
 
 def cross_entropy(
-    logits: torch.Tensor, label: torch.Tensor, ignore_index: int = 255, pixels: torch.Tensor | None = None
+    logits: torch.Tensor, label: torch.Tensor, ignore_index: int | None = None, pixels: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Mean of -log softmax(logits)[label] over the labelled pixels; 0 with zero gradients when there are none.
 
-    logits [B, C, H, W]; label uint8 or int64 [B, H, W]. `pixels` replaces the number to divide by (a batch spread over
+    logits [B, C, H, W]; label uint8, int64 or, for more than 255 classes, int32
+    [B, H, W] (utils.labels). `pixels` replaces the number to divide by (a batch spread over
     processes divides by their mean). The official code returns NaN for a batch without labelled pixels.
     """
+    ignore_index = ignore_of(label) if ignore_index is None else ignore_index
     label = label.long().flatten()
     per_pixel = logits.float().movedim(1, -1).flatten(0, -2)  # [BHW, C], no copy when the logits are channels-last
     total = F.cross_entropy(per_pixel, label, ignore_index=ignore_index, reduction="sum")

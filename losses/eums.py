@@ -1,8 +1,12 @@
 """Uncertainty of an image over its objects, and the teacher's labels (EUMS, Zhao et al., CVPR 2022, sec. 3.4)."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+
+from utils.labels import ignore_of, is_wide
 
 
 def image_entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -20,9 +24,22 @@ def image_entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.stack(scores)
 
 
-def teacher_label(logits: torch.Tensor, threshold: float, ignore_index: int = 255) -> torch.Tensor:
-    """The teacher's arg-max class: logits [B, C, H, W] -> int64 [B, H, W]; ignored where its prob < threshold."""
-    if threshold <= 0:
-        return logits.argmax(1)
-    confidence, label = logits.float().softmax(1).max(1)
-    return torch.where(confidence < threshold, ignore_index, label)
+def object_entropy(output: Any, batch: Mapping[str, torch.Tensor], num_known: int) -> torch.Tensor:
+    """`image_entropy` over the pixels that a clustering pseudo label marks as novel: [B].
+
+    output.logits [B, C, H, W], batch["pseudo"] integers [B, H, W]: background and base classes below `num_known`, then
+    clusters.
+    """
+    pseudo = batch["pseudo"]
+    return image_entropy(output.logits.float(), (pseudo >= num_known) & (pseudo != ignore_of(pseudo)))
+
+
+def teacher_label(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """The teacher's arg-max class: logits [B, C, H, W] -> [B, H, W]; ignored where its prob < threshold.
+
+    int64, of more than 255 classes int32 (utils.labels).
+    """
+    wide = is_wide(logits.shape[1])
+    confidence, label = logits.float().softmax(1).max(1) if threshold > 0 else (None, logits.argmax(1))
+    label = label.int() if wide else label
+    return label if confidence is None else torch.where(confidence < threshold, ignore_of(label), label)

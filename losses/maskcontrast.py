@@ -17,7 +17,7 @@ class Contrast(NamedTuple):
     top5: torch.Tensor  # or among the nearest five
 
 
-def mask_prototypes(embedding: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mean_directions(embedding: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean direction of the pixels of each mask: L2norm(sum_p s_p L2norm(k_p)), float32.
 
     embedding [B, D, H, W], mask [B, H, W] of 0 and 1 -> [B, D]; zeros where a mask is empty.

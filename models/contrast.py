@@ -6,7 +6,6 @@ B batch, D embedding, K bank, N images over all processes, H W pixels.
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +13,13 @@ from torch import nn
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
-from models.backbones.imagenet import read_file
 from models.deeplab import build_decoder
+from models.output import Output
+from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
 
 QUERY = "model_q."  # prefix of the encoder that is kept
 SALIENT = 0.5  # saliency logit, not probability, above which the official evaluation sees an object
-
-
-class Encoded(NamedTuple):
-    embedding: torch.Tensor  # [B, D, H, W], not normalised
-    saliency: torch.Tensor  # logit [B, H, W]
 
 
 class ContrastEncoder(nn.Module):
@@ -51,7 +46,8 @@ class ContrastEncoder(nn.Module):
         """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
         return self.backbone.normalize(image)
 
-    def forward(self, image: torch.Tensor) -> Encoded:
+    def forward(self, image: torch.Tensor) -> Output:
+        """The saliency logit [B, 1, H, W] and the pixel embedding [B, D, H, W], not normalised."""
         features, size = self.decoder(self.backbone(image)), image.shape[-2:]
         # channels last in memory: what follows runs over the channels of a pixel
         embedding = self.head(features).contiguous(memory_format=torch.channels_last)
@@ -59,7 +55,7 @@ class ContrastEncoder(nn.Module):
         embedding, saliency = (
             F.interpolate(output, size=size, mode="bilinear", align_corners=False) for output in (embedding, saliency)
         )
-        return Encoded(embedding, saliency[:, 0])
+        return Output(saliency, embedding)
 
 
 class ContrastModel(nn.Module):
@@ -120,22 +116,18 @@ def build_encoder(cfg, init: str | None = None, dim: int | None = None) -> Contr
     return ContrastEncoder(backbone, dim or cfg.dim, cfg.atrous_rates, cfg.head_channels, cfg.dropout)
 
 
-def load_encoder(cfg, path: Path) -> ContrastEncoder:
+def load_encoder(cfg, source: Path | WeightsFile) -> ContrastEncoder:
     """The query encoder of a pre-training checkpoint, ours or the official code's, strictly.
 
     A `model` section without `dim`, as other systems have it, takes the file's. Raises UserError for another file, and
     for one that the section does not describe.
     """
-    state = {key.removeprefix("module."): value for key, value in read_file(path).items()}
-    encoders = {key.removeprefix(QUERY): value for key, value in state.items() if key.startswith(QUERY)}
-    if not encoders:
-        found = ", ".join(sorted({key.split(".")[0] for key in state})[:5]) or "nothing"
-        raise UserError(f"{path}: no MaskContrast encoder (its keys begin with {found}); expected {QUERY}*")
-    dim = getattr(cfg, "dim", None) or len(encoders.get("head.weight", [None]))
+    file = read_weights(source)
+    state = {key.removeprefix(QUERY): value for key, value in file.state.items() if key.startswith(QUERY)}
+    if not state:
+        found = f"its keys begin with {file.starts()}"
+        raise UserError(f"{file.path}: no MaskContrast encoder ({found}); expected {QUERY}*")
+    dim = getattr(cfg, "dim", None) or len(state.get("head.weight", [None]))
     model = build_encoder(cfg, init="random", dim=dim)
-    try:
-        model.load_state_dict(encoders)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split()).partition(": ")[2][:160]
-        raise UserError(f"{path}: does not fit the network ({reason}); check section model") from None
+    load_strict(model, state, file.path)
     return model

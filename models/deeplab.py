@@ -4,7 +4,7 @@ B batch, C classes, D decoder width, H W pixels, h w feature cells.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,8 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
+from models.output import Output
 from utils.errors import UserError
-
-
-class Output(NamedTuple):
-    logits: torch.Tensor  # [B, C, H, W], bilinearly up-sampled to the input size
-    embedding: torch.Tensor  # [B, D, h, w], the input of the last 1x1 convolution
 
 
 class DeepLabV3(nn.Module):

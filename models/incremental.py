@@ -16,8 +16,9 @@ from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
-from models.backbones.imagenet import read_file
 from models.inplace_abn import AbnDeepLab, convert_abn, rename_abn
+from models.output import Output
+from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
 
 LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
@@ -101,12 +102,12 @@ class IncrementalDeepLab(nn.Module):
         aspp = self.classifier.aspp
         return aspp.project[:-1](torch.cat([conv(features) for conv in aspp.convs], dim=1))
 
-    def forward_with_taps(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(logits, what PLOP compares: the sums before the last activation of each stage, features, low logits)."""
+    def forward_with_taps(self, image: torch.Tensor) -> tuple[Output, list[torch.Tensor]]:
+        """(output, what PLOP compares: the sums before the last activation of each stage, features, low logits)."""
         last, sums = self.backbone.taps(image)
         features = self.neck(last)
         low_logits = self.decode(self.drop(features), None)
-        return upsample(low_logits, image.shape[-2:]), [*sums, features, low_logits]
+        return Output(upsample(low_logits, image.shape[-2:]), features), [*sums, features, low_logits]
 
     def drop(self, features: torch.Tensor) -> torch.Tensor:
         """The dropout behind ASPP, active in training mode."""
@@ -121,10 +122,10 @@ class IncrementalDeepLab(nn.Module):
             features = torch.cat([low, up], dim=1)
         return torch.cat([head(features) for head in (self.classifier.head if heads is None else heads)], dim=1)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits [B, C, H, W], bilinearly up-sampled to the input size."""
+    def forward(self, image: torch.Tensor) -> Output:
+        """Logits of all heads, and the ASPP output."""
         features, low = self.features(image)
-        return upsample(self.decode(self.drop(features), low), image.shape[-2:])
+        return Output(upsample(self.decode(self.drop(features), low), image.shape[-2:]), features)
 
     def add_head(self, count: int) -> nn.Module:
         """Append a freshly initialised head of `count` classes."""
@@ -193,6 +194,19 @@ def build_incremental(cfg, heads: Sequence[int], linear: bool, init: str | None 
     )
 
 
+def class_scores(logits: torch.Tensor, loss: str) -> torch.Tensor:
+    """Score of each channel: sigmoid of networks trained with binary cross-entropy, else softmax."""
+    return logits.float().sigmoid() if loss == "bce" else logits.float().softmax(1)
+
+
+def predicted_ids(logits: torch.Tensor, unknown: bool, loss: str) -> torch.Tensor:
+    """Train ids [B, H, W] of logits [B, C, H, W]: the unknown score, channel 0, counts for background."""
+    scores = class_scores(logits, loss)
+    if unknown:
+        scores = torch.cat([scores[:, :1] + scores[:, 1:2], scores[:, 2:]], dim=1)
+    return scores.argmax(1)
+
+
 @dataclass(frozen=True)
 class StepWeights:
     """State dict of the network of a step, under the keys of IncrementalDeepLab or AbnDeepLab."""
@@ -201,21 +215,22 @@ class StepWeights:
     state: dict[str, torch.Tensor]
 
     @classmethod
-    def read(cls, path: Path) -> "StepWeights":
+    def read(cls, source: Path | WeightsFile) -> "StepWeights":
         """From a checkpoint of ours or of the official SSUL, MiB or PLOP code; UserError for any other file."""
-        state = {key.removeprefix("module."): value for key, value in read_file(path).items()}
-        weights = cls(path, rename_abn(convert_abn(state)) if "body.mod1.conv1.weight" in state else state)
-        if not weights.num_classes:
-            found = ", ".join(sorted({key.split(".")[0] for key in state})[:5]) or "nothing"
+        file = read_weights(source)
+        abn = "body.mod1.conv1.weight" in file.state
+        weights = cls(file.path, rename_abn(convert_abn(file.state)) if abn else file.state)
+        if not weights.heads:
             expected = "expected classifier.head.* (ours, SSUL) or body.* and cls.* (MiB, PLOP)"
-            raise UserError(f"{path}: not the network of a step (its keys begin with {found}); {expected}")
+            found = f"its keys begin with {file.starts()}"
+            raise UserError(f"{file.path}: not the network of a step ({found}); {expected}")
         return weights
 
     @property
-    def num_classes(self) -> list[int]:
+    def heads(self) -> tuple[int, ...]:
         """Outputs of each head."""
         found = [(match, value) for key, value in self.state.items() if (match := HEAD.fullmatch(key))]
-        return [len(value) for _, value in sorted(found, key=lambda pair: int(pair[0][1]))]
+        return tuple(len(value) for _, value in sorted(found, key=lambda pair: int(pair[0][1])))
 
     @property
     def in_place_abn(self) -> bool:
@@ -227,17 +242,18 @@ class StepWeights:
         """Whether heads are a 1x1 convolution only."""
         return self.in_place_abn or "classifier.head.0.weight" in self.state
 
+    @property
+    def unknown(self) -> bool:
+        """Whether output 0 is the unknown class: otherwise the first head is background with the classes of step 0."""
+        return self.heads[0] == 1
 
-def load_incremental(cfg, weights: StepWeights) -> IncrementalDeepLab | AbnDeepLab:
+
+def load_incremental(cfg, source: Path | WeightsFile | StepWeights) -> IncrementalDeepLab | AbnDeepLab:
     """The network with the heads that a checkpoint has; UserError when section `model` describes another one."""
+    weights = source if isinstance(source, StepWeights) else StepWeights.read(source)
     if weights.in_place_abn:
-        model = AbnDeepLab(cfg.backbone, cfg.output_stride, weights.num_classes)
+        model = AbnDeepLab(cfg.backbone, cfg.output_stride, weights.heads)
     else:
-        model = build_incremental(cfg, weights.num_classes, weights.linear, init="random")
-    try:
-        model.load_state_dict(weights.state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        problem = f"does not fit the network ({reason}); check section model and the task"
-        raise UserError(f"{weights.path}: {problem}") from None
+        model = build_incremental(cfg, weights.heads, weights.linear, init="random")
+    load_strict(model, weights.state, weights.path, "check section model and the task")
     return model

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.backbones.resnet import ResNet, dilate
+from models.output import Output
 
 SLOPE = 0.01  # of the leaky ReLU
 EPS = 1e-5
@@ -66,11 +67,11 @@ class AbnDeepLab(nn.Module):
         """uint8 [B, 3, H, W] -> the float input that the network was trained on."""
         return self.backbone.normalize(image)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits [B, C, H, W], bilinearly up-sampled to the input size."""
+    def forward(self, image: torch.Tensor) -> Output:
+        """Logits of all steps, and what their convolutions read."""
         features = self.head(self.backbone(image))
         logits = torch.cat([layer(features) for layer in self.cls], dim=1)
-        return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return Output(F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False), features)
 
 
 def leaky(x: torch.Tensor) -> torch.Tensor:

@@ -12,11 +12,11 @@ from torch import nn
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
-from models.backbones.imagenet import read_file
 from models.backbones.vit import build_vit
 from models.contrast import SALIENT, ContrastEncoder, build_encoder, load_encoder
-from models.deeplab import Output
-from models.weights import load_weights
+from models.deeplab_files import load_deeplab
+from models.output import Output
+from models.weights import WeightsFile, read_weights
 from utils.config.probe import ProbeConfig
 from utils.errors import UserError
 
@@ -111,14 +111,14 @@ def build_probe(cfg: ProbeConfig, num_classes: int) -> LinearProbe:
     return _probe_on(network, num_classes)
 
 
-def load_probe(cfg: ProbeConfig, path: Path, num_classes: int) -> LinearProbe:
+def load_probe(cfg: ProbeConfig, path: Path | WeightsFile, num_classes: int) -> LinearProbe:
     """A trained linear probe, ours or the official code's; UserError when it does not fit `model` or the classes."""
     network = cfg.model.model_copy(update={"init": "random"})
     if cfg.model.is_encoder:
         probe = _probe_on(build_encoder(network), num_classes)
     else:
         probe = _probe_on(_backbone(cfg.model_copy(update={"model": network, "checkpoint": None})), num_classes)
-    load_weights(probe, path)
+    load_deeplab(probe, path)
     return probe
 
 
@@ -128,9 +128,9 @@ def _probe_on(network: ContrastEncoder | Backbone, num_classes: int) -> LinearPr
     return LinearProbe(network, None, network.out_channels, num_classes)
 
 
-def is_probe(cfg: ProbeConfig, path: Path) -> bool:
+def is_probe(cfg: ProbeConfig, path: Path | WeightsFile) -> bool:
     """Whether a file is a trained linear probe on this kind of network, and not the network to probe."""
-    state = {key.removeprefix("module.") for key in read_file(path)}
+    state = set(read_weights(path).state)
     has_last = bool(state & {"classifier.4.weight", "decoder.4.weight"})
     has_decoder = any(key.startswith(("classifier.0.", "decoder.0.")) for key in state)
     return has_last and has_decoder == cfg.model.is_encoder

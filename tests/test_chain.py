@@ -88,7 +88,7 @@ def test_clustering_on_maskcontrast_features(chain, tmp_path):
     image = torch.from_numpy(cv2.resize(image, (32, 32), interpolation=cv2.INTER_CUBIC)).permute(2, 0, 1)[None]
     weight = cv2.resize(read_label(pseudo / "novel_map" / f"{name}.png"), (32, 32), interpolation=cv2.INTER_NEAREST)
     with torch.no_grad():
-        embedding, _ = encoder(encoder.normalize(image))
+        embedding = encoder(encoder.normalize(image)).embedding
     expected = normalize((embedding[0] * torch.from_numpy(weight).float()).sum((1, 2)), dim=0)
     torch.testing.assert_close(np.load(pseudo / "prototypes" / f"{name}.npy"), expected.numpy(), atol=1e-4, rtol=1e-3)
     assert "features_checkpoint" in json.loads((pseudo / "inputs.json").read_text())

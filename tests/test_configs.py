@@ -15,20 +15,22 @@ import pretrain_contrast
 import probe_features
 import train_base
 import train_incremental
-from data.class_split import load_split
-from data.discovery import DRY_IMAGES
+from data.classes import load_split, load_task
+from data.incremental import select
 from data.io import write_label
-from data.lists import load_lists
-from data.tasks import load_task, shipped_presence
+from data.lists import load_lists, shipped_presence
+from data.source import DRY_IMAGES, DataContext
 from utils.checkpoint import write_list
-from utils.config.reader import flatten, load_config, read_yaml
+from utils.config.keys import flatten
+from utils.config.reader import load_config
+from utils.config.strict_yaml import read_yaml
 from utils.run import guarded
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
-INCREMENTAL = [path for path in CONFIGS if "ssul" in path.stem or path.parent.name == "ssul"]
-CONTRAST = [path for path in CONFIGS if "contrast" in read_yaml(path)]
-PROBES = [path for path in CONFIGS if path.stem.startswith("probe")]
-CONFIGS = [path for path in CONFIGS if path not in (*INCREMENTAL, *CONTRAST, *PROBES)]
+DISCOVERY, INCREMENTAL, CONTRAST, PROBES = (
+    [path for path in CONFIGS if read_yaml(path)["system"] == system]
+    for system in ("ncdss", "ssul", "maskcontrast", "probe")
+)
 SIZE = 40
 CHAIN = (
     (train_base.main, "method=eums"),
@@ -58,6 +60,7 @@ SMALL = (
 def make_root(root: Path, cfg) -> Path:
     """The images that a dry run reads: the first of each list, drawn, with two classes and full saliency each."""
     split = load_split(cfg.split, cfg.data.dataset)
+    base, novel = split.groups
     coco = cfg.data.dataset == "coco"
     if coco:
         (root / "train2014").mkdir(parents=True)
@@ -67,12 +70,13 @@ def make_root(root: Path, cfg) -> Path:
             write_list(root / "sets" / f"{name}.txt", ids)
     else:
         write_list(root / "sets" / "val.txt", ["2007_000033"])
-        found = load_lists(split, dataset=cfg.data.dataset, root=root, lists_dir=None, train_list=None, val_list=None)
+        data = cfg.data.model_copy(update={"root": root})
+        found = load_lists(split, DataContext.open(cfg.model_copy(update={"data": data})))
         lists = {role: ids[:DRY_IMAGES] for role, ids in vars(found).items()}
     rng = np.random.default_rng(0)
     for role, names in lists.items():
         for i, name in enumerate(names):
-            number = split.base[i % split.num_base] if "base" in role or i % 2 else split.novel[i % split.num_novel]
+            number = base[i % len(base)] if "base" in role or i % 2 else novel[i % len(novel)]
             part = name.split("_")[1] if coco else ""
             image = root / (part or "images") / f"{name}.jpg"
             image.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +96,7 @@ def test_variants_differ_in_the_backbone_alone(name):
     assert {key for key in one if one[key] != other[key]} == {"model.backbone", "output_dir"}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", DISCOVERY, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_dry_run_of_the_whole_chain(path, tmp_path):
     root = make_root(tmp_path / "data", load_config([str(path)], ""))
     given = [*SMALL, f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
@@ -125,8 +129,8 @@ def test_dry_run_of_the_incremental_steps(path, tmp_path):
     else:
         presence = {part: shipped_presence(cfg.data.dataset, part) for part in ("train", "val")}
         wanted = {name for name, _ in presence["val"][:DRY_IMAGES]}
-        for part, step in ((part, step) for part in presence for step in range(steps.num_steps)):
-            wanted |= set(steps.select(presence[part], step, cfg.setting)[:DRY_IMAGES])
+        for part, step in ((part, step) for part in presence for step in range(len(steps.groups))):
+            wanted |= set(select(steps, presence[part], step, cfg.setting)[:DRY_IMAGES])
         images = [(name, classes) for part in presence.values() for name, classes in part if name in wanted]
     rng = np.random.default_rng(0)
     for name, classes in images:
@@ -139,7 +143,8 @@ def test_dry_run_of_the_incremental_steps(path, tmp_path):
         if not ade:
             write_label(root / "saliency" / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
     small = ["run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "training.batch_size=2"]
-    small += ["evaluation.batch_size=8", "ssul.memory=6", f"task={task}", f"method={method}"]
+    small += ["evaluation.batch_size=8", f"task={task}", f"method={method}"]
+    small += ["ssul.memory=6"] if method == "ssul_m" else []
     small += ["training.first_lr=1e-4", "training.lr=1e-4"]  # the weights are random
     if cfg.model.backbone == "resnet101":
         small.append("model.backbone=resnet50")  # the same code, a third of the time
@@ -192,9 +197,10 @@ def test_dry_run_of_the_probes(path, tmp_path):
             write_label(root / "saliency_supervised_model" / f"{name}.png", mask)
             write_label(root / "SegmentationClassAug" / f"{name}.png", mask * np.uint8(1 + i % 20))
     small = ["run.dry=true", "model.kind=backbone", "model.init=random", "model.backbone=resnet18", "name=net"]
-    small += ["data.image_size=32", "data.workers=0", "training.batch_size=4", "kmeans.seeds=[1]"]
-    for mode in ("linear", "kmeans", "retrieval"):
-        given = [str(path), *small, f"mode={mode}", f"data.root={root}", f"output_dir={tmp_path}"]
+    small += ["data.image_size=32", "data.workers=0"]
+    own = {"linear": ["training.batch_size=4"], "kmeans": ["kmeans.seeds=[1]"], "retrieval": []}
+    for mode, more in own.items():
+        given = [str(path), *small, *more, f"mode={mode}", f"data.root={root}", f"output_dir={tmp_path}"]
         assert guarded(probe_features.main, given) == 0, mode
         stage = "eval_linear" if mode == "linear" else mode
         metrics = json.loads((tmp_path / "dry" / "net" / stage / "metrics.json").read_text())

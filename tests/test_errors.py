@@ -133,7 +133,7 @@ def test_checkpoint_for_other_classes_in_the_other_stages(fail, config, root, tm
 def test_checkpoint_of_another_network(fail, config, tmp_path):
     path = save_network(tmp_path / "lite.pth", config, 3)
     error = fail(evaluation.main, "method=base", f"checkpoint={path}", "model.backbone=resnet18")
-    assert f"{path}: made for another network" in error
+    assert f"{path}: does not fit the network (" in error and "is missing there" in error
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "missing"])
@@ -206,8 +206,12 @@ def test_empty_lists(fail, root, tmp_path):
     assert "the image list 'base_train' is empty" in fail(train_base.main, "data.train_list=novel_only")
 
 
+def test_a_folder_of_lists_that_is_not_there(fail):
+    assert "data.lists=/nowhere: no such folder" in fail(train_base.main, "data.lists=/nowhere")
+
+
 def test_missing_and_repeated_list(fail, root):
-    assert "sets/trainval.txt: cannot be read" in fail(train_base.main, "data.train_list=trainval")
+    assert "sets/trainval.txt: no such image list" in fail(train_base.main, "data.train_list=trainval")
     checkpoint.write_list(root / "sets" / "twice.txt", ["t000", "t001", "t002", "t000"])
     assert "image 't000' is twice" in fail(train_base.main, "data.train_list=twice")
 
@@ -288,4 +292,4 @@ def test_not_a_number_in_training(fail, monkeypatch):
 def test_unknown_figure_expected(fail, config, tmp_path):
     path = save_network(tmp_path / "base.pth", config, 3)
     error = fail(evaluation.main, "method=base", f"checkpoint={path}", "expected={mIoU: 0.5}")
-    assert "expected.mIoU: no such figure; metrics.json has miou" in error
+    assert "expected.mIoU: no such metric; metrics.json has miou" in error

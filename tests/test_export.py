@@ -14,8 +14,8 @@ from data.io import read_image, read_label
 from data.transforms import ValTransform
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
+from models.deeplab_files import read_deeplab, read_networks
 from models.teacher_student import TeacherStudent
-from models.weights import read_networks, read_weights
 from tests.conftest import balance
 from utils import checkpoint
 from utils.run import guarded
@@ -142,4 +142,4 @@ def test_networks_of_a_file(tmp_path):
     assert equal(found["teacher"], both.teacher.state_dict()) and equal(found["student"], both.student.state_dict())
     checkpoint.save(tmp_path / "one.pth", {"model": network(6).state_dict()})
     assert read_networks(tmp_path / "one.pth").keys() == {"student"}
-    assert read_weights(tmp_path / "one.pth").num_classes == 6
+    assert read_deeplab(tmp_path / "one.pth").num_classes == 6

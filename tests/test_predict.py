@@ -60,7 +60,7 @@ def test_a_folder_of_images_of_any_size(evaluated, tmp_path):
 
 def test_a_file_without_classes_is_refused(evaluated, voc, tmp_path, capsys):
     assert guarded(predict.main, [str(tmp_path / "bare.pth"), str(voc / "images" / "v000.jpg")]) == 2
-    assert "does not know the classes of its outputs; python eval.py CONFIG checkpoint=" in capsys.readouterr().err
+    assert "the classes of its outputs; python eval.py CONFIG checkpoint=" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("case", ["missing", "twice", "none"])

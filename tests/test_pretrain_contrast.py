@@ -14,10 +14,10 @@ import torch.nn.functional as F
 import yaml
 
 import pretrain_contrast
-from data.contrast import ContrastViews
+from data.contrast import ContrastData
 from losses.maskcontrast import balanced_bce, balanced_weights
 from models.contrast import ContrastModel, build_encoder, load_encoder
-from pretrain_contrast import ContrastRecipe
+from pretrain_contrast import ContrastRecipe, build_recipe
 from utils import checkpoint
 from utils.config.maskcontrast import MaskContrastConfig
 from utils.config.reader import load_config
@@ -26,6 +26,7 @@ from utils.run import guarded, start_run
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
+    "system": "maskcontrast",
     "seed": 5,
     "data": {"dataset": "shapes", "image_size": 32, "workers": 0},
     "model": {"backbone": "mobilenet_v2", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dim": 4},
@@ -91,7 +92,7 @@ def plainly(cfg: MaskContrastConfig, world: int) -> tuple[list[dict], dict[str, 
         torch.manual_seed(cfg.seed)  # what the loop does on the first process, which draws the permutations
     trained = [[p for p in model.model_q.parameters() if p.requires_grad] for model in replicas]
     optimizers = [torch.optim.SGD(p, rates.lr, rates.momentum, weight_decay=rates.weight_decay) for p in trained]
-    source, history = ContrastViews.open(cfg).source("train", False), []
+    source, history = ContrastData.open(cfg).source("train"), []
     for epoch in range(rates.epochs):
         for batch in source.epoch(epoch, range(rates.iters_per_epoch)):
             keys = torch.cat([batch["key"][rank::world] for rank in range(world)])
@@ -107,9 +108,9 @@ def plainly(cfg: MaskContrastConfig, world: int) -> tuple[list[dict], dict[str, 
             losses = []
             for rank, model in enumerate(replicas):
                 mask, own = batch["query_saliency"][rank::world], everyone.view(world, -1, cfg.model.dim)[rank]
-                embedding, saliency = model.model_q(model.model_q.normalize(batch["query"][rank::world]))
+                saliency, embedding = model.model_q(model.model_q.normalize(batch["query"][rank::world]))
                 contrast = plain_loss(embedding, mask, own, model.queue.clone(), options.temperature)
-                losses.append({"contrast": contrast, "saliency": balanced_bce(saliency, mask)})
+                losses.append({"contrast": contrast, "saliency": balanced_bce(saliency[:, 0], mask)})
                 sum(losses[-1].values()).backward()
             history.append({name: sum(part[name].item() for part in losses) / world for name in losses[0]})
             for parameters in zip(*trained, strict=True):
@@ -171,7 +172,7 @@ def test_tensors_that_change(config):
     """With frozen layers: neither their weights nor statistics, in both encoders; of the key, the average and BN."""
     cfg = load(config, "model.backbone=resnet18", "contrast.freeze_layers=true", "training.epochs=1")
     with start_run(cfg, "check", (), {}) as opened:
-        recipe = ContrastRecipe(ContrastViews.open(cfg), opened)
+        recipe = build_recipe(cfg, ContrastData.open(cfg), opened)
         before = {key: value.clone() for key, value in recipe.model.state_dict().items()}
         fit(recipe, cfg.training, opened)
         changed = {key for key, value in recipe.model.state_dict().items() if not torch.equal(value, before[key])}
@@ -184,8 +185,8 @@ def test_tensors_that_change(config):
 def test_key_encoder_and_bank_have_no_gradient(config):
     cfg = load(config)
     with start_run(cfg, "check", (), {}) as opened:
-        recipe = ContrastRecipe(ContrastViews.open(cfg), opened)
-        (batch,) = recipe.train_sources["train"].epoch(0, range(1))
+        recipe = build_recipe(cfg, ContrastData.open(cfg), opened)
+        (batch,) = recipe.feed["train"].epoch(0, range(1))
         losses = recipe.step({"train": batch}, 0)
         sum(loss for loss in losses.values() if loss.requires_grad).backward()
         assert all((p.grad is not None) == name.startswith("model_q") for name, p in recipe.model.named_parameters())
@@ -196,10 +197,10 @@ def test_saliency_score_by_hand(config):
     """A head that sees no object anywhere: IoU 0 for objects, for background its share."""
     cfg = load(config)
     with start_run(cfg, "check", (), {}) as opened:
-        recipe = ContrastRecipe(ContrastViews.open(cfg), opened)
+        recipe = build_recipe(cfg, ContrastData.open(cfg), opened)
         torch.nn.init.zeros_(recipe.model.model_q.classification_head.weight)
-        found = recipe.evaluate()
-        share = torch.stack([recipe.val_loader.dataset[i]["saliency"].float().mean() for i in range(12)]).mean().item()
+        found = recipe.evaluate(opened)
+        share = torch.stack([recipe.protocol.images[i]["saliency"].float().mean() for i in range(12)]).mean().item()
     assert found["images"] == 12 and found["saliency_miou"] == pytest.approx((1 - share) / 2)
     assert recipe.model.training
 
@@ -268,7 +269,7 @@ def test_a_batch_in_parts(config, tmp_path):
     [
         ("training.accumulate=3", "training.batch_size=4: does not part evenly"),
         ("contrast.temprature=1", "unknown key 'contrast.temprature'; did you mean 'contrast.temperature'?"),
-        ("data.train_list=none", "none.txt: cannot be read"),
+        ("data.train_list=none", "none.txt: no such image list"),
         ("data.saliency_folder=maps", "has no folder 'maps'"),
         ("init_from=none.pth", "none.pth"),
         ("model.init=none.pth", "none.pth: no such checkpoint"),

@@ -17,8 +17,8 @@ from data.io import read_image, read_label, write_label
 from data.probing import ProbeData
 from data.transforms import ValTransform
 from models.contrast import ContrastModel, build_encoder
-from models.probes import build_features, build_probe, load_probe
-from models.weights import to_official
+from models.deeplab_files import to_official
+from models.probes import FeatureNetwork, build_features, build_probe, load_probe
 from tests.conftest import CLASSES, make_voc
 from utils import checkpoint
 from utils.config.probe import ProbeConfig
@@ -27,6 +27,7 @@ from utils.measure.metrics import iou
 from utils.run import guarded
 
 SMALL = {
+    "system": "probe",
     "seed": 3,
     "name": "net",
     "data": {"image_size": 32, "workers": 0},
@@ -89,7 +90,7 @@ def plain_outputs(config, dataset):
     for sample in dataset.samples:
         resized = ValTransform(32).resize("image", read_image(sample.image))
         outputs = network(network.normalize(torch.from_numpy(resized.transpose(2, 0, 1)[None])))
-        yield outputs.embedding[0].numpy(), outputs.saliency[0].numpy()
+        yield outputs.embedding[0].numpy(), outputs.logits[0, 0].numpy()
 
 
 # ---- networks
@@ -101,9 +102,9 @@ def test_untrained_is_the_network_that_pretraining_starts_from(config):
     states = []
     for _ in range(2):
         with probe_features.start_run(cfg.model_copy(update={"resume": "false"}), "x", (), {}) as stage:
-            describer = probe_features.Describer(ProbeData.open(cfg), stage)
-            states.append(describer.network.network.state_dict())
-    assert describer.fields == ("saliency",) and str(cfg.folder) == "untrained_resnet18_random"
+            extractor, fields = probe_features.build_extractor(ProbeData.open(cfg), stage)
+            states.append(extractor.network.network.state_dict())
+    assert fields == ("saliency",) and str(cfg.folder) == "untrained_resnet18_random"
     assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
     assert "decoder.0.project.0.weight" in states[0] and states[0]["head.weight"].shape[0] == 6
 
@@ -117,7 +118,7 @@ def test_prototypes_and_counts_equal_the_plain_evaluation(config, tmp_path):
     data = ProbeData.open(cfg)
     dataset = data.val()
     with probe_features.start_run(cfg, "x", (), {}) as stage:
-        objects = probe_features.Describer(data, stage).objects(dataset, "")
+        objects = probe_features.build_extractor(data, stage)[0].objects(data.loader(dataset), "")
     found = 0
     for index, (embedding, logit) in enumerate(plain_outputs(config, dataset)):
         inside = logit > 0.5
@@ -155,9 +156,9 @@ def test_cells_that_the_clustering_is_fitted_to(config, tmp_path):
     cfg = loaded(config, f"data.root={root}", *BACKBONE)
     data = ProbeData.open(cfg)
     with probe_features.start_run(cfg, "x", (), {}) as stage:
-        describer = probe_features.Describer(data, stage)
-        vectors, counts = describer.patches(data.val("label", "saliency"), 3, "")
-        (_, features, _), *_ = describer.walk(data.val("saliency"), "")
+        extractor, _ = probe_features.build_extractor(data, stage)
+        vectors, counts = extractor.patches(data.loader(data.val("label", "saliency")), 3, "")
+        (_, features, _), *_ = extractor.walk(data.loader(data.val("saliency")), "")
     assert vectors.shape == (4, 512) and counts.shape == (4, 5)
     torch.testing.assert_close(vectors[0], F.normalize(features[0, :, 0, 0], dim=0))
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(4))
@@ -172,10 +173,8 @@ def test_more_clusters_than_classes(config, tmp_path):
 
 
 def test_the_network_sees_each_image_once_for_all_seeds(config, monkeypatch):
-    seen, forward = [], probe_features.FeatureNetwork.forward
-    monkeypatch.setattr(
-        probe_features.FeatureNetwork, "forward", lambda self, x: seen.append(len(x)) or forward(self, x)
-    )
+    seen, forward = [], FeatureNetwork.forward
+    monkeypatch.setattr(FeatureNetwork, "forward", lambda self, x: seen.append(len(x)) or forward(self, x))
     assert run(config, "mode=kmeans", "kmeans.seeds=[1,2,3,4,5]") == 0
     assert sum(seen) == 12
 
@@ -254,8 +253,9 @@ def test_step_is_cross_entropy_of_one_convolution(config):
     cfg = loaded(config, "mode=linear", "data.border=ignore")
     data = ProbeData.open(cfg)
     with probe_features.start_run(cfg, "x", (), {}) as stage:
-        recipe = probe_features.LinearRecipe(data, stage)
-        (batch,) = recipe.sources(0)["train"].epoch(0, range(1))
+        model = stage.place(build_probe(cfg, data.num_classes))
+        recipe = probe_features.LinearRecipe(model, cfg.training)
+        (batch,) = data.source("train", data.train()).epoch(0, range(1))
         recipe.model.train()
         loss = recipe.step({"train": batch}, 0)["ce"]
         loss.backward()
@@ -334,17 +334,23 @@ def test_crf_sees_logits_and_the_image_itself(config, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("mode=kmeans", "evaluation.crf=true"), "evaluation.crf=true: for mode=linear only"),
-        (("mode=retrieval", "save_predictions=true"), "save_predictions=true: for mode=linear only"),
+        (("mode=kmeans", "evaluation.crf=true"), "evaluation.crf: for mode=linear; ignored with mode=kmeans"),
+        (("mode=retrieval", "save_predictions=true"), "save_predictions: for mode=linear; ignored with mode=retrieval"),
         (("checkpoint=null",), "checkpoint: model.kind=maskcontrast needs a pre-training checkpoint"),
         (("model.kind=untrained",), "checkpoint: not with model.kind=untrained"),
-        (("retrieval.ignore=[dics]",), "retrieval.ignore: 'dics' is no class of"),
+        (("mode=retrieval", "retrieval.ignore=[dics]"), "retrieval.ignore: 'dics' is no class of"),
         (("mode=kmeans", "kmeans.pca_dim=13"), "kmeans.pca_dim=13: only 12 vectors to cluster"),
         (("mode=kmeans", "kmeans.clusters=13"), "kmeans.clusters=13: only 12 vectors to cluster"),
-        (("mode=retrieval", "retrieval.memory=nothing"), "nothing.txt: cannot be read"),
+        (("mode=retrieval", "retrieval.memory=nothing"), "nothing.txt: no such image list"),
         ((*BACKBONE, "mode=kmeans", "foreground=head"), "foreground=head: a plain backbone has no saliency head"),
         (("model.head_channels=9", "mode=kmeans"), "does not fit the network"),
-        (("kmeans.cluster=5",), "unknown key 'kmeans.cluster'; did you mean 'kmeans.clusters'?"),
+        (
+            (
+                "mode=kmeans",
+                "kmeans.cluster=5",
+            ),
+            "unknown key 'kmeans.cluster'; did you mean 'kmeans.clusters'?",
+        ),
     ],
 )
 def test_mistakes_are_one_line(config, capsys, options, message):

@@ -12,16 +12,15 @@ import torch.nn.functional as F
 import eval as evaluation
 import predict
 import train_incremental
-from data.incremental import Steps
+from data.incremental import IncrementalData
 from data.io import read_image, read_label
-from losses.incremental import binary_cross_entropy, old_class_entropy
-from models.incremental import upsample
+from losses.ssul import binary_cross_entropy
+from models.incremental import build_incremental
 from models.inplace_abn import AbnDeepLab
 from tests.conftest import CLASSES, official_abn
-from train_incremental import RECIPES, StepRecipe, run_step
+from train_incremental import SharedTrunkSsulRecipe, SsulRecipe, StepRecipe, build_recipe, run_step
 from utils import checkpoint
 from utils.config.reader import load_config
-from utils.incremental import pseudo_label
 from utils.run import guarded, start_run
 
 
@@ -30,8 +29,8 @@ def config(task_config):
     return task_config
 
 
-def load(config, *overrides) -> Steps:
-    return Steps.open(load_config([str(config), *overrides], ""))
+def load(config, *overrides) -> IncrementalData:
+    return IncrementalData.open(load_config([str(config), *overrides], ""))
 
 
 def run(config, *overrides) -> int:
@@ -77,7 +76,7 @@ def test_stopped_inside_a_step_and_resumed(config, tmp_path, monkeypatch):
     """SIGTERM in the third iteration of step 1: the same final network and figures as without it."""
     assert run(config, "method=ssul_m") == 0
     other = f"output_dir={tmp_path / 'other'}"
-    plain, seen = train_incremental.SsulRecipe.step, []
+    plain, seen = train_incremental.SharedTrunkSsulRecipe.step, []
 
     def step(self, batch, epoch):
         seen.append(self.number)
@@ -85,7 +84,7 @@ def test_stopped_inside_a_step_and_resumed(config, tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGTERM)
         return plain(self, batch, epoch)
 
-    monkeypatch.setattr(train_incremental.SsulRecipe, "step", step)
+    monkeypatch.setattr(train_incremental.SharedTrunkSsulRecipe, "step", step)
     assert run(config, "method=ssul_m", other) == 75
     monkeypatch.undo()
     assert run(config, "method=ssul_m", other) == 0
@@ -115,52 +114,60 @@ def opened(config, method: str, number: int, *overrides):
     return steps, folder / (train_incremental.step_folder(steps.cfg, number - 1)) / "best.pth"
 
 
-def batch_of(steps: Steps, number: int) -> dict:
-    (batch,) = steps.source("x", steps.train(number), False).epoch(0, range(1))
+def batch_of(steps: IncrementalData, number: int) -> dict:
+    (batch,) = steps.source("x", steps.train(number)).epoch(0, range(1))
     return batch
 
 
 @pytest.mark.parametrize("options", [(), ("model.plus=true",), ("ssul.loss=ce",), ("ssul.unknown=off",)])
-def test_shared_trunk_has_the_gradients_of_two_networks(config, options):
-    steps, previous = opened(config, "ssul", 2, *options)
-    with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = RECIPES["ssul"](steps, 2, previous, opened_run)
-        old, new = copy.deepcopy(recipe.model).eval(), copy.deepcopy(recipe.model)
-        assert recipe.shares_trunk
-        vague = recipe.last_vague + 1
-        for head, kept in zip(old.classifier.head[:vague], recipe.old_heads, strict=True):
-            head.load_state_dict(kept.state_dict())
-        with torch.no_grad():  # as after some iterations: the trained heads have moved on
-            for network in (recipe.model, new):
-                for index in {0, vague - 1}:
-                    network.classifier.head[index][3].bias += 0.3
-        batch = batch_of(steps, 2)
-        recipe.model.train()
-        losses = recipe.step({"new": batch}, 0)
-        sum(losses.values()).backward()
-
-        image = new.normalize(batch["image"])
-        label = train_incremental.ssul_target(batch, steps.cfg.ssul)
+def test_shared_trunk_has_the_losses_and_gradients_of_two_networks(config, options, monkeypatch):
+    """The faster form of a step against the plain one, after some iterations: the trained heads have moved on."""
+    data, previous = opened(config, "ssul", 2, *options)
+    recipes = []
+    for form in (SsulRecipe, SharedTrunkSsulRecipe):
+        monkeypatch.setattr(train_incremental, "recipe_of", lambda cfg, step, form=form: form)
+        with start_run(data.cfg, "check", (), {}) as opened_run:  # the same draws for the new head
+            recipes.append(build_recipe(data.cfg, data, 2, previous, opened_run))
+    batch = batch_of(data, 2)
+    for recipe in recipes:
         with torch.no_grad():
-            before = [*old.classifier.head][:-1]
-            scores = upsample(old.decode(*old.features(image), before), image.shape[-2:])
-            scores = scores.sigmoid() if steps.cfg.ssul.loss == "bce" else scores.softmax(1)
-            target = pseudo_label(label, scores, 0.1, recipe.last_vague)
-        assert not torch.equal(target, label)
-        new.train()
-        logits = new(image)
-        loss = binary_cross_entropy(logits, target)
-        if steps.cfg.ssul.loss == "ce":
-            loss = F.cross_entropy(logits, target, ignore_index=255)
-        loss.backward()
-        names = dict(recipe.model.named_parameters())
-        trained = [name for name, parameter in new.named_parameters() if parameter.requires_grad]
-        assert len(trained) == 3 * (3 if recipe.unknown else 1)  # two weights and a bias per head
-        for name, parameter in new.named_parameters():
-            if parameter.requires_grad:
-                torch.testing.assert_close(names[name].grad, parameter.grad, rtol=1e-4, atol=1e-7, msg=name)
-            else:
-                assert names[name].grad is None
+            for index in range(recipe.last_background + 1):
+                recipe.model.classifier.head[index][3].bias += 0.3
+        recipe.model.train()
+        recipe.losses = recipe.step({"new": batch}, 0)
+        sum(recipe.losses.values()).backward()
+    plain, shared = recipes
+    label = plain.mixed({"new": batch})[1]
+    with torch.no_grad():
+        target = plain.with_pseudo(label, plain.old(plain.model.normalize(batch["image"])).logits)
+    assert not torch.equal(target, label)  # pseudo-labels take part
+    if data.cfg.ssul.loss == "ce" or not plain.unknown:  # else the value lacks the channels without gradient
+        assert [v.item() for v in shared.losses.values()] == pytest.approx([v.item() for v in plain.losses.values()])
+    expected = dict(plain.model.named_parameters())
+    trained = [name for name, parameter in expected.items() if parameter.requires_grad]
+    assert len(trained) == 3 * (3 if plain.unknown else 1)  # two weights and a bias per head
+    for name, parameter in shared.model.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=1e-4, atol=1e-7, msg=name)
+        else:
+            assert parameter.grad is None and expected[name].grad is None
+
+
+def test_the_plain_step_of_ssul_against_its_formula(config):
+    data, previous = opened(config, "ssul", 1, "ssul.freeze=false")
+    with start_run(data.cfg, "check", (), {}) as opened_run:
+        recipe = build_recipe(data.cfg, data, 1, previous, opened_run)
+        assert type(recipe) is SsulRecipe
+        batch, new = batch_of(data, 1), copy.deepcopy(recipe.model).train()
+        image = new.normalize(batch["image"])
+        moved = torch.where(batch["label"] == 255, 255, batch["label"].long() + 1)
+        label = torch.where((batch["label"] == 0) & (batch["saliency"] > 0), 0, moved)
+        recipe.model.train()
+        score, old = recipe.old(image).logits.sigmoid().max(1)
+        target = torch.where((label <= 1) & (old > 1) & (score >= 0.1), old, label)
+        expected = binary_cross_entropy(new(image).logits, target)
+        found = recipe.step({"new": batch}, 0)
+        assert found.keys() == {"bce"} and found["bce"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_only_three_heads_change(config, tmp_path):
@@ -177,18 +184,19 @@ def test_only_three_heads_change(config, tmp_path):
 def test_rates_of_the_groups(config):
     steps, previous = opened(config, "ssul", 1, "training.lr=0.02", "training.first_lr=0.01")
     with start_run(steps.cfg, "check", (), {}) as opened_run:
-        later = RECIPES["ssul"](steps, 1, previous, opened_run)
-        assert later.learning_rates(steps.cfg.training) == {"new": 0.02, "unknown": 0.02, "background": 0.02 * 1e-4}
-        first = RECIPES["ssul"](steps, 0, None, opened_run)
-        assert first.learning_rates(steps.cfg.training) == {"decoder": 0.01, "backbone": 0.001}
+        later = build_recipe(steps.cfg, steps, 1, previous, opened_run).parameter_groups()
+        rates = {group["name"]: group["lr"] for group in later}
+        assert rates == {"new": 0.02, "unknown": 0.02, "background": 0.02 * 1e-4}
+        first = build_recipe(steps.cfg, steps, 0, None, opened_run).parameter_groups()
+        assert {group["name"]: group["lr"] for group in first} == {"decoder": 0.01, "backbone": 0.001}
 
 
 @pytest.mark.parametrize("labels", ["official", "corrected"])
 def test_exemplars_replace_half_of_the_batch(config, labels, voc):
     steps, previous = opened(config, "ssul_m", 1, f"ssul.memory_labels={labels}")
     with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = RECIPES["ssul_m"](steps, 1, previous, opened_run, memory=["t000", "t001"])
-        assert recipe.sources(0).keys() == {"new", "memory"}
+        recipe = build_recipe(steps.cfg, steps, 1, previous, opened_run, ["t000", "t001"])
+        assert recipe.sources(0, opened_run).keys() == {"new", "memory"}
         new = batch_of(steps, 1)
         memory = {name: values.clone() if torch.is_tensor(values) else values for name, values in new.items()}
         memory["image"], memory["label"] = torch.zeros_like(new["image"]), torch.full_like(new["label"], 2)
@@ -214,41 +222,37 @@ def test_mib_starts_with_the_old_probabilities(config):
     """Background's probability is shared with the new class: their sum and all other classes are as before."""
     steps, previous = opened(config, "mib", 1)
     with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = RECIPES["mib"](steps, 1, previous, opened_run)
+        recipe = build_recipe(steps.cfg, steps, 1, previous, opened_run)
         image = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
-            old = recipe.old_network(image).softmax(1)
-            new = recipe.model.eval()(image).softmax(1)
+            old = recipe.old(image).logits.softmax(1)
+            new = recipe.model.eval()(image).logits.softmax(1)
         torch.testing.assert_close(new[:, 0] + new[:, 3], old[:, 0], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(new[:, 1:3], old[:, 1:], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(new[:, 3], new[:, 0])
 
 
 @pytest.mark.parametrize("median", ["official", "exact"])
-def test_plop_labels(config, median):
+def test_plop_measures_its_thresholds_before_the_first_epoch(config, median):
     steps, previous = opened(config, "plop", 1, f"plop.median={median}")
     with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = RECIPES["plop"](steps, 1, previous, opened_run)
+        recipe = build_recipe(steps.cfg, steps, 1, previous, opened_run)
+        recipe.sources(0, opened_run)
         assert recipe.thresholds.shape == (3,) and (recipe.thresholds >= 0.001).all()
-        recipe.thresholds = torch.tensor([0.1, 0.1, 0.0])  # class 2 is never trusted
-        logits = torch.full((1, 3, 1, 5), -20.0)
-        for place, number in enumerate([1, 2, 1, 1, 1]):
-            logits[0, number, 0, place] = 20.0
-        logits[0, :, 0, 4] = 0.0  # unsure: entropy 1 / (3 ln 4) = 0.24
-        assert old_class_entropy(logits, 4)[0, 0, 4].item() == pytest.approx(1 / (3 * np.log(4)), rel=1e-4)
-        label, share = recipe.trusted(torch.tensor([[[0, 0, 3, 255, 0]]]), logits)
-        assert label.tolist() == [[[1, 255, 3, 255, 255]]] and share.item() == pytest.approx(1 / 3, rel=1e-5)
+        losses = recipe.step({"new": batch_of(steps, 1)}, 0)
+        assert losses.keys() == {"ce", "pod"} and all(loss.isfinite() for loss in losses.values())
 
 
 def test_step_0_is_plain_cross_entropy(config):
     steps = load(config, "method=plop")
     with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = RECIPES["plop"](steps, 0, None, opened_run)
+        recipe = build_recipe(steps.cfg, steps, 0, None, opened_run)
         batch = batch_of(steps, 0)
         plain = copy.deepcopy(recipe.model).train()
         recipe.model.train()
         found = recipe.step({"new": batch}, 0)
-        expected = F.cross_entropy(plain(plain.normalize(batch["image"])), batch["label"].long(), ignore_index=255)
+        logits = plain(plain.normalize(batch["image"])).logits
+        expected = F.cross_entropy(logits, batch["label"].long(), ignore_index=255)
         assert found.keys() == {"ce"} and found["ce"].item() == pytest.approx(expected.item(), rel=1e-5)
         assert isinstance(recipe, StepRecipe)
 
@@ -284,16 +288,22 @@ def test_eval_of_an_official_checkpoint(config, tmp_path):
 
 def test_eval_of_a_file_that_is_no_step(config, tmp_path, capsys):
     torch.save({"model_state": {"body.weight": torch.zeros(1)}}, tmp_path / "mib.pth")
-    for path, said in (
-        (tmp_path / "mib.pth", "not the network of a step (its keys begin with body)"),
-        ("", "checkpoint"),
-    ):
-        options = [f"checkpoint={path}"] if path else []
-        assert guarded(evaluation.main, [str(config), *options]) == 2
-        assert said in capsys.readouterr().err
-    torch.save({"classifier.head.0.3.weight": torch.zeros(9, 2)}, tmp_path / "other.pth")
+    assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'mib.pth'}"]) == 2
+    assert "not the network of a step (its keys begin with body)" in capsys.readouterr().err
+    other = build_incremental(load(config).cfg.model, [9], linear=True)
+    torch.save(other.state_dict(), tmp_path / "other.pth")
     assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'other.pth'}"]) == 2
     assert "its heads have [9] outputs, which is no step of task=abc" in capsys.readouterr().err
+
+
+def test_eval_without_a_file_takes_the_last_step(config, tmp_path, capsys):
+    assert guarded(evaluation.main, [str(config), "method=finetune"]) == 2
+    assert "has not finished; run first: python train_incremental.py CONFIG method=finetune" in capsys.readouterr().err
+    assert run(config, "method=finetune") == 0
+    assert guarded(evaluation.main, [str(config), "method=finetune"]) == 0
+    out = tmp_path / "out" / "abc-overlap"
+    found, trained = read(out / "eval_step2"), read(out / "finetune" / "step2")
+    assert found["per_class"] == trained["per_class"] and np.load(out / "eval_step2" / "confusion.npy").shape == (5, 5)
 
 
 # ---- discovered classes
@@ -335,7 +345,7 @@ def test_official_mib_checkpoint(config, tmp_path, capsys):
     state = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save({"model_state": official_abn(state), "epoch": 29}, tmp_path / "abc-voc_MiB_1.pth")
     assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]) == 0
-    assert "step 1" in capsys.readouterr().out
+    assert "4 outputs, evaluated as step1" in capsys.readouterr().out
     metrics = read(tmp_path / "out" / "abc-overlap" / "eval_step1")
     assert list(metrics["per_class"]) == CLASSES[:4]
 
@@ -346,7 +356,7 @@ def test_border_of_mib_is_background_and_shares_step_0_only_when_ignored(config,
         batch = {
             "new": {"image": torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "label": torch.tensor([[[0, 1], [255, 2]]])}
         }
-        labels = RECIPES["mib"](steps, 0, None, opened_run).inputs(batch)[1]
+        labels = build_recipe(steps.cfg, steps, 0, None, opened_run).inputs(batch)[1]
     assert labels.tolist() == [[[0, 1], [0, 2]]]
     assert train_incremental.step_folder(steps.cfg, 0) == "mib/step0"
     ignored = load(config, "method=mib", "mib.border=ignore")

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import torch.distributed as td
 
+from utils.labels import ignore_of
+
 
 def launched() -> bool:
     """Whether torchrun started this process."""
@@ -57,12 +59,12 @@ def mean(tensor: torch.Tensor) -> torch.Tensor:
     return sum_(tensor.detach().float().clone()) / world_size()
 
 
-def labelled_pixels(label: torch.Tensor, ignore: int = 255) -> torch.Tensor:
+def labelled_pixels(label: torch.Tensor) -> torch.Tensor:
     """Labelled pixels of a batch [B, H, W], averaged over ranks.
 
     A rank that divides its summed loss by it has gradients whose mean over ranks is that of the whole batch.
     """
-    return mean((label != ignore).sum())
+    return mean((label != ignore_of(label)).sum())
 
 
 def any_rank(*flags: bool) -> list[bool]:

@@ -1,79 +1,23 @@
 """The training loop of every system. A recipe says what a step computes; this file owns everything around it."""
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from utils import checkpoint, dist
 from utils.config.common import Training
 from utils.errors import Interrupted, UserError
 from utils.log import log
+from utils.meter import Meter, Progress
+from utils.recipe import Recipe
 from utils.run import Run
-from utils.schedules import poly_factor, poly_rate, step_factor, warm_poly_rate
+from utils.step import NonFiniteLoss, build_optimizer, set_learning_rate, train_step
 
 DRY_EPOCHS, DRY_STEPS = 2, 2
-
-
-class Recipe(ABC):
-    """A method. `model` holds every tensor that a checkpoint keeps; `score` names the metric that picks the best.
-
-    Without a score nothing is picked: the model of the last epoch is the result.
-    """
-
-    model: nn.Module
-    score: str | None
-
-    @abstractmethod
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trained parameters by the names that `learning_rates` has."""
-
-    def learning_rates(self, settings: Training) -> dict[str, float]:
-        """Initial learning rate of each parameter group."""
-        return {"decoder": settings.lr, "backbone": settings.lr * settings.backbone_lr_factor}
-
-    @abstractmethod
-    def sources(self, epoch: int) -> Mapping[str, Any]:
-        """Name -> data.loading.Source read in this epoch; called once at its start."""
-
-    @abstractmethod
-    def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
-        """Losses whose sum is minimised, and figures without gradient that are reported with them."""
-
-    @abstractmethod
-    def evaluate(self) -> dict[str, Any]:
-        """Validation metrics, `score` among them; the same on every process."""
-
-    def before_step(self) -> None:  # noqa: B027
-        """Called once before each optimiser step, however many parts its batch has; a moving average goes here."""
-
-    def output_classes(self, metrics: dict[str, Any]) -> list[tuple[int, str]]:
-        """Class number in the masks and name of each network output, to be saved with the best model; [] if unknown."""
-        return []
-
-    def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides model and optimizer, as plain values."""
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take over what `state` gave."""
-
-
-@dataclass
-class Progress:
-    """Where training stands: the next step to take, the best score so far, the metrics of the last validation."""
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    step: int = 0
-    best_score: float = float("-inf")
-    last: dict[str, Any] = field(default_factory=dict)
 
 
 def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
@@ -87,22 +31,21 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     run.saves_on_signal = True
     if dist.launched():
         torch.manual_seed(run.cfg.seed + dist.rank())  # networks start alike, dropout draws apart
-    optimizer = build_optimizer(recipe.parameter_groups(), recipe.learning_rates(settings), settings)
+    optimizer = build_optimizer(recipe.parameter_groups(), settings)
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp_dtype() == torch.float16)
     progress = _resume(recipe, optimizer, scaler, run) if run.resume_from else Progress()
     log.info("training from epoch %d, step %d; %s", progress.epoch, progress.step, _recipe_line(recipe, settings))
     while progress.epoch < epochs:
-        sources = recipe.sources(progress.epoch)
-        length = _epoch_length(sources, settings, run)
+        sources = recipe.sources(progress.epoch, run)
+        length = _epoch_length(recipe, sources, settings, run)
         steps = range(progress.step_in_epoch, length)
         batches = zip(*(source.epoch(progress.epoch, steps) for source in sources.values()), strict=True)
         recipe.model.train()
         meter = Meter(run, progress, length, epochs, images=settings.batch_size * len(sources))
         for parts in meter.timed(batches, len(steps)):
-            batch = {name: _to_device(part, run.device) for name, part in zip(sources, parts, strict=True)}
-            recipe.before_step()
-            meter.rate = set_learning_rate(optimizer, settings, progress, length * epochs)
-            losses, stop = _update(recipe, _parts(batch, settings.accumulate), optimizer, scaler, progress, run)
+            meter.rate = set_learning_rate(optimizer, settings, progress.epoch, progress.step, length * epochs)
+            losses = _step(recipe, dict(zip(sources, parts, strict=True)), optimizer, scaler, settings, progress, run)
+            stop = dist.any_rank(run.stop_requested)[0]
             progress.step_in_epoch += 1
             progress.step += 1
             meter.report(losses, settings.log_every)
@@ -124,71 +67,18 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     return {**best["metrics"], "epoch": best["epoch"], "checkpoint": run.best.name, "last": progress.last}
 
 
-def build_optimizer(
-    groups: dict[str, list[nn.Parameter]], rates: dict[str, float], settings: Training
-) -> torch.optim.Optimizer:
-    """SGD or AdamW over parameter groups with their own initial learning rates."""
-    listed = [{"params": params, "base_lr": rates[name], "name": name} for name, params in groups.items()]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)
-    options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay, "nesterov": settings.nesterov}
-    return torch.optim.SGD(listed, lr=settings.lr, **options)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, progress: "Progress", total: int) -> float:
-    """The schedule's rates for the next of `total` optimiser steps; returns that of the first group."""
-    rates: Callable[[float], float] = {
-        "step": lambda rate: rate * step_factor(progress.epoch, settings.milestones, settings.lr_decay),
-        "poly": lambda rate: rate * poly_factor(progress.epoch / settings.epochs),
-        "poly_steps": lambda rate: poly_rate(rate, progress.step, total),
-        "warm_poly_steps": lambda rate: warm_poly_rate(rate, progress.step, total),
-    }[settings.schedule]
-    for group in optimizer.param_groups:
-        group["lr"] = rates(group["base_lr"])
-    return optimizer.param_groups[0]["lr"]
-
-
-def _update(recipe, parts, optimizer, scaler, progress: Progress, run: Run) -> tuple[dict[str, torch.Tensor], bool]:
-    """One optimiser step over the parts of a batch: the mean losses, and whether some process was asked to stop.
-
-    The check for a finite loss waits for the last forward pass only, while its backward pass already runs.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    sums: dict[str, torch.Tensor] = {}
-    for part in parts:
-        with run.autocast():
-            losses = {name: loss / len(parts) for name, loss in recipe.step(part, progress.epoch).items()}
-            total = torch.stack([loss for loss in losses.values() if loss.requires_grad]).sum()
-        sums = {name: loss.detach() + sums.get(name, 0) for name, loss in {**losses, "loss": total}.items()}
-        if part is parts[-1]:
-            finite = sums["loss"].isfinite().to("cpu", non_blocking=True)
-            done = torch.cuda.Event() if run.device.type == "cuda" else None
-            if done:
-                done.record()
-        scaler.scale(total).backward()
-    if done:
-        done.synchronize()
-    broken, stop = dist.any_rank(not bool(finite), run.stop_requested)
-    if broken:
-        named = ", ".join(f"{name}={value.item():.4g}" for name, value in sums.items() if name != "loss")
+def _step(
+    recipe, batch, optimizer, scaler, settings: Training, progress: Progress, run: Run
+) -> dict[str, torch.Tensor]:
+    """train_step with the settings of a run."""
+    options = {"parts": settings.accumulate, "clip_norm": settings.clip_norm, "autocast": run.autocast()}
+    try:
+        return train_step(recipe, batch, optimizer, scaler, epoch=progress.epoch, **options)
+    except NonFiniteLoss as error:
         raise UserError(
-            f"the loss is not finite at step {progress.step + 1} ({named}); stopped before the update, {run.last} is "
-            "intact; try a smaller learning rate or amp=off"
-        )
-    dist.average_gradients([p for group in optimizer.param_groups for p in group["params"]])
-    scaler.step(optimizer)
-    scaler.update()
-    return sums, stop
-
-
-def _parts(batch: dict[str, dict], count: int) -> list[dict[str, dict]]:
-    """The batch cut into `count` equal parts along its images."""
-    if count == 1:
-        return [batch]
-    return [
-        {name: {key: values[i::count] for key, values in source.items()} for name, source in batch.items()}
-        for i in range(count)
-    ]
+            f"the loss is not finite at step {progress.step + 1} ({error.losses}); stopped before the update, "
+            f"{run.last} is intact; try a smaller learning rate or amp=off"
+        ) from None
 
 
 def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter) -> None:
@@ -202,7 +92,7 @@ def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter
 
 
 def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
-    progress.last = recipe.evaluate()
+    progress.last = recipe.evaluate(run)
     scores = _headline(progress.last)
     run.record(progress.step, {"epoch": progress.epoch, "val": scores})
     if recipe.score is None:
@@ -276,17 +166,17 @@ def _set_random_state(states: list[dict[str, torch.Tensor]]) -> None:
         torch.cuda.set_rng_state(own["cuda"])
 
 
-def _epoch_length(sources: Mapping[str, Any], settings: Training, run: Run) -> int:
+def _epoch_length(recipe: Recipe, sources: Mapping[str, Any], settings: Training, run: Run) -> int:
     """Steps per epoch: as configured, else until the shortest source ends."""
     if run.cfg.run.dry:
         return DRY_STEPS
     shortest = min(sources, key=lambda name: sources[name].steps_per_pass)
     length = settings.iters_per_epoch or sources[shortest].steps_per_pass
     shares = dist.world_size() * settings.accumulate
-    if settings.batch_size < 2 * shares:  # BatchNorm of a pooled feature needs two values
+    if settings.batch_size < recipe.smallest_batch * shares:
         raise UserError(
-            f"batch_size={settings.batch_size}: less than 2 images for each of {dist.world_size()} processes and "
-            f"{settings.accumulate} parts; raise it"
+            f"batch_size={settings.batch_size}: less than {recipe.smallest_batch} images for each of "
+            f"{dist.world_size()} processes and {settings.accumulate} parts; raise it"
         )
     if settings.accumulate > 1 and settings.batch_size % shares:
         raise UserError(
@@ -300,16 +190,12 @@ def _epoch_length(sources: Mapping[str, Any], settings: Training, run: Run) -> i
     return length
 
 
-def _to_device(batch: dict, device: torch.device) -> dict:
-    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
-
-
 def _headline(metrics: dict[str, Any]) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if k.endswith("miou") and v is not None}
 
 
 def _recipe_line(recipe: Recipe, settings: Training) -> str:
-    counts = {name: sum(p.numel() for p in params) / 1e6 for name, params in recipe.parameter_groups().items()}
+    counts = {group["name"]: sum(p.numel() for p in group["params"]) / 1e6 for group in recipe.parameter_groups()}
     trained = ", ".join(f"{name} {count:.2f} M" for name, count in counts.items())
     share = settings.batch_size / dist.world_size()
     parts = f", {share / settings.accumulate:g} at a time" if settings.accumulate > 1 else ""
@@ -317,53 +203,3 @@ def _recipe_line(recipe: Recipe, settings: Training) -> str:
     statistics = "synchronised" if synchronized else "of each process"
     images = f"{share:g} images per process and source of {settings.batch_size} in all{parts}"
     return f"trained parameters: {trained}; {images}; BatchNorm statistics {statistics}"
-
-
-class Meter:
-    """Times and reports the steps of an epoch: progress bar on a terminal, history.jsonl, one log line at its end."""
-
-    def __init__(self, run: Run, progress: Progress, length: int, epochs: int, images: int):
-        self.run, self.progress, self.length, self.epochs = run, progress, length, epochs
-        self.images, self.rate = images, 0.0  # in a step, of all sources; of the first parameter group
-        self.start = time.perf_counter()
-        self.seconds, self.waited, self.steps, self.latest = 0.0, 0.0, 0, {}
-
-    def timed(self, batches, steps: int):
-        """The batches, with the time spent waiting for them."""
-        bar = tqdm(total=steps, desc=f"epoch {self.progress.epoch + 1}/{self.epochs}", leave=False, disable=None)
-        iterator = iter(batches)
-        while True:
-            before = time.perf_counter()
-            parts = next(iterator, None)
-            self.waited += time.perf_counter() - before
-            if parts is None:
-                break
-            yield parts
-            self.steps += 1
-            self.seconds = time.perf_counter() - self.start
-            bar.update()
-        bar.close()
-
-    def report(self, losses: dict[str, torch.Tensor], every: int) -> None:
-        if self.progress.step % every == 0 or self.progress.step == 1:
-            values = dist.mean(torch.stack(list(losses.values()))).tolist()
-            self.latest = {name: round(value, 6) for name, value in zip(losses, values, strict=True)}
-            self.run.record(
-                self.progress.step, {"epoch": self.progress.epoch + 1, "train": self.latest, "lr": self.rate}
-            )
-
-    def end_of_epoch(self, scores: dict[str, float]) -> None:
-        """The progress has moved on to the next epoch already."""
-        left = (self.epochs - self.progress.epoch) * (time.perf_counter() - self.start)
-        step = 1e3 * self.seconds / max(self.steps, 1)
-        waiting = 1e3 * self.waited / max(self.steps, 1)
-        if self.steps:  # of the last epoch: what comes before may be a warm-up
-            speed = 1e3 * self.images / step
-            self.run.cost = {"ms_per_step": step, "ms_waiting": waiting, "images_per_second": speed}
-        parts = " ".join(f"{k} {v:.3f}" for k, v in {**self.latest, **scores}.items())
-        memory = f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if self.run.device.type == "cuda" else ""
-        log.info(
-            "epoch %d/%d step %d: %s, lr %.2g, %.0f ms/step (%.0f waiting), %.0f s left%s",
-            *(self.progress.epoch, self.epochs, self.progress.step, parts, self.rate),
-            *(step, waiting, left, memory),
-        )

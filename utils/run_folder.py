@@ -34,6 +34,17 @@ def require_stage(cfg: Common, stage: str, file: str, made_by: str) -> Path:
     return folder / file
 
 
+def trained_files(cfg: Common) -> tuple[str, dict[str, Path]]:
+    """(name of the finished stage that `cfg.trained` tells, its files by what they are: best epoch, last epoch)."""
+    stage, made_by, files = cfg.trained
+    parent, pattern = stage_dir(cfg, stage).parent, Path(stage).name
+    if "*" in pattern:
+        found = [path for path in parent.glob(pattern) if (path / "metrics.json").exists()]
+        last = max(found, key=lambda path: int("".join(filter(str.isdigit, path.name)) or 0), default=None)
+        stage = str(Path(stage).with_name(last.name)) if last else stage
+    return Path(stage).name, {f"{file} epoch": require_stage(cfg, stage, f"{file}.pth", made_by) for file in files}
+
+
 def decide(
     cfg: Common, folder: Path, inputs: Mapping[str, str], reads: tuple[str, ...], without: Collection[str] = ()
 ) -> tuple[bool, Path | None] | str:

@@ -35,5 +35,5 @@ class Backbone(nn.Module):
         return stages[-1], stages
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, H, W] -> the float input that the weights were trained on."""
-        return (image.float() - self.mean) / self.std
+        """uint8 [B, 3, H, W] -> the float input that the weights were trained on; a float image is that already."""
+        return image if image.is_floating_point() else (image.float() - self.mean) / self.std

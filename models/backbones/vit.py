@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models.backbones.base import Backbone
-from models.backbones.imagenet import read_file
+from models.weights import load_strict, read_weights
 from utils.errors import UserError
 
 
@@ -57,10 +57,7 @@ def build_vit(name: str, source: str, image_size: int) -> VisionTransformer:
             "model.init=imagenet: model.kind=vit reads a local file; give checkpoint=PATH or model.init=PATH"
         )
     if source != "random":
-        state = {key: value for key, value in read_file(Path(source)).items() if not key.startswith(("head.", "fc."))}
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(f"{source}: not weights of {name} ({reason}); check model.vit") from None
+        state = read_weights(Path(source)).state
+        state = {key: value for key, value in state.items() if not key.startswith(("head.", "fc."))}
+        load_strict(network, state, source, f"expected weights of {name}; check model.vit")
     return vit

@@ -92,3 +92,16 @@ def three_convs(name: str, channels: int, middle: int, out: int, rates: tuple[in
 
 def double(x: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def share_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights of BASNet from before September 2019 as the network they were trained in computed with them.
+
+    Its stage 6 ended with the BatchNorm of stage 5 (github.com/xuebinqin/BASNet, issue 12), and its own has seen no
+    image: the statistics are those of its initialisation.
+    """
+    mean, variance = (state.get(f"bn6d_2.running_{name}") for name in ("mean", "var"))
+    if mean is None or variance is None or mean.any() or (variance != 1).any():
+        return state
+    shared = {key: value for key, value in state.items() if key.startswith("bn5d_2.")}
+    return state | {key.replace("bn5d", "bn6d"): value for key, value in shared.items()}

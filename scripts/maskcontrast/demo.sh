@@ -9,21 +9,24 @@ OUT=${OUT:-output/demo_maskcontrast}
 
 probe() {  # probe NAME "MODES" [key=value ...]: evaluations of one network
     for mode in $2; do
-        launch probe_features.py configs/demo/probe.yaml mode="$mode" output_dir="$OUT/probes" name="$1" "${@:3}"
+        local rate=()  # of the linear probe, which is the only mode that trains
+        [ "$mode" != linear ] || rate=(${LR:+training.lr="$LR"})
+        launch probe_features.py configs/demo/probe.yaml mode="$mode" output_dir="$OUT/probes" name="$1" "${rate[@]}" "${@:3}"
     done
 }
 
 python prepare_data.py demo
 launch pretrain_contrast.py configs/demo/maskcontrast.yaml output_dir="$OUT" "$@"
-trained=(model.kind=maskcontrast "checkpoint=$OUT/pretrain/last.pth" training.lr=0.1)
+trained=(model.kind=maskcontrast "checkpoint=$OUT/pretrain/last.pth")
 # side by side: two processes of one thread do more than one of two
 {
-    probe untrained "kmeans retrieval linear" model.kind=untrained training.lr=10 run.threads=1 "$@"  # best of 0.1, 1, 10
+    LR=10 probe untrained "kmeans retrieval linear" model.kind=untrained run.threads=1 "$@"  # best of 0.1, 1, 10
     probe imagenet "kmeans retrieval" model.kind=backbone run.threads=1 "$@"
 } >"$OUT/references.log" 2>&1 &
-probe maskcontrast "kmeans retrieval linear" "${trained[@]}" run.threads=1 "$@"
+LR=0.1 probe maskcontrast "kmeans retrieval linear" "${trained[@]}" run.threads=1 "$@"
 probe given_masks "kmeans retrieval" "${trained[@]}" foreground=saliency run.threads=1 "$@"
 wait $! || { tail -1 "$OUT/references.log" >&2; exit 2; }
 probe imagenet linear model.kind=backbone "$@"
-python collect.py --probes "$OUT"/probes/{untrained,imagenet,maskcontrast,given_masks}
+python collect.py "$OUT/probes"
+python report.py configs/demo/probe.yaml output_dir="$OUT/probes" "$@"
 echo "prototypes by class, before and after: $OUT/probes/{untrained,given_masks}/kmeans/prototypes.svg"

@@ -5,6 +5,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 read_folders "$@"
 [ ${#folders[@]} -gt 0 ] || folders=(output/probe_voc)
-networks=()
-for folder in "${folders[@]}"; do networks+=("$folder"/*); done
-exec python collect.py --probes "${options[@]}" "${networks[@]}"
+exec python collect.py --system probe "${options[@]}" "${folders[@]}"

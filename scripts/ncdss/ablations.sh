@@ -4,7 +4,7 @@
 #   OUT=output/ablations/seed2 FOLD=fold0 scripts/ncdss/ablations.sh configs/demo/ncdss.yaml seed=2
 # Runs go to $OUT/<variant>/$FOLD; what a variant does not change it takes from $OUT/default. Finished stages are skipped.
 # ENCODER=output/demo_maskcontrast/pretrain/last.pth adds the clustering of MaskContrast's embeddings.
-# Over seeds: python collect.py --variants output/ablations/seed*/*/fold0
+# Over seeds: python collect.py output/ablations/seed* --rows variant
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 CONFIG=${1:-configs/demo/ncdss.yaml}
@@ -42,4 +42,4 @@ from_eums clean_only eums.rampup_weight=0
 from_eums teacher_eval eums.teacher_mode=eval
 from_eums from_base_model eums.init_from_base=true
 
-python collect.py --variants "$OUT"/*/"$FOLD"
+python collect.py "$OUT" --rows variant

@@ -13,10 +13,10 @@ python prepare_data.py demo
 data_root=${DATA_ROOT:-}
 unset DATA_ROOT  # the drawn set has a place of its own
 scripts/chain.sh configs/demo/ncdss.yaml output_dir="$OUT/demo" "${common[@]}"
-runs=("$OUT/demo/fold0")
+runs=("$OUT/demo")
 if [ -n "$data_root" ]; then
     scripts/chain.sh configs/ncdss/pascal_subset.yaml output_dir="$OUT/voc" data.root="$data_root" "${common[@]}"
-    runs+=("$OUT/voc/fold1")
+    runs+=("$OUT/voc")
 fi
 python collect.py --cost "${runs[@]}"
 python -m benchmarks.devices "$OUT/demo/fold0/eums/best.pth" datasets/demo/images --device "$DEVICE"

@@ -7,6 +7,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 read_folders "$@"
 [ ${#folders[@]} -gt 0 ] || folders=(output/pascal)
-folds=()
-for folder in "${folders[@]}"; do folds+=("$folder"/fold*); done
-exec python collect.py --folds "${options[@]}" "${folds[@]}"
+exec python collect.py --system ncdss --columns split "${options[@]}" "${folders[@]}"

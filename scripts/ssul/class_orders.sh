@@ -6,4 +6,4 @@ use_requirements requirements.txt
 OUT=${OUT:-output/class_orders} TASKS=""
 for order in ${ORDERS:-b c d e f g h i j k l m n o p q r s t u v w}; do TASKS+=" 15-1_$order"; done
 TASKS="$TASKS" scripts/ssul/voc.sh output_dir="$OUT" "$@"
-python collect.py --orders "$OUT"/15-1_*
+python collect.py "$OUT" --over splits

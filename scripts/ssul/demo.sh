@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Class-incremental segmentation on the drawn demo set: every method on 15-1, then one table.
+# Class-incremental segmentation on the drawn demo set: every method on 15-1, then one table and report.html.
 # Nine minutes on two CPU cores. Finished steps are skipped, a stopped one goes on.
 #   scripts/ssul/demo.sh [key=value ...]
 # METHODS="ssul ssul_m" runs some of them; OUT=output/demo_ssul_1 scripts/ssul/demo.sh seed=1 keeps seeds apart.
@@ -19,4 +19,5 @@ mkdir -p "$OUT"  # side by side: two processes of one thread do more than one of
 run configs/demo/ssul_baselines.yaml "finetune mib plop" run.threads=1 "$@" >"$OUT/baselines.log" 2>&1 &
 run configs/demo/ssul.yaml "ssul ssul_m joint" run.threads=1 "$@"
 wait $! || { tail -1 "$OUT/baselines.log" >&2; exit 2; }
-python collect.py --tasks "$OUT"/*-*/
+python collect.py "$OUT"
+python report.py configs/demo/ssul.yaml output_dir="$OUT" "$@"

@@ -6,7 +6,5 @@ use_requirements requirements.txt
 read_folders "$@"
 shopt -s nullglob
 [ ${#folders[@]} -gt 0 ] || folders=(output/ssul_*)
-tasks=()
-for folder in "${folders[@]}"; do tasks+=("$folder"/*-overlap "$folder"/*-disjoint); done
-[ ${#tasks[@]} -gt 0 ] || { echo "error: nothing trained yet; run scripts/ssul/voc.sh first" >&2; exit 2; }
-exec python collect.py --tasks "${options[@]}" "${tasks[@]}"
+[ ${#folders[@]} -gt 0 ] || { echo "error: nothing trained yet; run scripts/ssul/voc.sh first" >&2; exit 2; }
+exec python collect.py --system ssul "${options[@]}" "${folders[@]}"

@@ -38,7 +38,7 @@ def test_devices_from_a_file(voc, tmp_path, capsys):
     settings = {"backbone": "resnet18", "atrous_rates": [1, 2], "head_channels": 8}
     state = DeepLabV3(build_backbone("resnet18", 8, "random"), 3, (1, 2), 8).state_dict()
     about = {"classes": [[0, "background"], [1, "disc"], [2, "square"]], "metrics": {}}
-    config = {"model": settings, "data": {"image_size": 32}}
+    config = {"system": "ncdss", "model": settings, "data": {"image_size": 32}}
     checkpoint.save(tmp_path / "model.pth", {"model": state, "config": config, **about})
     devices.main([str(tmp_path / "model.pth"), str(voc / "images"), "--device", "cpu", "--count", "2"])
     assert "2 images of 32 pixels" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.contrast import AREAS, ContrastViews, TwoViews, can_be_valid, recolor
+from data.contrast import AREAS, ContrastData, TwoViews, can_be_valid, recolor
 from data.dataset import ATTEMPTS, Draw, SegmentationDataset
 from data.io import read_mask
 from data.layouts import Sample
@@ -192,13 +192,13 @@ def test_images_without_a_usable_mask_are_left_out(tmp_path):
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(folder / "t001.png")
     Image.fromarray(np.full((40, 40), 255, np.uint8)).save(folder / "t002.png")
     (folder / "v000.png").unlink()
-    views = ContrastViews.open(config(root))
+    views = ContrastData.open(config(root))
     assert [s.id for s in views.train_samples] == ["t003", "t004", "t005"]
     assert [s.id for s in views.val_samples] == ["v001"]
-    (batch,) = views.source("train", pin=False).epoch(0, range(1))
+    (batch,) = views.source("train").epoch(0, range(1))
     assert batch["key"].shape == (4, 3, 32, 32) and batch["query_saliency"].unique().tolist() == [0, 1]
     with pytest.raises(UserError, match=r"t000.png: no such file"):
-        ContrastViews.open(config(root, missing="error"))
+        ContrastData.open(config(root, missing="error"))
 
 
 def test_official_rule_takes_255_alone(tmp_path):
@@ -208,17 +208,17 @@ def test_official_rule_takes_255_alone(tmp_path):
         mask = np.zeros((40, 40), np.uint8)
         mask[10:30, 10:30] = value
         Image.fromarray(mask).save(root / "saliency_supervised_model" / f"{name}.png")
-    assert len(ContrastViews.open(config(root)).train_samples) == 4
-    views = ContrastViews.open(config(root, mask_rule="official"))
+    assert len(ContrastData.open(config(root)).train_samples) == 4
+    views = ContrastData.open(config(root, mask_rule="official"))
     assert [s.id for s in views.train_samples] == ["t000"]
 
 
 def test_another_folder_of_masks(tmp_path):
     root = make_voc(tmp_path, train=3, val=1)
     (root / "saliency_supervised_model").rename(root / "mine")
-    assert len(ContrastViews.open(config(root, saliency_folder="mine")).train_samples) == 3
+    assert len(ContrastData.open(config(root, saliency_folder="mine")).train_samples) == 3
     with pytest.raises(UserError, match="no folder 'saliency_unsupervised_model'"):
-        ContrastViews.open(config(root, saliency_folder="saliency_unsupervised_model"))
+        ContrastData.open(config(root, saliency_folder="saliency_unsupervised_model"))
 
 
 def test_nothing_to_train_on_is_said_at_once(tmp_path):
@@ -226,14 +226,14 @@ def test_nothing_to_train_on_is_said_at_once(tmp_path):
     for path in (root / "saliency_supervised_model").glob("t*.png"):
         Image.fromarray(np.zeros((40, 40), np.uint8)).save(path)
     with pytest.raises(UserError, match="none of its 2 images has an object mask"):
-        ContrastViews.open(config(root))
+        ContrastData.open(config(root))
     (root / "sets" / "val.txt").unlink()  # no list, no validation
     with pytest.raises(UserError, match="none of its 2 images"):
-        ContrastViews.open(config(root))
+        ContrastData.open(config(root))
 
 
 def test_real_masks(voc_subset):
-    views = ContrastViews.open(config(voc_subset))
+    views = ContrastData.open(config(voc_subset))
     assert 0.9 < len(views.train_samples) / 463 <= 1 and views.val_samples
-    (batch,) = views.source("train", pin=False).epoch(0, range(1))
+    (batch,) = views.source("train").epoch(0, range(1))
     assert (batch["query_saliency"].float().mean((1, 2)) > 0.01).all()

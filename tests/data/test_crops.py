@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data.crops import CentreCrop, ResizedCrop, ScaleCrop, padding, resize_shorter
+from data.crops import CentreCrop, ResizedCrop, ScaleCrop, padding
+from utils.resize import resize_shorter
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 GOLDEN = np.load(FIXTURES / "transforms.npz")

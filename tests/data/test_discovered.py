@@ -7,32 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.classes import ClassGroups
 from data.discovered import with_clusters
-from data.incremental import Steps
+from data.incremental import IncrementalData
 from data.io import read_label
-from data.tasks import Task
 from tests.conftest import CLASSES
 from utils.checkpoint import read_list, write_list
 from utils.config.reader import load_config
 from utils.errors import UserError
 
-TASK = Task("t", ("background", *"abcdefg"), ((1, 2), (3, 4, 5), (6,), (7,)))
+TASK = ClassGroups("t", ("background", *"abcdefg"), ((1, 2), (3, 4, 5), (6,), (7,)))
 
 
-def load(config, pseudo, *overrides) -> Steps:
+def load(config, pseudo, *overrides) -> IncrementalData:
     options = ["setting=discovered", f"pseudo_dir={pseudo}", *overrides]
-    return Steps.open(load_config([str(config), *options], ""))
+    return IncrementalData.open(load_config([str(config), *options], ""))
 
 
 def test_steps_take_clusters_in_proportion_to_their_classes():
-    assert with_clusters(TASK, 5).steps == ((1, 2), (8, 9, 10), (11,), (12,))
-    assert with_clusters(TASK, 10).steps == ((1, 2), (8, 9, 10, 11, 12, 13), (14, 15), (16, 17))
+    assert with_clusters(TASK, 5).groups == ((1, 2), (8, 9, 10), (11,), (12,))
+    assert with_clusters(TASK, 10).groups == ((1, 2), (8, 9, 10, 11, 12, 13), (14, 15), (16, 17))
     assert with_clusters(TASK, 5).classes[8:] == tuple(f"cluster {k}" for k in range(5))
 
 
 @given(st.integers(3, 60))
 def test_every_cluster_is_learned_once(count):
-    steps = with_clusters(TASK, count).steps
+    steps = with_clusters(TASK, count).groups
     assert [number for step in steps[1:] for number in step] == list(range(8, 8 + count))
 
 
@@ -45,7 +45,7 @@ def test_images_and_labels_of_each_step(task_config, pseudo, voc):
     for step, value in ((1, 3), (2, 4)):
         assert steps.train_ids(step) == [name for name in novel if value in values[name]]
         dataset = steps.train(step)
-        assert {sample.label for sample in dataset.samples} == {None}
+        assert {sample.label.parent for sample in dataset.samples} == {pseudo / "pseudo_labels"}
         found = {int(v) for index in range(len(dataset)) for v in np.unique(dataset[index]["label"])}
         assert found == {0, value}
     mixed = steps.exemplars([base[0], novel[0]], 2, train=False)
@@ -60,12 +60,13 @@ def test_classes_of_the_outputs_follow_the_match(task_config, pseudo):
     known = [(number, CLASSES[number]) for number in range(3)]
     assert steps.output_classes(0, {}) == known
     assert steps.output_classes(2, {"match": [[0, 1], [1, -1]]}) == [*known, (4, "dot"), (255, "unmatched cluster")]
-    assert steps.outcome(1).names == CLASSES and steps.outcome(1).num_seen == 4
+    spec = steps.test_protocol(1).spec
+    assert (list(spec.names), spec.num_outputs, spec.num_known, spec.complete) == (CLASSES, 4, 3, False)
 
 
 def test_a_folder_that_does_not_fit_is_refused(task_config, pseudo, tmp_path):
     with pytest.raises(UserError, match="pseudo_dir: missing"):
-        Steps.open(load_config([str(task_config), "setting=discovered"], ""))
+        IncrementalData.open(load_config([str(task_config), "setting=discovered"], ""))
     with pytest.raises(UserError, match="method=joint: labels are needed"):
         load(task_config, pseudo, "method=joint")
     other = shutil.copytree(pseudo, tmp_path / "other")

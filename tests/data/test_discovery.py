@@ -2,25 +2,26 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
-from data.discovery import Views, data_root, read_novel_lists
+from data.discovery import DiscoveryData, read_novel_lists
 from data.io import write_label
 from utils.checkpoint import write_list
 from utils.config.reader import load_config
 from utils.errors import UserError
 
 
-def views(tiny, *overrides) -> Views:
-    return Views.open(load_config([str(tiny), *overrides], ""))
+def views(tiny, *overrides) -> DiscoveryData:
+    return DiscoveryData.open(load_config([str(tiny), *overrides], ""))
 
 
 def test_label_spaces(tiny):
     v = views(tiny)
     assert (v.num_known, v.num_outputs) == (3, 6)  # background and two base classes; three clusters more
-    assert v.split.names == ["background", "disc", "square", "bar", "dot"]
-    labels = v.labelled(v.lists.val, v.split.full_map())
+    assert v.groups.names == ["background", "disc", "square", "bar", "dot"]
+    labels = v.labelled(v.lists.val, v.full_map())
     assert [int(labels[i]["label"].unique()[-2]) for i in range(4)] == [1, 2, 3, 4]  # the last is 255
-    base = v.labelled(v.lists.base, v.split.finetune_base_map(), train=True)
+    base = v.labelled(v.lists.base, v.base_only_map(), train=True)
     assert len(base) == 24 and {"image", "label", "index", "size"} == base[0].keys()
 
 
@@ -57,18 +58,6 @@ def test_dropped_images_are_counted_in_the_log(tiny, voc, tmp_path, caplog):
         views(tiny, f"data.root={root}").unlabelled(v.lists.novel)
 
 
-def test_data_root(tiny, tmp_path, monkeypatch):
-    config = load_config([str(tiny), "data.root=null", "data.dataset=demo"], "")
-    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
-    assert data_root(config) == tmp_path
-    monkeypatch.delenv("DATA_ROOT")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="data.root=datasets/demo: no such folder"):
-        data_root(config)
-    (tmp_path / "datasets" / "demo").mkdir(parents=True)
-    assert str(data_root(config)) == "datasets/demo"
-
-
 def test_novel_lists_must_belong_to_the_data(tiny, tmp_path):
     v = views(tiny)
     write_list(tmp_path / "base.txt", list(v.lists.base[:2]))
@@ -82,3 +71,21 @@ def test_novel_lists_must_belong_to_the_data(tiny, tmp_path):
         write_list(tmp_path / "base.txt", [*v.lists.base[:2], foreign])
         with pytest.raises(UserError, match=f"base.txt: image '{foreign}' is not in this split's base list"):
             read_novel_lists(tmp_path, v.lists)
+
+
+def test_more_clusters_than_eight_bits_hold(tiny, tmp_path):
+    """300 clusters: outputs 3 to 302, so that label files have 16 bits, where 65535 is ignored and 255 is a cluster."""
+    v = views(tiny, "cluster.k=300")
+    name = v.lists.novel[0]
+    path = tmp_path / "pseudo" / "pseudo_labels" / f"{name}.png"
+    values = np.full((40, 40), 287, np.uint16)
+    values[:10], values[10:20] = 255, 65535
+    write_label(path, values)
+    for train in (False, True):
+        label = v.pseudo_labelled([name], tmp_path / "pseudo", train=train)[0]["pseudo"]
+        assert label.dtype == torch.int32 and set(label.unique().tolist()) <= {0, 255, 287, 65535}
+    assert {255, 287, 65535} <= set(label.unique().tolist())
+    values[0] = 303
+    write_label(path, values)
+    with pytest.raises(UserError, match="label value 303 is not a class here; allowed: 0-302, 65535"):
+        v.pseudo_labelled([name], tmp_path / "pseudo", train=False)[0]

@@ -13,8 +13,8 @@ def pick(candidates, num_old, size, seed=1):
 
 def test_what_a_label_shows():
     label = np.array([[0, 1, 2, 2, 4, 255]])  # unknown, background, classes 1 and 3
-    assert describe("x", label, last_vague=1) == Candidate("x", (1, 3), labels=4, pixels=3)
-    assert describe("x", label, last_vague=0) == Candidate("x", (1, 2, 4), labels=4, pixels=4)
+    assert describe("x", label, last_background=1) == Candidate("x", (1, 3), labels=4, pixels=3)
+    assert describe("x", label, last_background=0) == Candidate("x", (1, 2, 4), labels=4, pixels=4)
 
 
 def test_round_robin_by_hand():

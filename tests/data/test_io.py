@@ -98,10 +98,17 @@ def test_grey_and_one_bit_labels_keep_their_values(tmp_path):
 def test_labels_of_another_kind_are_errors(tmp_path):
     cv2.imwrite(str(tmp_path / "wide.png"), np.array([[256, 1]], np.uint16))
     with pytest.raises(UserError, match=r"wide\.png: .*expected at most 8 bits"):
-        read_label(tmp_path / "wide.png")
+        read_mask(tmp_path / "wide.png")
     cv2.imwrite(str(tmp_path / "color.png"), np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(UserError, match=r"color\.png: 3 channels; expected one value per pixel"):
         read_label(tmp_path / "color.png")
+
+
+def test_labels_of_sixteen_bits_come_back(tmp_path):
+    values = np.array([[0, 255], [256, 65535]], np.uint16)
+    write_label(tmp_path / "wide.png", values)
+    found = read_label(tmp_path / "wide.png")
+    assert found.dtype == np.uint16 and np.array_equal(found, values)
 
 
 def test_a_damaged_label_is_an_error(tmp_path):

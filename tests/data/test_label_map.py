@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from data.label_map import IGNORE, LabelMap
+from data.label_map import LabelMap
 from utils.errors import UserError
+from utils.labels import IGNORE, WIDE_IGNORE
 
 MAP = LabelMap.from_pairs({0: 0, 1: 0, 2: 1, 3: 1, 9: 7})
 
@@ -33,11 +34,29 @@ def test_a_view_that_is_not_contiguous():
     st.dictionaries(st.integers(0, 254), st.integers(0, 254)),
 )
 def test_equals_a_loop_over_pixels(label, pairs):
-    pairs = pairs | {IGNORE: IGNORE}
-    foreign = set(label.ravel().tolist()) - pairs.keys()
+    expected = pairs | {IGNORE: IGNORE}
+    foreign = set(label.ravel().tolist()) - expected.keys()
     if foreign:
         with pytest.raises(UserError, match=f"value {min(foreign)} "):
             LabelMap.from_pairs(pairs)(label)
     else:
-        expected = [[pairs[value] for value in row] for row in label.tolist()]
-        assert LabelMap.from_pairs(pairs)(label).tolist() == expected
+        assert LabelMap.from_pairs(pairs)(label).tolist() == [
+            [expected[value] for value in row] for row in label.tolist()
+        ]
+
+
+@given(
+    hnp.arrays(np.uint16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.integers(0, 400)),
+    st.integers(256, 300),
+)
+def test_wide_labels_against_a_loop(label, count):
+    """From 256 values on 255 is a value like any other, and 65535 is ignored; 8-bit files go on ignoring 255."""
+    wide = LabelMap.from_pairs({value: count - 1 - value for value in range(count)})
+    allowed = np.where(label < count, label, WIDE_IGNORE).astype(np.uint16)
+    mapped = wide(allowed)
+    assert mapped.dtype == np.uint16
+    assert mapped.tolist() == [[count - 1 - v if v < count else WIDE_IGNORE for v in row] for row in allowed.tolist()]
+    assert wide(np.array([[3, 255]], np.uint8)).tolist() == [[count - 4, WIDE_IGNORE]]
+    if (label >= count).any():
+        with pytest.raises(UserError, match=f"value {label[label >= count].min()} is not a class here; allowed: 0-"):
+            wide(label)

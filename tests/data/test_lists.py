@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.class_split import SPLITS, ClassSplit, load_split
+from data.classes import SPLITS, ClassGroups, load_split
 from data.io import write_label
-from data.layouts import COCO, VOC
-from data.lists import ImageLists, load_lists, presence, write_lists
+from data.layouts import COCO, VOC, find_layout
+from data.lists import ImageLists, image_list, load_lists, presence, scan, write_lists
+from data.source import DataContext
 from utils.checkpoint import read_list, write_list
+from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures" / "ncdss" / "lists.json").read_text())
@@ -27,7 +29,7 @@ COCO_COUNTS = {  # base_train, base only, novel, base_val
     "fold2": (78457, 55761, 26320, 38340),
     "fold3": (76902, 55189, 26892, 37506),
 }
-SPLIT = ClassSplit("own", ("background", "disc", "square", "bar", "dot", "rest"), base=(1, 2), novel=(3, 4))
+SPLIT = ClassGroups("own", ("background", "disc", "square", "bar", "dot", "rest"), ((1, 2), (3, 4)))
 MASKS = {  # values in each mask
     "both": (0, 1, 3), "disc": (1,), "square": (0, 2, 255), "dot": (0, 4), "rest": (0, 5), "empty": (0, 255),
 }  # fmt: skip
@@ -45,9 +47,13 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def load(root: Path, split: ClassSplit = SPLIT, dataset="none", lists_dir=None, train_list=None, val_list=None):
-    where = {"lists_dir": lists_dir, "train_list": train_list, "val_list": val_list}
-    return load_lists(split, dataset=dataset, root=root, **where)
+def context(root: Path, dataset="none", lists_dir=None, train_list=None, val_list=None) -> DataContext:
+    data = {"dataset": dataset, "lists": lists_dir, "train_list": train_list, "val_list": val_list}
+    return DataContext(NcdssConfig.model_validate({"data": data}), root, find_layout(root))
+
+
+def load(root: Path, split: ClassGroups = SPLIT, *names, **where) -> ImageLists:
+    return load_lists(split, context(root, *names, **where))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -87,7 +93,7 @@ def test_coco_lists_are_written_and_read_back(tmp_path):
     (tmp_path / "train2014").mkdir()
     split = load_split("fold2", "coco")
     lists = load(tmp_path, split, "coco")
-    write_lists(lists, split, tmp_path / "lists", COCO)
+    write_lists(lists, split.name, tmp_path / "lists", COCO)
     assert len(list((tmp_path / "lists").iterdir())) == 4
     assert load(tmp_path, split, "coco", lists_dir=tmp_path / "lists") == lists
 
@@ -104,12 +110,12 @@ def test_roles_follow_from_the_masks(root):
 
 
 def test_presence_leaves_out_the_ignore_value(root):
-    assert presence(root, ["square", "both", "empty"]) == [{0, 2}, {0, 1, 3}, {0}]
+    assert scan(root, VOC, ["square", "both", "empty"]) == [{0, 2}, {0, 1, 3}, {0}]
 
 
 def test_written_lists_are_read_back(root, tmp_path):
     lists = load(root, train_list="all")
-    write_lists(lists, SPLIT, tmp_path / "lists", VOC)
+    write_lists(lists, "own", tmp_path / "lists", VOC)
     names = {"base_train_own.txt", "own_base.txt", "own_novel.txt", "base_val_own.txt", "val.txt"}
     assert {path.name for path in (tmp_path / "lists").iterdir()} == names
     assert read_list(tmp_path / "lists" / "own_novel.txt") == ["both", "dot"]
@@ -118,14 +124,14 @@ def test_written_lists_are_read_back(root, tmp_path):
 
 
 def test_own_lists_without_val_use_that_of_the_root(root, tmp_path):
-    write_lists(load(root, train_list="all"), SPLIT, tmp_path / "lists", VOC)
+    write_lists(load(root, train_list="all"), "own", tmp_path / "lists", VOC)
     (tmp_path / "lists" / "val.txt").unlink()
     assert load(root, lists_dir=tmp_path / "lists").val == ("rest", "dot", "square")
     assert load(root, lists_dir=tmp_path / "lists", val_list="all").val == tuple(MASKS)
 
 
 def test_novel_images_leave_the_base_list(root, tmp_path):
-    write_lists(ImageLists(("b", "a"), ("c", "b", "a"), ("b",), ("v",), ("v",)), SPLIT, tmp_path / "lists", VOC)
+    write_lists(ImageLists(("b", "a"), ("c", "b", "a"), ("b",), ("v",), ("v",)), "own", tmp_path / "lists", VOC)
     lists = load(root, lists_dir=tmp_path / "lists")
     assert lists.base == ("c", "a") and lists.base_train == ("b", "a")
 
@@ -143,18 +149,38 @@ def test_empty_and_repeated_entries_are_errors(root):
     with pytest.raises(UserError, match="split=own: the image list 'novel' is empty"):
         load(root, train_list="base")
     write_list(root / "sets" / "twice.txt", ["dot", "disc", "disc", "square"])
-    with pytest.raises(UserError, match="split=own: image 'disc' is twice in the list 'base_train'"):
+    with pytest.raises(UserError, match="twice.txt: image 'disc' is twice in the list; keep it once"):
         load(root, train_list="twice", val_list="all")
 
 
 def test_missing_lists_are_named(root, tmp_path):
-    with pytest.raises(UserError, match=r"sets/nothing\.txt: cannot be read"):
+    with pytest.raises(UserError, match=r"sets/nothing\.txt: no such image list, and none is shipped"):
         load(root, train_list="nothing")
-    with pytest.raises(UserError, match=r"lists/base_train_own\.txt: cannot be read"):
+    with pytest.raises(
+        UserError, match=r"lists/base_train_own\.txt: no such list; data.lists needs base_train_own.txt"
+    ):
         load(root, lists_dir=tmp_path / "lists")
+
+
+def test_named_lists_come_from_the_given_folder_then_the_root_then_the_shipped_ones(root, tmp_path, caplog):
+    caplog.set_level("INFO", "beyond_fixed_classes")
+    own = tmp_path / "own_lists"
+    write_list(own / "val.txt", ["dot"])
+    assert image_list(context(root, lists_dir=own), "val") == ["dot"]
+    assert image_list(context(root), "val") == ["rest", "dot", "square"]
+    assert str(own / "val.txt") in caplog.text and str(root / "sets" / "val.txt") in caplog.text
+    assert presence(context(root), "val") == [("rest", {0, 5}), ("dot", {0, 4}), ("square", {0, 2})]
     (root / "sets" / "val.txt").unlink()
-    with pytest.raises(UserError, match=r"sets/val\.txt: cannot be read"):
-        load(root, load_split("fold0", "pascal"), "pascal")
+    shipped = presence(context(root, "pascal"), "val")
+    assert len(shipped) == 1449 and image_list(context(root, "pascal"), "val")[0] == shipped[0][0]
+    assert "the official list of pascal" in caplog.text
+
+
+def test_role_lists_of_the_data_root_are_taken(root):
+    write_lists(load(root, train_list="all"), "own", root / "sets", VOC)
+    write_list(root / "sets" / "own_novel.txt", ["dot"])
+    assert load(root).novel == ("dot",)
+    assert load(root, train_list="all").novel == ("both", "dot")  # a named list is scanned
 
 
 def test_masks_of_real_images_agree_with_the_published_lists(voc_subset):

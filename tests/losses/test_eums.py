@@ -78,7 +78,15 @@ def test_teacher_keeps_what_reaches_the_threshold():
     logits = probabilities([0.2, 0.8, 0.0], [0.4, 0.35, 0.25], [0.1, 0.3, 0.6])
     assert teacher_label(logits, 0.5).tolist() == [[[1, 255, 2]]]
     assert teacher_label(logits, 0.7).tolist() == [[[1, 255, 255]]]
-    assert teacher_label(logits, 0.7, ignore_index=9).tolist() == [[[1, 9, 9]]]
+
+
+def test_teacher_of_more_classes_than_eight_bits():
+    """Class 255 is a class then, and what is not sure gets 65535."""
+    logits = torch.zeros(1, 300, 1, 2)
+    logits[0, 255, 0, 0] = 20
+    label = teacher_label(logits, 0.5)
+    assert label.tolist() == [[[255, 65535]]] and label.dtype == torch.int32
+    assert teacher_label(logits, 0.0).dtype == torch.int32
 
 
 def test_teacher_keeps_a_pixel_exactly_at_the_threshold():

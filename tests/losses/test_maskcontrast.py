@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from losses import maskcontrast as contrast
-from losses.maskcontrast import balanced_bce, balanced_weights, mask_prototypes, pixel_to_prototype
+from losses.maskcontrast import balanced_bce, balanced_weights, mean_directions, pixel_to_prototype
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
 CASES = json.loads((FIXTURES / "g2_loss.json").read_text())
@@ -38,7 +38,7 @@ def test_losses_and_gradients_are_those_of_the_official_code(name, layout):
     expected = np.load(FIXTURES / file)
     q = q.contiguous(memory_format=layout).requires_grad_()
     saliency.requires_grad_()
-    found = pixel_to_prototype(q, mask_q, mask_prototypes(k, mask_k), bank, case["T"])
+    found = pixel_to_prototype(q, mask_q, mean_directions(k, mask_k), bank, case["T"])
     bce = balanced_bce(saliency, mask_q)
     assert found.loss.item() == pytest.approx(case["contrastive_loss"], rel=1e-5)
     assert bce.item() == pytest.approx(case["saliency_loss"], rel=1e-5)
@@ -54,7 +54,7 @@ def test_losses_and_gradients_are_those_of_the_official_code(name, layout):
 def test_logits_and_weights_are_those_of_the_official_code(name):
     case, file = CASES[name], f"g2_loss_{name[0]}.npz"
     q, _, k, bank, mask_q, mask_k = inputs(case, file)
-    references = torch.cat([mask_prototypes(k, mask_k), bank.T])
+    references = torch.cat([mean_directions(k, mask_k), bank.T])
     logits = F.normalize(q, dim=1).permute(0, 2, 3, 1)[mask_q > 0] @ references.T / case["T"]
     np.testing.assert_allclose(logits[:50], np.load(FIXTURES / file)["logits_first50"], atol=1e-4, rtol=1e-5)
     weights = balanced_weights(mask_q.flatten(1).sum(1))
@@ -83,9 +83,9 @@ def test_two_pixels_by_hand():
 
 def test_prototypes_by_hand():
     embedding = torch.tensor([[[[2.0, 0.0, 7.0]], [[0.0, 9.0, 7.0]]]])
-    found = mask_prototypes(embedding, torch.tensor([[[1, 1, 0]]]))
+    found = mean_directions(embedding, torch.tensor([[[1, 1, 0]]]))
     torch.testing.assert_close(found, torch.full((1, 2), 0.5**0.5))  # lengths of pixels do not count
-    assert not mask_prototypes(embedding, torch.zeros(1, 1, 3)).any()
+    assert not mean_directions(embedding, torch.zeros(1, 1, 3)).any()
 
 
 @given(st.integers(0, 1000), st.integers(1, 4), st.integers(0, 5), st.sampled_from([0.07, 0.5, 1.0]))
@@ -129,7 +129,7 @@ def test_half_precision_embeddings_under_autocast():
     full = half.detach().float().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = pixel_to_prototype(half, mask, prototypes, bank, 0.5).loss
-        assert mask_prototypes(half, mask).dtype == torch.float32
+        assert mean_directions(half, mask).dtype == torch.float32
     expected = pixel_to_prototype(full, mask, prototypes, bank, 0.5).loss
     torch.testing.assert_close(loss, expected)
     loss.backward()

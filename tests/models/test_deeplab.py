@@ -8,7 +8,7 @@ from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet
 
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3, build_model
-from utils.config.common import Model
+from utils.config.ncdss import Model
 from utils.errors import UserError
 
 TINY = Model(backbone="resnet18", init="random", head_channels=8, atrous_rates=(1, 2, 3), dropout=0)

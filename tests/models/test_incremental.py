@@ -7,7 +7,7 @@ import torch
 from torchvision.models.segmentation import deeplabv3_resnet50
 
 from models.backbones import build_backbone
-from models.incremental import IncrementalDeepLab, StepWeights, upsample
+from models.incremental import IncrementalDeepLab, StepWeights, predicted_ids, upsample
 from tests.recipe_weights import recipe_weights
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
@@ -41,8 +41,10 @@ def test_logits_are_those_of_the_official_code(case):
     low = model.decode(*model.features(image))
     tolerance = 1e-4 * case["abs_max"]
     np.testing.assert_allclose(low, expected[f"low_{case['n']}"], atol=tolerance, rtol=0)
-    np.testing.assert_allclose(model(image)[..., ::8, ::8], expected[f"full_{case['n']}"], atol=tolerance, rtol=0)
-    assert list(model(image).shape) == case["full_shape"]
+    np.testing.assert_allclose(
+        model(image).logits[..., ::8, ::8], expected[f"full_{case['n']}"], atol=tolerance, rtol=0
+    )
+    assert list(model(image).logits.shape) == case["full_shape"]
 
 
 @pytest.mark.parametrize("model", NETWORKS)
@@ -51,7 +53,7 @@ def test_keys_are_those_of_the_official_checkpoints(model):
     with torch.device("meta"):
         state = build(model, listed["num_classes"]).state_dict()
     assert {key: list(value.shape) for key, value in state.items()} == listed["state"]
-    assert StepWeights(Path("x.pth"), state).num_classes == listed["num_classes"]
+    assert list(StepWeights(Path("x.pth"), state).heads) == listed["num_classes"]
 
 
 def test_one_head_is_torchvision():
@@ -67,7 +69,7 @@ def test_one_head_is_torchvision():
     ours.load_state_dict(state)
     image = torch.randn(1, 3, 49, 65, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(ours(image), theirs(image)["out"])
+        torch.testing.assert_close(ours(image).logits, theirs(image)["out"])
 
 
 def test_pieces_make_the_whole():
@@ -77,7 +79,7 @@ def test_pieces_make_the_whole():
     assert low is None
     parts = [model.decode(features, low, [head]) for head in model.classifier.head]
     assert [part.shape[1] for part in parts] == model.num_classes == [1, 1, 3]
-    torch.testing.assert_close(upsample(torch.cat(parts, 1), (40, 40)), model(image))
+    torch.testing.assert_close(upsample(torch.cat(parts, 1), (40, 40)), model(image).logits)
 
 
 def test_dropout_is_the_only_draw_in_training():
@@ -98,12 +100,12 @@ def test_new_channels_start_as_the_unknown_one():
     model.add_head(2)
     model.transfer_unknown()
     assert model.num_classes == [1, 1, 3, 2]
-    logits = model(torch.randn(2, 3, 40, 40))
+    logits = model(torch.randn(2, 3, 40, 40)).logits
     assert logits[:, 5].equal(logits[:, 0]) and logits[:, 6].equal(logits[:, 0])
     assert not logits[:, 1].equal(logits[:, 0])
     with torch.no_grad():  # copies, not the same tensors
         model.classifier.head[0][3].bias += 1
-    assert not model(torch.randn(2, 3, 40, 40))[:, 5].equal(logits[:, 5])
+    assert not model(torch.randn(2, 3, 40, 40)).logits[:, 5].equal(logits[:, 5])
 
 
 def test_initialisation_and_momentum():
@@ -115,3 +117,12 @@ def test_initialisation_and_momentum():
     assert plus.add_head(2)[0].weight.std().item() == pytest.approx(0.001, rel=0.02)
     norms = [m for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert {m.momentum for m in norms} == {0.01} and model.classifier.head[0][1].momentum == 0.1
+
+
+def test_unknown_counts_for_background():
+    """Background 0.4 and unknown 0.3 together beat a class of 0.6; apart neither does."""
+    scores = torch.tensor([0.3, 0.4, 0.6])
+    logits = torch.logit(scores).view(1, 3, 1, 1)
+    assert predicted_ids(logits, unknown=True, loss="bce").item() == 0
+    assert predicted_ids(logits, unknown=False, loss="bce").item() == 2
+    assert predicted_ids(torch.tensor([0.0, 1, 2]).view(1, 3, 1, 1), unknown=True, loss="ce").item() == 1

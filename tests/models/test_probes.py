@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from models.contrast import build_encoder
+from models.deeplab_files import to_official
 from models.probes import FeatureNetwork, build_features, build_probe, foreground_weight, is_probe, load_probe
-from models.weights import to_official
 from tests.recipe_weights import draw, recipe_weights
 from utils.config.probe import ProbeConfig
 from utils.errors import UserError
@@ -78,10 +78,10 @@ def test_probe_starts_on_the_pretrained_network(pretrained):
 def test_features_are_those_of_the_encoder_before_up_sampling(pretrained):
     network = build_features(settings(pretrained))
     image = torch.randn(2, 3, 40, 48, generator=torch.Generator().manual_seed(0))
-    described, (embedding, saliency) = network(image), network.network(image)
+    described, (saliency, embedding) = network(image), network.network(image)
     large = F.interpolate(described.features, size=(40, 48), mode="bilinear", align_corners=False)
     torch.testing.assert_close(large, embedding)
-    torch.testing.assert_close(described.weight, torch.where(saliency > 0.5, saliency, 0))
+    torch.testing.assert_close(described.weight, torch.where(saliency > 0.5, saliency, 0)[:, 0])
     assert described.weight.gt(0).any() and described.weight.eq(0).any()
 
 

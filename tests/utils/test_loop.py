@@ -142,7 +142,7 @@ def test_batch_larger_than_the_list(tiny):
         steps_per_pass = 0
 
     recipe = ToyRecipe()
-    recipe.sources = lambda epoch: {"base": ToySource(), "hard": Short()}
+    recipe.sources = lambda epoch, run: {"base": ToySource(), "hard": Short()}
     with pytest.raises(UserError, match="batch_size=4 is larger than the 'hard' image list"):
         toy_fit(tiny, recipe)
 
@@ -152,7 +152,7 @@ def test_an_epoch_ends_with_its_shortest_source(tiny):
         steps_per_pass = 5
 
     recipe = ToyRecipe()
-    recipe.sources = lambda epoch: {"toy": ToySource(), "longer": Longer()}
+    recipe.sources = lambda epoch, run: {"toy": ToySource(), "longer": Longer()}
     toy_fit(tiny, recipe)
     assert recipe.steps == 9
     recipe = ToyRecipe()

@@ -7,6 +7,7 @@ from tests.utils.toy import ToyRecipe, at_step, history, terminate, toy_fit
 from utils import loop
 from utils.config.reader import load_config
 from utils.errors import Interrupted
+from utils.step import build_optimizer
 
 
 @pytest.mark.parametrize(
@@ -18,13 +19,13 @@ from utils.errors import Interrupted
     ],
 )
 def test_learning_rate_of_each_epoch_and_group(tiny, monkeypatch, options, factors):
-    rates, update = [], loop._update
+    rates, update = [], loop.train_step
 
-    def spy(recipe, batch, optimizer, *rest):
+    def spy(recipe, batch, optimizer, *rest, **options):
         rates.append({group["name"]: group["lr"] for group in optimizer.param_groups})
-        return update(recipe, batch, optimizer, *rest)
+        return update(recipe, batch, optimizer, *rest, **options)
 
-    monkeypatch.setattr(loop, "_update", spy)
+    monkeypatch.setattr(loop, "train_step", spy)
     options = (
         f"base_training={{epochs: 4, lr: 0.2, backbone_lr_factor: 0.05, iters_per_epoch: 3, log_every: 1, {options}}}"
     )
@@ -67,10 +68,12 @@ def test_too_short_for_a_validation_still_gives_a_model(tiny):
 
 def test_sgd_and_adamw_take_their_options(tiny):
     settings = load_config([str(tiny), "base_training={momentum: 0.8, weight_decay: 0.01}"], "").base_training
-    sgd = loop.build_optimizer(ToyRecipe().parameter_groups(), ToyRecipe().learning_rates(settings), settings)
+    recipe = ToyRecipe()
+    recipe.settings = settings
+    sgd = build_optimizer(recipe.parameter_groups(), settings)
     assert [(g["momentum"], g["weight_decay"], len(g["params"])) for g in sgd.param_groups] == [(0.8, 0.01, 2)] * 2
     other = settings.model_copy(update={"optimizer": "adamw"})
-    adamw = loop.build_optimizer(ToyRecipe().parameter_groups(), ToyRecipe().learning_rates(other), other)
+    adamw = build_optimizer(recipe.parameter_groups(), other)
     assert isinstance(adamw, torch.optim.AdamW) and adamw.param_groups[1]["weight_decay"] == 0.01
 
 

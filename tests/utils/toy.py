@@ -9,6 +9,7 @@ from torch import nn
 
 from utils import checkpoint, loop
 from utils.config.reader import load_config
+from utils.recipe import Recipe
 from utils.run import Run, start_run
 
 
@@ -23,20 +24,24 @@ class ToySource:
             yield {"x": torch.randn(4, 2, generator=draw), "y": torch.randn(4, generator=draw)}
 
 
-class ToyRecipe(loop.Recipe):
+class ToyRecipe(Recipe):
     """A linear model; `scores` are the validation results in turn, `trouble(recipe, epoch)` is called in every step."""
 
     score = "miou"
 
     def __init__(self, scores=(), trouble=None):
         torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, 1))
+        super().__init__(nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5), nn.Linear(3, 1)), settings=None)
         self.scores, self.trouble, self.steps, self.factor = list(scores), trouble, 0, 1.0
 
     def parameter_groups(self):
-        return {"decoder": list(self.model[2].parameters()), "backbone": list(self.model[0].parameters())}
+        rate, factor = self.settings.lr, self.settings.backbone_lr_factor
+        return [
+            {"name": "decoder", "params": list(self.model[2].parameters()), "lr": rate},
+            {"name": "backbone", "params": list(self.model[0].parameters()), "lr": rate * factor},
+        ]
 
-    def sources(self, epoch):
+    def sources(self, epoch, run):
         return {"toy": ToySource()}
 
     def step(self, batch, epoch):
@@ -46,7 +51,7 @@ class ToyRecipe(loop.Recipe):
         toy = batch["toy"]
         return {"toy": self.factor * (self.model(toy["x"])[:, 0] - toy["y"]).square().mean()}
 
-    def evaluate(self):
+    def evaluate(self, run):
         score = self.scores.pop(0) if self.scores else float(self.model[2].weight.detach().sum())
         if isinstance(score, Exception):
             raise score
@@ -66,6 +71,7 @@ def toy_fit(tiny, recipe, *overrides) -> tuple[dict, Run]:
     with start_run(cfg, "toy", ("base_training",), {}) as run:
         if run.finished:
             return checkpoint.read_json(run.dir / "metrics.json"), run
+        recipe.settings = cfg.base_training
         metrics = loop.fit(recipe, cfg.base_training, run)
         run.finish(metrics)
     return metrics, run

@@ -6,7 +6,7 @@ The schema of a system lies beside this file; nothing else defines a key. The an
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from easydict import EasyDict
 from pydantic import (
@@ -157,10 +157,19 @@ def free_section(values: dict[str, Any]) -> EasyDict:
     return EasyDict(values)
 
 
+class Trained(NamedTuple):
+    """What eval.py evaluates when no file is given: files of a finished stage, the first one foremost."""
+
+    stage: str  # folder; `*` stands for the last of several
+    made_by: str  # the command that makes it
+    files: tuple[str, ...] = ("best", "last")
+
+
 class Common(Section):
     """What every system's configuration has. A system adds `system`, a literal, and its sections."""
 
     serves: ClassVar[str] = ""  # what the system is for, in a few words
+    scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)  # sections that decide the result of eval.py
 
     system: str = Field("", description="the system: one of the names in utils/config/systems.py")
     output_dir: Path = Field(Path("output"), description="stages write to folders below this one")
@@ -190,3 +199,8 @@ class Common(Section):
     def folder(self) -> Path:
         """Where the stages lie, below output_dir."""
         return Path()
+
+    @property
+    def trained(self) -> Trained:
+        """What eval.py evaluates without a given file."""
+        raise NotImplementedError(f"system {self.system} does not say what is evaluated")

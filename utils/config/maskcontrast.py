@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from utils.config.common import SHARED, Common, Data, DeepLab, Fraction, Section, Training, with_defaults
+from utils.config.common import SHARED, Common, Data, DeepLab, Fraction, Section, Trained, Training, with_defaults
 
 
 class Encoder(DeepLab):
@@ -46,3 +46,7 @@ class MaskContrastConfig(Common):
     model: Annotated[Encoder, SHARED] = Encoder()
     training: ContrastTraining = ContrastTraining()
     contrast: Contrast = Contrast()
+
+    @property
+    def trained(self) -> Trained:
+        return Trained("pretrain", "pretrain_contrast.py", ("last",))

@@ -14,6 +14,7 @@ from utils.config.common import (
     Fraction,
     MatchingRule,
     Section,
+    Trained,
     Training,
     with_defaults,
 )
@@ -106,6 +107,7 @@ class NcdssConfig(Common):
     """Novel class discovery: one file configures the whole chain; every stage reads its section."""
 
     serves: ClassVar[str] = "novel class discovery (NCDSS, EUMS)"
+    scored_by: ClassVar[tuple[str, ...]] = ("evaluation", "cluster")
 
     system: Literal["ncdss"] = Field("ncdss", description="novel class discovery")
     split: Annotated[str, SHARED] = Field(
@@ -141,6 +143,19 @@ class NcdssConfig(Common):
             return tree
         moved = {"checkpoint": None, "cluster": {**cluster, "features_checkpoint": tree["checkpoint"]}}
         return {**tree, **moved}
+
+    @property
+    def reference(self) -> str:
+        """What names of stages end with when the pseudo labels are those of a reference run."""
+        return "" if self.cluster.assign == "kmeans" else f"_{self.cluster.assign}"
+
+    @property
+    def trained(self) -> Trained:
+        first, second = ("best", "last") if self.evaluation.split == "best" else ("last", "best")
+        files = (first, second) if self.evaluation.compare else (first,)
+        if self.method == "base":
+            return Trained("base", "train_base.py", files)
+        return Trained(f"{self.method}{self.reference}", f"finetune_novel.py CONFIG method={self.method}", files)
 
     @property
     def folder(self) -> Path:

@@ -13,6 +13,7 @@ from utils.config.common import (
     MatchingRule,
     Only,
     Section,
+    Trained,
     Training,
     with_defaults,
 )
@@ -44,7 +45,7 @@ class Kmeans(Section):
         "image", description="what is clustered: one prototype per image, or single feature cells"
     )
     clusters: PositiveInt | None = Field(
-        None, le=254, description="clusters besides background; default one per class. More are assigned many-to-one"
+        None, le=65534, description="clusters besides background; default one per class. More are assigned many-to-one"
     )
     seeds: tuple[NonNegativeInt, ...] = Field((1234, 1235, 1236, 1237, 1238), description="one clustering each")
     pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the features themselves")
@@ -98,6 +99,10 @@ class ProbeConfig(Common):
     kmeans: Annotated[Kmeans, KMEANS] = Kmeans()
     retrieval: Annotated[Retrieval, RETRIEVAL] = Retrieval()
     evaluation: ProbeEvaluation = ProbeEvaluation()
+
+    @property
+    def trained(self) -> Trained:
+        return Trained("linear", "probe_features.py", ("best", "last") if self.evaluation.compare else ("best",))
 
     @property
     def folder(self) -> Path:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from utils.config.common import Common
 from utils.config.keys import all_keys, describe, flatten, misplaced
 from utils.config.strict_yaml import StrictLoader, read_yaml
-from utils.config.systems import SCHEMAS
+from utils.config.systems import SCHEMAS, systems_by_keys
 from utils.errors import UserError
 from utils.log import log
 
@@ -65,7 +65,7 @@ def find_system(tree: dict, where: str, script: str = "", systems: Sequence[str]
     """
     name = tree.get("system") or (systems[0] if len(systems) == 1 else None)
     if name is None:
-        fits = [name for name in systems if tree.keys() <= SCHEMAS[name].model_fields.keys()]
+        fits = [name for name in systems_by_keys(tree) if name in systems]
         if len(fits) != 1:
             raise UserError(f"{where}: no key 'system'; add one of {', '.join(fits or systems)}")
         log.warning("%s: no key 'system'; by its other keys it is of %s: add 'system: %s'", where, fits[0], fits[0])

@@ -16,6 +16,7 @@ from utils.config.common import (
     Fraction,
     Only,
     Section,
+    Trained,
     Training,
     with_defaults,
 )
@@ -40,6 +41,15 @@ class StepTraining(SsulTraining):
     )
     first_lr: PositiveFloat = Field(0.01, description="decoder learning rate of step 0")
     first_backbone_lr_factor: PositiveFloat = Field(0.1, description="backbone rate of step 0 as a multiple of it")
+
+    def of_step(self, images: int, last_only: bool) -> "StepTraining":
+        """For a step with so many images: full passes over them, validated every hundredth of the iterations, or every
+        100, whichever is rarer; at the end only where the last network is taken anyway.
+        """
+        length = self.iters_per_epoch or max(1, images // self.batch_size)
+        total = self.epochs * length
+        every = total if last_only else self.eval_steps or max(100, total // 100)
+        return self.model_copy(update={"iters_per_epoch": length, "eval_steps": every})
 
 
 WITH_MEMORY = Only(where=TRAINS, key="method", values=("ssul_m",))
@@ -106,6 +116,7 @@ class StepEvaluation(Section):
 class SsulConfig(Common):
     """Class-incremental segmentation: one file configures every step of a task."""
 
+    scored_by: ClassVar[tuple[str, ...]] = ("evaluation", "ssul")
     serves: ClassVar[str] = "class-incremental segmentation (SSUL, SSUL-M, MiB, PLOP)"
 
     system: Literal["ssul"] = Field("ssul", description="class-incremental segmentation")
@@ -128,6 +139,11 @@ class SsulConfig(Common):
     mib: Annotated[Mib, Only(where=TRAINS, key="method", values=("mib",))] = Mib()
     plop: Annotated[Plop, Only(where=TRAINS, key="method", values=("plop",))] = Plop()
     evaluation: StepEvaluation = StepEvaluation()
+
+    @property
+    def trained(self) -> Trained:
+        selected = "best" if self.evaluation.select == "official" else "last"
+        return Trained(f"{self.method}/step*", f"train_incremental.py CONFIG method={self.method}", (selected,))
 
     @property
     def folder(self) -> Path:

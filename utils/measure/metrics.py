@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
-from utils.config.common import Absent, MatchingRule
+from utils.config.common import Absent
+from utils.labels import ignore_of
 
 
 def confusion_matrix(
-    pred: torch.Tensor, label: torch.Tensor, num_pred: int, num_true: int, ignore: int = 255
+    pred: torch.Tensor, label: torch.Tensor, num_pred: int, num_true: int, ignore: int | None = None
 ) -> torch.Tensor:
     """Joint histogram of label and prediction over the labelled pixels, on their device, int64 [num_true, num_pred].
 
     pred and label hold integers of the same shape. One bincount; no pixel list survives the call. RuntimeError for a
     label that is neither below num_true nor `ignore`.
     """
+    ignore = ignore_of(label) if ignore is None else ignore
     pred, label = pred.reshape(-1).long(), label.reshape(-1).long()
     # ignored pixels go to bin 0, which is cut off: cheaper than selecting the others, and no wrong label hides there
     cell = torch.where(label == ignore, 0, label * num_pred + pred + 1)
@@ -37,62 +38,12 @@ def iou(confusion: np.ndarray) -> np.ndarray:
         return hit / union
 
 
-def match_clusters(
-    confusion: torch.Tensor | np.ndarray, num_known: int, rule: MatchingRule, partial: bool = False
-) -> np.ndarray:
-    """Novel class 0..n-1 of each cluster, int64 [K]; -1 for a cluster left over by one-to-one matching.
-
-    Only pixels of novel classes predicted as clusters count, and IoU is taken among them, as in the official code.
-    many_to_one: arg-max of IoU, ties and clusters never seen go to the first class. one_to_one: the assignment with the
-    largest sum of IoU. official: one_to_one when K equals n, else many_to_one. Raises ValueError when K < n, unless
-    `partial` lets classes go without a cluster.
-    """
-    block = _numpy(confusion)[num_known:, num_known:].astype(np.float64)  # [n, K]
-    num_novel, num_clusters = block.shape
-    if num_clusters < num_novel and not partial:
-        raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least {num_novel}")
-    return _assign(block, rule)
-
-
-def match_all(confusion: torch.Tensor | np.ndarray, rule: MatchingRule = "official") -> np.ndarray:
-    """Class 0..C-1 of each cluster of [C, K] counts, int64 [K]; background is a class and a cluster like any other.
-
-    For what was learned without any label (MaskContrast). Rules and left-over clusters as in `match_clusters`; any
-    number of clusters will do.
-    """
-    return _assign(_numpy(confusion).astype(np.float64), rule)
-
-
-def _assign(block: np.ndarray, rule: MatchingRule) -> np.ndarray:
-    """Class of each cluster by the IoU of float counts [classes, clusters]."""
-    union = block.sum(1, keepdims=True) + block.sum(0, keepdims=True) - block
-    overlap = np.divide(block, union, out=np.zeros_like(block), where=union > 0)
-    num_classes, num_clusters = block.shape
-    if rule == "one_to_one" or (rule == "official" and num_clusters == num_classes):
-        match = np.full(num_clusters, -1, dtype=np.int64)
-        classes, clusters = linear_sum_assignment(overlap, maximize=True)
-        match[clusters] = classes
-        return match
-    return overlap.argmax(0)
-
-
-def apply_match(confusion: torch.Tensor | np.ndarray, match: np.ndarray, num_known: int) -> np.ndarray:
-    """Merge cluster columns into class columns: [B+1+n, B+1+K] -> [B+1+n, B+1+n+1], the last for leftover clusters."""
-    confusion = _numpy(confusion)
-    num_true = len(confusion)
-    merged = np.zeros((num_true, num_true + 1), dtype=np.int64)
-    merged[:, :num_known] = confusion[:, :num_known]
-    for cluster, novel in enumerate(match):
-        merged[:, num_known + novel if novel >= 0 else num_true] += confusion[:, num_known + cluster]
-    return merged
-
-
 def partition_scores(confusion: torch.Tensor | np.ndarray) -> dict[str, float]:
     """How well clusters and classes agree, whatever their names: `nmi` (arithmetic mean) and `ari` of [C, K] counts.
 
     1 for the same partition; ari is about 0 for a random one.
     """
-    counts = _numpy(confusion).astype(np.float64)
+    counts = as_array(confusion).astype(np.float64)
     total = counts.sum()
     if not total:
         return {"nmi": 0.0, "ari": 0.0}
@@ -123,7 +74,7 @@ def summarize(
     Fractions. A class without a pixel in truth and prediction has IoU None in `per_class`; in a mean it counts as 0
     (absent="zero", the official convention) or not at all ("skip"). An empty mean is None.
     """
-    confusion = _numpy(confusion)
+    confusion = as_array(confusion)
     scores = iou(confusion)
     labelled = confusion.sum(1)
     hit = np.diag(confusion[:, : len(confusion)])
@@ -148,5 +99,6 @@ def summarize(
     return result
 
 
-def _numpy(confusion: torch.Tensor | np.ndarray) -> np.ndarray:
+def as_array(confusion: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Counts of any device as an array."""
     return confusion.cpu().numpy() if torch.is_tensor(confusion) else np.asarray(confusion)

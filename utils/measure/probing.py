@@ -1,23 +1,17 @@
-"""Figures of features that were clustered or looked up: functions of confusion matrices and of counts per region.
+"""Metrics of features that were clustered or looked up: functions of confusion matrices and of counts per region.
 
 N images, C classes, K clusters, D features.
 """
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
-from utils import checkpoint
-from utils.measure.metrics import Absent, MatchingRule, apply_match, match_all, partition_scores, summarize
-from utils.report import charts
-from utils.report.pictures import cluster_colors
-
-NO_CLASS = "no class"
+from utils.config.common import Absent, MatchingRule
+from utils.measure.matching import apply_match, match_all
+from utils.measure.metrics import partition_scores, summarize
 
 
 def clustering_metrics(
@@ -66,27 +60,6 @@ def retrieval_metrics(
         "kept_miou": few["kept_miou"],
         "kept_per_class": {names[number]: few["per_class"][names[number]] for number in chosen},
     }
-
-
-def draw_prototypes(path: Path, prototypes: np.ndarray, classes: np.ndarray, names: Sequence[str], seed: int) -> None:
-    """SVG of the first two principal components of prototypes [N, D], and of t-SNE, coloured by class, int [N].
-
-    Images without foreground (zero vectors) are left out.
-    """
-    kept = np.abs(prototypes).sum(1) > 0
-    points, classes = prototypes[kept], classes[kept]
-    if len(points) < 4:
-        return
-    colors = [_hex(color) for color in cluster_colors(len(names) - 1)]
-    groups = {**dict(zip(names[1:], colors, strict=True)), NO_CLASS: "#c3cad3"}
-    labels = [names[number] if number else NO_CLASS for number in classes]
-    tsne = TSNE(2, perplexity=min(30, (len(points) - 1) / 3), init="pca", random_state=seed)
-    panels = {"PCA": PCA(2, random_state=seed).fit_transform(points), "t-SNE": tsne.fit_transform(points)}
-    checkpoint.write_text(path, charts.scatter(panels, labels, groups))
-
-
-def _hex(color: np.ndarray) -> str:
-    return "#" + "".join(f"{int(value):02x}" for value in color)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

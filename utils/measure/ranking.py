@@ -1,7 +1,30 @@
-"""Split names by a score."""
+"""A score for every image of a list, and the list split by it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils import dist
+from utils.measure.confusion import predict
+from utils.run import Run
+
+
+def image_scores(
+    network: nn.Module, score: Callable[[Any, dict], torch.Tensor], loader, run: Run, title: str
+) -> list[float]:
+    """score(output, batch) -> [B] of every image, in the order of the data set, gathered over processes.
+
+    The batch's tensors are on the network's device.
+    """
+    found: dict[int, float] = {}
+    for batch, output in predict(lambda images: network(network.normalize(images)), network, loader, run, title):
+        here = {name: values.to(run.device) for name, values in batch.items() if torch.is_tensor(values)}
+        found |= dict(zip(batch["index"].tolist(), score(output, here).tolist(), strict=True))
+    everywhere = {index: value for part in dist.gather(found) for index, value in part.items()}
+    return [everywhere[index] for index in sorted(everywhere)]
 
 
 def split_by_score(names: Sequence[str], scores: Sequence[float], proportion: float) -> tuple[list[str], list[str]]:

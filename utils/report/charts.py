@@ -1,17 +1,22 @@
 """Charts as SVG text: bars, curves, histogram, heat map. Functions of numbers; fractions are shown in per cent."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
 
 INK, MUTED, GRID, FRAME = "#1f2933", "#6b7785", "#e4e8ed", "#e2711d"
-METHOD_COLORS = {"base model": "#4a9d77", "basic": "#9db1cc", "EUMS": "#2457c5"}
+SERIES = ("#2457c5", "#e27d34", "#16a085", "#8b5fcf", "#9db1cc", "#c0392b", "#4a9d77", "#b8860b", "#66758a", "#d16ba5")
+STEP_COLORS = {"all classes": INK, "classes of step 0": "#2f6fb0", "later classes": "#d9822b"}  # along a task
 MOST_DOTS, BINS = 25, 32
-KIND_COLORS = {"base": "#66758a", "novel": "#8b5fcf", "clean": "#16a085", "unclean": "#e27d34"}  # of classes and images
 Points = Sequence[tuple[float, float]]
 Row = tuple[str, Mapping[str, float | None]]  # name, value per series
+
+
+def series_colors(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name, in order; they come round again after ten."""
+    return {name: SERIES[place % len(SERIES)] for place, name in enumerate(names)}
 
 
 def bars(rows: Sequence[Row], colors: Mapping[str, str], strong: int = 0, width: int = 540) -> str:
@@ -47,8 +52,10 @@ def curves(
     width: int = 350,
     height: int = 220,
 ) -> str:
-    """Lines of (x, y) points from y = 0 up, with a dot per point where there are few."""
+    """Lines of (x, y) points from y = 0 up, with a dot per point where there are few; "" without any point."""
     series = {name: points for name, points in series.items() if points}
+    if not series:
+        return ""
     x_ticks = ticks(0, max(x for points in series.values() for x, _ in points), 5)
     y_ticks = ticks(0, max(y for points in series.values() for _, y in points), 4)
     left, right, top, bottom = 40, 12, 10, 36
@@ -62,7 +69,8 @@ def curves(
         y = at(0, t)[1]
         shown = f"{100 * t:g}" if percent else f"{t:g}"
         lines += [_line(left, y, width - right, y, GRID), _text(left - 6, y, shown, "end", 10, MUTED)]
-    lines += [_text(at(t, 0)[0], height - bottom + 13, f"{t:g}", "middle", 10, MUTED) for t in x_ticks]
+    whole = [t for t in x_ticks if t == int(t)]  # there is no half step or epoch
+    lines += [_text(at(t, 0)[0], height - bottom + 13, f"{t:g}", "middle", 10, MUTED) for t in whole]
     lines.append(_text((left + width - right) / 2, height - 7, x_name, "middle", 10, MUTED))
     for name, points in series.items():
         path = [at(x, y) for x, y in points]
@@ -82,7 +90,7 @@ def histogram(
     x_ticks = ticks(min(everything), max(everything), 6)
     low, high = x_ticks[0], x_ticks[-1]
     counts = {name: np.histogram(values, bins=BINS, range=(low, high))[0] for name, values in groups.items()}
-    y_ticks = ticks(0, int(sum(counts.values()).max()), 4)
+    y_ticks = ticks(0, int(np.sum(list(counts.values()), axis=0).max()), 4)
 
     def across(value: float) -> float:
         return left + (value - low) / (high - low) * (width - left - right)
@@ -115,8 +123,12 @@ def heat_map(
     column_names: Sequence[str],
     marked: Collection[tuple[int, int]] = (),
     width: int = 560,
+    empty: Collection[tuple[int, int]] = (),
 ) -> str:
-    """Shares [R, C] in 0..1 as shaded cells, in per cent where that fits; `marked` (row, column) are framed."""
+    """Shares [R, C] in 0..1 as shaded cells, in per cent where that fits; `marked` (row, column) are framed.
+
+    Cells in `empty` are left out: what they would show does not exist, where a share of 0 does.
+    """
     left = 14 + 6.4 * max(map(len, row_names))
     cell = max(9.0, min(34.0, (width - left - 4) / len(column_names)))
     size = max(7, min(11, int(0.62 * cell)))
@@ -129,6 +141,8 @@ def heat_map(
         y = top + row * cell
         lines.append(_text(left - 6, y + cell / 2, name, "end", size))
         for column, share in enumerate(np.nan_to_num(shares[row]).tolist()):
+            if (row, column) in empty:
+                continue
             x = left + column * cell
             lines.append(_box(x, y, cell - 1, cell - 1, f'fill="{shade(share)}"'))
             if (row, column) in marked:
@@ -173,7 +187,7 @@ def legend(colors: Mapping[str, str]) -> str:
 
 
 def shade(share: float) -> str:
-    """White to the EUMS blue; small shares stay visible."""
+    """White to blue; small shares stay visible."""
     strength = min(1.0, max(0.0, share)) ** 0.7
     low, high = np.array([245, 247, 250]), np.array([36, 87, 197])
     return "#" + "".join(f"{int(round(v)):02x}" for v in low + strength * (high - low))

@@ -1,14 +1,16 @@
 """The parts of report.html, one file without scripts or links. Texts are escaped here; a `body` is HTML already."""
 
+import base64
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
 from utils.report.pictures import data_uri
 
 STYLE = """
-:root { --ink: #1f2933; --muted: #5f6c7b; --line: #e4e8ed; --novel: #6d43b0; --tint: #f1ebfa; --eums: #2457c5 }
+:root { --ink: #1f2933; --muted: #5f6c7b; --line: #e4e8ed; --novel: #6d43b0; --tint: #f1ebfa; --best: #2457c5 }
 * { box-sizing: border-box }
 body { margin: 0; background: #f4f6f8; color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif }
@@ -24,12 +26,13 @@ section { background: #fff; border: 1px solid var(--line); border-radius: 10px; 
 section.absent { padding-bottom: 12px }
 svg { display: block; max-width: 100%; height: auto; font-family: inherit }
 img { display: block; width: 100%; border-radius: 3px }
+img.file { width: auto; max-width: 100% }
 code { font-size: 13px; background: #eef1f4; padding: 1px 5px; border-radius: 4px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 td, th { padding: 6px 4px 6px 22px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 td:first-child, th:first-child { text-align: left; padding-left: 0 }
 th { font-weight: 600; color: var(--muted); font-size: 13px }
-tr.best td { font-weight: 650; color: var(--eums) }
+tr.best td { font-weight: 650; color: var(--best) }
 tr.reference td { color: var(--muted) }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin-top: 18px }
 .tiles div { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 12px 18px; flex: 1 1 150px }
@@ -69,6 +72,11 @@ def page(title: str, lead: str, body: Sequence[str]) -> str:
 
 def section(title: str, intro: str, body: str) -> str:
     return f'<section><h2>{escape(title)}</h2><p class="intro">{escape(intro)}</p>{body}</section>'
+
+
+def drawing(path: Path) -> str:
+    """An SVG file of a run."""
+    return path.read_text(encoding="utf-8")
 
 
 def absent(title: str, what: str, command: str) -> str:
@@ -118,6 +126,13 @@ def image(picture: np.ndarray, style: str = "", title: str = "") -> str:
     return f'<img src="{data_uri(picture)}" alt=""{extra}>'
 
 
+def picture_file(path: Path) -> str:
+    """A JPEG or PNG file, not wider than it is."""
+    kind = "png" if path.suffix == ".png" else "jpeg"
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img class="file" src="data:image/{kind};base64,{data}" alt="">'
+
+
 def chips(text: str, names: Sequence[str]) -> str:
     """A line of text with names on tags."""
     tags = (f'<span class="chip">{escape(name)}</span>' for name in names)
@@ -135,5 +150,6 @@ def clusters(items: Sequence[str]) -> str:
     return f'<div class="clusters">{"".join(f"<div>{item}</div>" for item in items)}</div>'
 
 
-def disclosure(summary: str, body: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+def disclosure(summary: str, body: str, shown: bool = False) -> str:
+    """Something to open with a click; `shown` has it open."""
+    return f"<details{' open' if shown else ''}><summary>{escape(summary)}</summary>{body}</details>"

@@ -106,7 +106,7 @@ def crop_object(image: np.ndarray, mask: np.ndarray, side: int = 96, margin: flo
     if len(rows) == 0:
         return np.full((side, side, 3), 255, np.uint8)
     middle_y, middle_x = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
-    extent = (1 + 2 * margin) * max(np.ptp(rows), np.ptp(columns), 1)
+    extent = (1 + 2 * margin) * max(int(np.ptp(rows)), int(np.ptp(columns)), 1)
     faded = np.where((mask > 0)[..., None], image, 0.25 * image + 0.75 * 255).astype(np.uint8)
     scale = side / extent
     shift = np.array([[scale, 0, side / 2 - scale * middle_x], [0, scale, side / 2 - scale * middle_y]])
@@ -131,7 +131,7 @@ def sheet(
         draw.multiline_text((left - 16, middle), name.replace(" ", "\n"), INK, _font(22), anchor="rm", align="right")
         for column, cells in enumerate(columns):
             canvas.paste(Image.fromarray(cells[row]), (left + column * (side + gap), row * (side + gap)))
-    x, middle, font = left, height - bottom / 2 + 2, _font(21)
+    x, middle, font = float(left), height - bottom / 2 + 2, _font(21)
     draw.text((x, middle), heading, MUTED, font, anchor="lm")
     x += font.getlength(heading) + 20
     for text, color in legend:
@@ -181,4 +181,6 @@ def _tag(canvas: Image.Image, text: str, at: tuple[int, int], color: tuple[int, 
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # of a given size it is
+    return font

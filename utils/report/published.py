@@ -1,11 +1,20 @@
-"""Figures of the papers, to print beside ours. All in per cent."""
+"""Results of the papers, to print beside ours. All in per cent.
+
+Those of whole methods are (data set, split or task, row) -> {column: value}, as the result tables name them.
+"""
+
+Published = dict[tuple[str, str, str], dict[str, float]]
+MEAN = "mean"  # in the place of a split: the mean over those of the paper
 
 # novel mIoU, mean of folds 0-3, ResNet-50 (Zhao et al., CVPR 2022, abstract); those of single folds are not known here
-NOVEL_MIOU = {("pascal", "basic"): 49.81, ("pascal", "EUMS"): 59.09}
+DISCOVERY: Published = {
+    ("pascal", MEAN, "basic"): {"novel mIoU": 49.81},
+    ("pascal", MEAN, "EUMS"): {"novel mIoU": 59.09},
+}
 
 # mIoU of all classes, overlap (Cha et al., NeurIPS 2021, and the README of its code)
-TASK_MIOU = {
-    (data, f"{task}-overlap"): dict(zip(("mib", "plop", "ssul", "ssul_m"), values, strict=True))
+INCREMENTAL: Published = {
+    (data, f"{task}-overlap", method): {"all": value}
     for data, task, values in (
         ("pascal", "10-1", (12.65, 30.45, 59.25, 64.12)),
         ("pascal", "15-1", (29.29, 54.64, 67.61, 71.37)),
@@ -19,17 +28,21 @@ TASK_MIOU = {
         ("ade", "100-50", (32.79, 32.94, 33.58, 34.37)),
         ("ade", "50-50", (29.31, 30.40, 29.56, 29.77)),
     )
+    for method, value in zip(("mib", "plop", "ssul", "ssul_m"), values, strict=True)
 }
 
 # val of VOC 2012, retrieval of 21 classes and of 7 (Van Gansbeke et al., ICCV 2021, and the README of its code)
-PROBE_MIOU = {
-    "supervised saliency, ImageNet start": {"linear": 63.9, "linear, CRF": 65.5, "k-means": 44.2},
-    "unsupervised saliency, MoCo start": {
-        **{"linear": 58.4, "linear, CRF": 59.5, "k-means": 35.0},
-        **{"retrieval": 43.3, "kept classes": 53.4},
-    },
-    "supervised saliency, MoCo start": {"retrieval": 49.6, "kept classes": 62.3},
-    "MoCo v2": {"retrieval": 39.0, "kept classes": 48.0},
+PROBES: Published = {
+    ("pascal", "", f"paper: {name}"): values
+    for name, values in {
+        "supervised saliency, ImageNet start": {"linear": 63.9, "linear, CRF": 65.5, "k-means": 44.2},
+        "unsupervised saliency, MoCo start": {
+            **{"linear": 58.4, "linear, CRF": 59.5, "k-means": 35.0},
+            **{"retrieval": 43.3, "kept classes": 53.4},
+        },
+        "supervised saliency, MoCo start": {"retrieval": 49.6, "kept classes": 62.3},
+        "MoCo v2": {"retrieval": 39.0, "kept classes": 48.0},
+    }.items()
 }
 
 # the same on single classes: (linear, k-means), supervised saliency, ImageNet start (README of the code)

@@ -1,30 +1,73 @@
-"""What the stages of a discovery chain left on disk, read back for a report."""
+"""What runs left on disk, read back: finished stages and their configuration, the history of a training."""
 
+import glob
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from utils.checkpoint import read_json
+from utils.config.reader import find_system
+from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 
-STAGES = (
-    *("base", "pseudo", "basic", "ranking", "eums"),
-    *("eval_base", "eval_basic", "eval_eums", "eval_basic_random", "eval_basic_oracle"),
-)
+METRICS, CONFIG = "metrics.json", "config.yaml"
+SUMMARY = "summary.json"  # what the stages below a folder, the steps of a task, come to
 Curve = list[tuple[float, float]]
 
 
-def finished_stages(folder: Path) -> dict[str, dict[str, Any]]:
-    """metrics.json of every finished stage; UserError when there is none."""
-    paths = {stage: folder / stage / "metrics.json" for stage in STAGES}
-    found = {stage: read_json(path) for stage, path in paths.items() if path.exists()}
-    if not found:
-        raise UserError(f"{folder}: no finished stage to report on; run first: scripts/chain.sh CONFIG")
-    return found
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage: its folder, configuration and metrics; or several in a row that a summary.json sums up."""
+
+    folder: Path
+    system: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def dataset(self) -> str:
+        """A class list given as a folder counts by its name."""
+        return Path(self.config.get("data", {}).get("dataset", "")).name
+
+    @property
+    def seed(self) -> int | None:
+        return self.config.get("seed")
+
+    @property
+    def dry(self) -> bool:
+        return bool(self.config.get("run", {}).get("dry"))
+
+    def output_dir(self, split: str) -> Path:
+        """Where the configuration's output_dir lies now: above the folder of the split, if stages lie in one."""
+        run = next((parent for parent in self.folder.parents if split and parent.name == split), self.folder)
+        return run.parent.parent if self.dry and run.parent.name == "dry" else run.parent
+
+
+def find_stages(places: Iterable[Path]) -> list[Stage]:
+    """Every finished stage in or below some folders, each once, in their order; `places` may be glob patterns.
+
+    Dry runs are left out where there are others. Raises UserError for a folder that does not exist, and for a
+    configuration of no known system.
+    """
+    folders = dict.fromkeys(found.resolve() for place in places for found in _expanded(place))
+    stages = {stage.folder: stage for folder in folders for stage in _stages_below(folder)}
+    return [s for s in stages.values() if not s.dry] or list(stages.values())
+
+
+def finished_stages(folder: Path, first: str) -> dict[str, dict[str, Any]]:
+    """metrics.json of every finished stage right below a folder; UserError, naming what to run `first`, if none is."""
+    paths = {path.parent.name: path for path in sorted(folder.glob(f"*/{METRICS}"))}
+    if not paths:
+        raise UserError(f"{folder}: no finished stage to report on; run first: {first}")
+    return {stage: read_json(path) for stage, path in paths.items()}
 
 
 def read_history(path: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
@@ -42,40 +85,27 @@ def read_history(path: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
     return dict(train), dict(val)
 
 
-def cluster_order(match: Sequence[Sequence[int]], num_clusters: int) -> list[tuple[int, int]]:
-    """(cluster, novel class or -1), both from 0, sorted by class; clusters without a class last."""
-    classes = dict.fromkeys(range(num_clusters), -1) | {cluster: novel for cluster, novel in match}
-    return sorted(classes.items(), key=lambda pair: (pair[1] < 0, pair[1], pair[0]))
+def _expanded(place: Path) -> list[Path]:
+    found = [place] if place.exists() else [Path(path) for path in sorted(glob.glob(str(place)))]
+    if not found:
+        raise UserError(f"{place}: no such folder; give a stage, a folder of stages, an output_dir, or a glob of them")
+    return found
 
 
-def arrange_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
-    """Shares of each row of [B+1+n, B+1+K] counts, with the cluster columns in the order of `clusters` (from 0)."""
-    columns = [*range(num_known), *(num_known + cluster for cluster in clusters)]
-    return _shares(matrix[:, columns])
+def _stages_below(folder: Path) -> Iterator[Stage]:
+    for name, below, files in os.walk(folder):
+        path = Path(name)
+        below.sort()
+        if METRICS in files:
+            below.clear()  # a stage holds pictures by the thousand, and no other stage
+        configs = [path / CONFIG] if METRICS in files else [*_newest(path), *_newest(path.parent, "*/")]
+        config = next((file for file in configs if file.exists()), None)
+        marker = next((marker for marker in (METRICS, SUMMARY) if marker in files), None)
+        if marker and config:
+            tree = read_yaml(config)
+            yield Stage(path, find_system(tree, str(config)), tree, read_json(path / marker))
 
 
-def collapse_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
-    """As arrange_confusion, with all base classes as one: [2+n, 2+K] for background, base, and the novel part."""
-    starts = [0, 1, *range(num_known, matrix.shape[0])]
-    merged = np.add.reduceat(matrix, starts, axis=0)
-    merged = np.add.reduceat(merged, [0, 1, *range(num_known, matrix.shape[1])], axis=1)
-    return arrange_confusion(merged, 2, clusters)
-
-
-def majority_class(objects: Iterable[tuple[int, int]]) -> dict[int, tuple[int, float]]:
-    """From (cluster, class) of every object: cluster -> (its most frequent class, the share of objects in it)."""
-    members = defaultdict(Counter)
-    for cluster, novel in objects:
-        members[cluster][novel] += 1
-    main = {cluster: min(counts, key=lambda c: (-counts[c], c)) for cluster, counts in members.items()}
-    return {cluster: (main[cluster], counts[main[cluster]] / counts.total()) for cluster, counts in members.items()}
-
-
-def split_point(clean: Sequence[float], unclean: Sequence[float]) -> float | None:
-    """The score half-way between the last clean and the first unclean one; None unless there are both."""
-    return (max(clean) + min(unclean)) / 2 if clean and unclean else None
-
-
-def _shares(counts: np.ndarray) -> np.ndarray:
-    total = counts.sum(1, keepdims=True)
-    return np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+def _newest(folder: Path, inside: str = "") -> list[Path]:
+    """Configurations of the steps below a folder; methods may have their only step in the folder of another one."""
+    return sorted(folder.glob(f"{inside}step*/{CONFIG}"), reverse=True)

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.class_split import load_split
+from data.classes import load_split
 from data.io import read_image, read_label
 from data.layouts import index_samples
 from data.lists import load_lists
 from data.prepare import demo
 from data.prepare.demo import DemoOptions, build_demo, draw_object, draw_scene, estimate_saliency, image_id
 from data.prepare.demo_shapes import CLASSES, TEXTURES, texture
+from data.source import DataContext
+from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
 
 SMALL = DemoOptions(train=40, val=20, size=64)
@@ -181,9 +183,10 @@ def test_textures_are_patterns(kind):
 def test_class_files_name_the_drawn_classes(root):
     splits = [load_split(f"fold{fold}", "demo") for fold in range(4)]
     assert splits[0].classes == ("background", *CLASSES)
-    assert [split.novel for split in splits] == [tuple(range(5 * f + 1, 5 * f + 6)) for f in range(4)]
+    assert [split.groups[1] for split in splits] == [tuple(range(5 * f + 1, 5 * f + 6)) for f in range(4)]
     for split in splits:
-        lists = load_lists(split, dataset="demo", root=root, lists_dir=None, train_list="trainaug", val_list=None)
+        data = {"dataset": "demo", "root": root, "train_list": "trainaug"}
+        lists = load_lists(split, DataContext.open(NcdssConfig.model_validate({"data": data})))
         assert len(lists.novel) >= 10 and len(lists.base) >= 10 and not set(lists.novel) & set(lists.base)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import prepare_data
 from data.io import read_label, read_mask, write_grey
 from data.prepare.saliency import BATCH, estimate_folder, object_mask, spectral, spectral_object, spectral_residual
-from models.saliency import NETWORKS
+from models.saliency.estimator import NETWORKS
 from utils.checkpoint import read_json, read_list
 from utils.errors import UserError
 from utils.run import guarded

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.backbones import BACKBONES, build_backbone
-from utils.config.common import Model
+from utils.config.ncdss import Model
 
 BRIEF = "efficientnet_lite0"
 

@@ -60,7 +60,7 @@ def test_patch_tokens_as_a_feature_map(timm, tmp_path):
         ("vit_small", "random", 8, "model.vit=vit_small: not a vision transformer of timm"),
         ("vit_tiny", "random", 10, "data.image_size=10: model.vit=vit_tiny needs a multiple of 4"),
         ("vit_tiny", "imagenet", 8, "model.init=imagenet: model.kind=vit reads a local file"),
-        ("vit_tiny", "{wrong}", 8, "not weights of vit_tiny"),
+        ("vit_tiny", "{wrong}", 8, "does not fit the network .*expected weights of vit_tiny"),
     ],
 )
 def test_mistakes(timm, tmp_path, name, source, size, message):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models.saliency import share_norm
 from models.saliency.basnet import BASNet, RefUnet, three_convs
+from models.saliency.estimator import share_norm
 
 STAGES = ("bg", "6d", "5d", "4d", "3d", "2d", "1d")
 

@@ -7,15 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from utils.measure.metrics import (
-    apply_match,
-    confusion_matrix,
-    iou,
-    match_all,
-    match_clusters,
-    partition_scores,
-    summarize,
-)
+from utils.measure.matching import apply_match, match_all, match_clusters
+from utils.measure.metrics import confusion_matrix, iou, partition_scores, summarize
 
 NUM_KNOWN = 3  # background and two base classes
 GROUPS = {"base": [1, 2], "novel": [3, 4]}

@@ -1,6 +1,4 @@
-"""Figures of clusterings by hand and against the official evaluation written out plainly."""
-
-import xml.etree.ElementTree as ET
+"""Metrics of clusterings by hand and against the official evaluation written out plainly."""
 
 import cv2
 import numpy as np
@@ -12,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from tests.synthetic import scene
 from utils.measure.clustering import fit_minibatch
 from utils.measure.metrics import confusion_matrix
-from utils.measure.probing import NO_CLASS, clustering_metrics, draw_prototypes, retrieval_metrics
+from utils.measure.probing import clustering_metrics, retrieval_metrics
 from utils.measure.retrieval import region_confusion
 
 NAMES = [f"class{number}" for number in range(21)]
@@ -94,16 +92,3 @@ def test_retrieval_without_ignored_classes():
     assert metrics["kept_per_class"] == {"a": pytest.approx(3 / 5)}
     assert metrics["miou"] == pytest.approx((5 / 7 + 3 / 6 + 2 / 5) / 3)
     assert "kept_miou" not in retrieval_metrics(whole, None, ["ground", "a", "b"], [])
-
-
-def test_picture_of_prototypes(tmp_path):
-    rng = np.random.default_rng(0)
-    vectors = np.concatenate([rng.standard_normal((12, 8)), np.zeros((2, 8))])
-    path = tmp_path / "prototypes.svg"
-    draw_prototypes(path, vectors, np.array([0, 1, 2] * 4 + [1, 1]), ["ground", "cat", "dog"], 0)
-    root = ET.fromstring(path.read_text())
-    words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert words == ["PCA", "t-SNE", "cat", "dog", NO_CLASS]
-    assert len(list(root.iter("{http://www.w3.org/2000/svg}circle"))) == 2 * 12 + 3  # zero vectors are no points
-    draw_prototypes(tmp_path / "few.svg", vectors[:3], np.array([0, 1, 2]), ["ground", "cat", "dog"], 0)
-    assert not (tmp_path / "few.svg").exists()

@@ -81,6 +81,28 @@ def test_heat_map_shades_numbers_and_frames():
     assert [t["text"] for t in elements(svg, "text")] == ["x", "y → z", "a", "100", "b", "25"]
 
 
+def test_cells_left_out_are_not_drawn():
+    svg = charts.heat_map(np.array([[0.5, 0.0], [np.nan, 1.0]]), ["a", "b"], ["x", "y"], empty={(1, 0)})
+    cells = [r["fill"] for r in elements(svg, "rect")]
+    assert cells == [charts.shade(0.5), charts.shade(0), charts.shade(1)]
+
+
+def test_colours_in_order():
+    colors = charts.series_colors("abcdefghijk")
+    assert [colors[name] for name in "abk"] == [charts.SERIES[0], charts.SERIES[1], charts.SERIES[0]]
+    assert len(set(charts.SERIES)) == 10
+
+
+def test_curves_without_points_are_nothing():
+    assert charts.curves({"basic": []}, COLORS, "epoch") == charts.curves({}, {}, "epoch") == ""
+
+
+def test_there_is_no_half_epoch_on_an_axis():
+    svg = charts.curves({"basic": [(0, 0.5), (1, 1.0)]}, COLORS, "epoch")
+    below = [t["text"] for t in elements(svg, "text") if t["text-anchor"] == "middle"]
+    assert below == ["0", "1", "epoch"]
+
+
 def test_shades_get_darker():
     sums = [sum(bytes.fromhex(charts.shade(s)[1:])) for s in np.linspace(0, 1, 11)]
     assert sums == sorted(sums, reverse=True) and len(set(sums)) == 11

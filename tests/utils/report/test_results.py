@@ -1,26 +1,23 @@
-"""Reading a chain's files back, with figures worked by hand."""
+"""Reading back what runs left."""
 
-import numpy as np
 import pytest
+import yaml
 
 from utils.checkpoint import write_json
 from utils.errors import UserError
 from utils.report import results
 
-# background, one base class, novel classes a and b; clusters 1, 2, 3
-MATRIX = np.array([[8, 1, 0, 0, 1], [2, 6, 0, 1, 1], [0, 0, 0, 4, 0], [1, 0, 3, 0, 0]])
-
 
 def test_only_finished_stages_count(tmp_path):
     (tmp_path / "basic").mkdir()
     write_json(tmp_path / "eval_eums" / "metrics.json", {"miou": 0.5})
-    assert results.finished_stages(tmp_path) == {"eval_eums": {"miou": 0.5}}
+    assert results.finished_stages(tmp_path, "train.py") == {"eval_eums": {"miou": 0.5}}
 
 
 def test_nothing_finished(tmp_path):
     (tmp_path / "base").mkdir()
-    with pytest.raises(UserError, match="no finished stage"):
-        results.finished_stages(tmp_path)
+    with pytest.raises(UserError, match="no finished stage to report on; run first: train.py"):
+        results.finished_stages(tmp_path, "train.py")
 
 
 def test_history_apart_into_losses_and_scores(tmp_path):
@@ -37,38 +34,52 @@ def test_history_apart_into_losses_and_scores(tmp_path):
     assert results.read_history(tmp_path / "none.jsonl") == ({}, {})
 
 
-def test_clusters_follow_their_class_and_leftover_ones_come_last():
-    assert results.cluster_order([[0, 1], [1, -1], [2, 0], [3, 1]], 5) == [(2, 0), (0, 1), (3, 1), (1, -1), (4, -1)]
+def stage(folder, system="ncdss", metrics="metrics.json", **config):
+    write_json(folder / metrics, {"miou": 0.5})
+    (folder / "config.yaml").write_text(yaml.safe_dump({"system": system, **config}))
 
 
-def test_confusion_rows_become_shares_in_the_new_column_order():
-    shares = results.arrange_confusion(MATRIX, 2, [1, 0, 2])
-    np.testing.assert_allclose(
-        shares, [[0.8, 0.1, 0, 0, 0.1], [0.2, 0.6, 0.1, 0, 0.1], [0, 0, 1, 0, 0], [0.25, 0, 0, 0.75, 0]]
-    )
+def test_stages_are_found_once_below_any_folder(tmp_path, monkeypatch):
+    for path in ("a/fold0/base", "a/fold0/eval_eums", "b/fold1/base"):
+        stage(tmp_path / path)
+    (tmp_path / "a" / "fold0" / "unfinished").mkdir()
+    write_json(tmp_path / "a" / "no_config" / "metrics.json", {})
+    places = [tmp_path / "b", tmp_path, tmp_path / "a" / "fold0" / "base", tmp_path / "*"]
+    found = [stage.folder.relative_to(tmp_path).as_posix() for stage in results.find_stages(places)]
+    assert found == ["b/fold1/base", "a/fold0/base", "a/fold0/eval_eums"]
 
 
-def test_base_classes_merge_into_one():
-    """Rows and columns 1, 2 are base: shares are of the pixels of both together. An absent class stays 0, not NaN."""
-    matrix = np.array([[4, 0, 0, 0], [1, 5, 1, 1], [0, 2, 9, 1], [0, 0, 0, 0]])  # B = 2, one novel class, one cluster
-    expected = [[1, 0, 0], [1 / 20, 17 / 20, 2 / 20], [0, 0, 0]]
-    np.testing.assert_allclose(results.collapse_confusion(matrix, 3, [0]), expected)
+def test_a_folder_that_does_not_exist(tmp_path):
+    for name in ("none", "none*"):
+        with pytest.raises(UserError, match="no such folder"):
+            results.find_stages([tmp_path / name])
 
 
-def test_collapsing_changes_nothing_with_one_base_class():
-    np.testing.assert_allclose(
-        results.collapse_confusion(MATRIX, 2, [2, 0, 1]), results.arrange_confusion(MATRIX, 2, [2, 0, 1])
-    )
+def test_dry_runs_count_only_by_themselves(tmp_path):
+    stage(tmp_path / "dry" / "fold0" / "base", run={"dry": True})
+    assert [found.dry for found in results.find_stages([tmp_path])] == [True]
+    stage(tmp_path / "fold0" / "base", run={"dry": False})
+    assert [found.dry for found in results.find_stages([tmp_path])] == [False]
 
 
-def test_majority_class_and_its_share():
-    objects = [(1, 2), (1, 2), (1, 1), (3, 0), (3, 1)]
-    assert results.majority_class(objects) == {
-        1: (2, pytest.approx(2 / 3)),
-        3: (0, 0.5),
-    }  # a tie goes to the lower class
+def test_what_a_stage_knows(tmp_path):
+    stage(tmp_path / "out" / "fold0" / "base", seed=3, data={"dataset": "/my/birds"})
+    stage(tmp_path / "out" / "dry" / "fold0" / "base", run={"dry": True})
+    stage(tmp_path / "out" / "pretrain", "maskcontrast")
+    found = {path: results.find_stages([tmp_path / "out" / path])[0] for path in ("fold0", "dry", "pretrain")}
+    assert (found["fold0"].name, found["fold0"].seed, found["fold0"].dataset) == ("base", 3, "birds")
+    assert found["fold0"].output_dir("fold0") == found["dry"].output_dir("fold0") == tmp_path / "out"
+    assert found["pretrain"].output_dir("") == tmp_path / "out"
+    assert found["fold0"].output_dir("renamed") == tmp_path / "out" / "fold0"
 
 
-def test_split_point():
-    assert results.split_point([0.1, 0.3], [0.5, 0.9]) == pytest.approx(0.4)
-    assert results.split_point([0.1], []) is None
+def test_a_task_of_several_steps_is_one_stage_and_its_steps(tmp_path):
+    """Its configuration is that of its last step; a method that shares its only step takes that one's."""
+    stage(tmp_path / "ssul" / "step0", "ssul", seed=1)
+    stage(tmp_path / "ssul" / "step1", "ssul", seed=2)
+    for method in ("ssul", "ssul_m"):
+        write_json(tmp_path / method / "summary.json", {"last": {}})
+    found = {stage.name: stage for stage in results.find_stages([tmp_path])}
+    assert list(found) == ["ssul", "step0", "step1", "ssul_m"]
+    assert [found[name].seed for name in ("ssul", "step0", "ssul_m")] == [2, 1, 2]
+    assert found["ssul"].metrics == {"last": {}} and found["step1"].metrics == {"miou": 0.5}

@@ -1,11 +1,11 @@
-"""Tables on the terminal: every figure in its place, in per cent."""
+"""Tables on the terminal: every number in its place, in per cent."""
 
 import statistics
 
 import pytest
 
 from utils.report.published import PROBE_IOU
-from utils.report.tables import chain_table, percent, print_metrics
+from utils.report.tables import percent, print_metrics, print_repeats, print_steps, spread, steps_table, table
 
 EUMS = {
     "protocol": "image size",
@@ -20,6 +20,14 @@ BASE = {"miou": 0.7, "base_miou": 0.61, "per_class": {"background": 0.79, "dog":
 
 def test_percent():
     assert [percent(x) for x in (0.12345, 1.0, 0.0, None)] == ["12.3", "100.0", "0.0", "-"]
+    assert percent(-0.0004) == "0.0" and percent(-0.01) == "-1.0"
+
+
+def test_mean_and_sample_deviation():
+    """Of 10, 20 and 30 per cent: 20 ± sqrt((100 + 0 + 100) / 2) = 10."""
+    assert spread([0.1, 0.2, None, 0.3]) == "20.0 ± 10.0"
+    assert spread([0.1]) == "10.0" and spread([]) == spread([None]) == "-"
+    assert spread([0.01, 0.03], "+") == "+2.0 ± 1.4" and spread([-0.01], "+") == "-1.0"
 
 
 def test_metrics_as_one_aligned_table(capsys):
@@ -39,7 +47,7 @@ def test_metrics_as_one_aligned_table(capsys):
     ]
 
 
-def test_beside_the_figures_of_the_paper(capsys):
+def test_beside_the_values_of_the_paper(capsys):
     print_metrics(
         {"miou": 0.5, "per_class": {"background": 0.8, "cat": 0.2}}, "linear", {"background": 90.95, "cat": 79.1}
     )
@@ -51,8 +59,8 @@ def test_beside_the_figures_of_the_paper(capsys):
     ]
 
 
-def test_figures_of_the_paper_average_to_those_it_gives():
-    """The README's classes give its linear figure; those of k-means 43.9, where it says 44.2."""
+def test_values_of_the_paper_average_to_those_it_gives():
+    """The README's classes give its linear value; those of k-means 43.9, where it says 44.2."""
     linear, kmeans = PROBE_IOU.values()
     assert statistics.mean(linear.values()) == pytest.approx(63.9, abs=0.1)
     assert statistics.mean(kmeans.values()) == pytest.approx(43.9, abs=0.1) and len(kmeans) == 21
@@ -65,30 +73,68 @@ def test_groups_that_are_not_measured_are_left_out(capsys):
     assert not {"novel", "harmonic"} & {line[0] for line in lines}
 
 
-def test_chain_table_as_text():
-    table = chain_table([("base model", BASE), ("EUMS", EUMS), ("basic", None)])
-    assert table.splitlines() == [
-        "  method      base mIoU  novel mIoU  all mIoU",
-        "  -------------------------------------------",
-        "  base model       61.0           -         -",  # its mean runs over fewer classes than the others'
-        "  EUMS             65.4        25.0      50.0",
-        "  basic               -           -         -",
+STEPS = [
+    {"step": 0, "miou": 0.5, "old_miou": 0.5, "foreground_miou": 0.4, "per_class": {"background": 0.9, "cat": 0.1}},
+    {
+        **{"step": 1, "miou": 0.3, "old_miou": 0.25, "new_miou": 0.4, "foreground_miou": 0.2},
+        "per_class": {"background": 0.4, "cat": 0.1, "dog": None},
+    },
+]
+
+
+def test_steps_of_a_task(capsys):
+    assert steps_table(STEPS) == [
+        ["after", "old", "new", "all", "foreground"],
+        ["step 0", "50.0", "-", "50.0", "40.0"],
+        ["step 1", "25.0", "40.0", "30.0", "20.0"],
+    ]
+    print_steps(STEPS, "ssul")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["ssul"] and ["step", "1", "25.0", "40.0", "30.0", "20.0"] in lines and ["dog", "-"] in lines
+
+
+def test_groups_of_every_system_in_one_order(capsys):
+    print_metrics(STEPS[1], "step 1")
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines[-4:] == ["old", "new", "all", "foreground"]
+
+
+def test_repetitions_and_fewer_classes(capsys):
+    metrics = {"miou": 0.3, "miou_std": 0.012, "seeds": [1, 2], "nmi": 0.5, "ari": 0.25, "kept_miou": 0.4}
+    print_repeats(metrics | {"kept_per_class": {"cat": 0.4}, "compared": [{}, {"model": "last epoch", "miou": 0.2}]})
+    assert capsys.readouterr().out.splitlines() == [
+        "  last epoch: mIoU 20.0",
+        "  mIoU 30.0 ± 1.2 over 2 seeds; NMI 0.500, ARI 0.250",
+        "  mIoU of 1 classes: 40.0",
     ]
 
 
-def test_chain_table_as_markdown():
-    assert chain_table([("EUMS", EUMS)], "markdown").splitlines() == [
+ROWS = [["method", "base mIoU", "novel mIoU", "all mIoU"], ["EUMS", "65.4 ± 1.0", "25.0", "50.0"]]
+
+
+def test_table_as_text():
+    assert table([*ROWS, ["basic", "-", "-", "-"]]).splitlines() == [
+        "  method   base mIoU  novel mIoU  all mIoU",
+        "  ----------------------------------------",
+        "  EUMS    65.4 ± 1.0        25.0      50.0",
+        "  basic            -           -         -",
+    ]
+
+
+def test_table_as_markdown():
+    assert table(ROWS, "markdown").splitlines() == [
         "| method | base mIoU | novel mIoU | all mIoU |",
         "|---|--:|--:|--:|",
-        "| EUMS | 65.4 | 25.0 | 50.0 |",
+        "| EUMS | 65.4 ± 1.0 | 25.0 | 50.0 |",
     ]
 
 
-def test_chain_table_as_latex():
-    assert chain_table([("EUMS", EUMS)], "latex").splitlines() == [
+def test_table_as_latex():
+    assert table([*ROWS, ["ssul_m", "1", "2", "3"]], "latex").splitlines() == [
         r"\begin{tabular}{lrrr}",
         r"method & base mIoU & novel mIoU & all mIoU \\",
         r"\hline",
-        r"EUMS & 65.4 & 25.0 & 50.0 \\",
+        r"EUMS & 65.4 $\pm$ 1.0 & 25.0 & 50.0 \\",
+        r"ssul\_m & 1 & 2 & 3 \\",
         r"\end{tabular}",
     ]

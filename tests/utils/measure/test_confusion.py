@@ -9,8 +9,8 @@ from data.io import read_label, write_label
 from data.label_map import LabelMap
 from data.layouts import Sample
 from data.transforms import ValTransform
+from utils.measure.confusion import image_confusions
 from utils.measure.metrics import summarize
-from utils.measure.scoring import image_confusions
 
 SIDE, CLASSES = 128, 21
 
@@ -48,7 +48,11 @@ def dataset(tmp_path):
 def test_scores_at_image_size_equal_the_plain_evaluation(dataset, tmp_path):
     """Nearest-neighbour predictions; IoU of each class from hits, false and lost pixels; absent classes count 0."""
     maps = np.stack([scored_image(index)[0].argmax(0).astype(np.uint8)[None] for index in range(6)])
-    matrices = image_confusions(dataset, list(range(6)), maps, CLASSES, CLASSES, tmp_path / "predictions")
+
+    def save(index: int, values: np.ndarray) -> None:
+        write_label(tmp_path / "predictions" / f"{index}.png", values)
+
+    matrices = image_confusions(dataset, list(range(6)), maps, CLASSES, CLASSES, save=save)
     assert matrices.shape == (6, 1, CLASSES, CLASSES)
     hit, union = np.zeros(CLASSES), np.zeros(CLASSES)
     for index in range(6):
@@ -75,3 +79,13 @@ def test_several_predictions_of_an_image(dataset):
     for place, (t, m) in enumerate(zip(truth, inside, strict=True)):
         expected = np.bincount(t[(m == 1) & (t != 255)], minlength=CLASSES)
         assert counts[place, 0, :, 1].tolist() == counts[place, 1, :, 0].tolist() == expected.tolist()
+
+
+def test_labels_of_more_than_eight_bits(dataset):
+    """Predictions of 600 clusters keep their numbers; the truth stays what it is."""
+    truth = scored_image(1)[1]
+    maps = np.where(truth == 255, 0, truth.astype(np.int32) + 500)[None]
+    counts = image_confusions(dataset, [1], [maps], CLASSES, 600)[0, 0]
+    expected = np.bincount(truth.ravel(), minlength=256)[:CLASSES]
+    assert counts[range(CLASSES), range(500, 500 + CLASSES)].tolist() == expected.tolist()
+    assert counts.sum() == expected.sum()

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.class_split import SPLITS
-from data.tasks import Task, load_task, shipped_presence
+from data.classes import SPLITS, ClassGroups, load_task
+from data.incremental import head_sizes, select
+from data.lists import shipped_presence
 from utils.errors import UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
@@ -48,7 +49,7 @@ def test_images_per_step_are_the_published_ones(name):
     dataset, task = name.split("/")
     task = load_task(task, dataset)
     for setting, expected in zip(("overlap", "disjoint"), COUNTS[name], strict=True):
-        found = [len(task.select(PRESENCE[dataset, "train"], step, setting)) for step in range(task.num_steps)]
+        found = [len(select(task, PRESENCE[dataset, "train"], step, setting)) for step in range(len(task.groups))]
         assert found == expected, setting
 
 
@@ -61,11 +62,11 @@ def test_official_lists():
 def test_every_shipped_task(path):
     task = load_task(path.stem, path.parts[-3])
     foreground = len(task.classes) - 1
-    assert sorted(task.order) == list(range(foreground + 1)) and task.num_seen(task.num_steps - 1) == foreground + 1
+    assert sorted(task.order) == list(range(foreground + 1)) and task.num_seen(len(task.groups) - 1) == foreground + 1
     if "-" in path.stem:
         first, others = path.stem.split("_")[0].split("-")
-        assert [len(step) for step in task.steps] == [int(first), *[int(others)] * (task.num_steps - 1)]
-        assert ("_" in path.stem) != (task.order == list(range(foreground + 1)))
+        assert [len(step) for step in task.groups] == [int(first), *[int(others)] * (len(task.groups) - 1)]
+        assert ("_" in path.stem) != (task.order == tuple(range(foreground + 1)))
 
 
 def test_labels_are_those_of_the_official_code():
@@ -76,43 +77,43 @@ def test_labels_are_those_of_the_official_code():
             continue
         dataset = {"voc": "pascal"}.get(entry["dataset"], entry["dataset"])
         task, step = load_task(entry["task"], dataset), entry["step"]
-        maps = {"memory": task.seen_map(step), "test": task.full_map()}
-        label = maps.get(entry["image_set"], task.step_map(step))(arrays[f"{entry['dataset']}_mask"])
+        maps = {"memory": task.label_map(range(step + 1)), "test": task.everything()}
+        label = maps.get(entry["image_set"], task.label_map([step]))(arrays[f"{entry['dataset']}_mask"])
         assert np.array_equal(label, arrays[entry["key"]]), entry
 
 
 # ---- tasks of one's own
 
 CLASSES = ("background", "disc", "square", "bar", "dot")
-TASK = Task("own", CLASSES, ((3, 1), (4,)))
+TASK = ClassGroups("own", CLASSES, ((3, 1), (4,)))
 
 
 def test_train_ids_follow_the_steps():
-    assert TASK.order == [0, 3, 1, 4] and TASK.names == ["background", "bar", "disc", "dot"]
+    assert TASK.order == (0, 3, 1, 4) and TASK.names == ["background", "bar", "disc", "dot"]
     assert [TASK.num_seen(step) for step in (0, 1)] == [3, 4]
-    assert [list(TASK.new_ids(step)) for step in (0, 1)] == [[0, 1, 2], [3]]
+    assert [list(TASK.ids(step)) for step in (0, 1)] == [[1, 2], [3]]
     mask = np.array([[0, 1, 2, 3, 4, 255]], np.uint8)
-    assert TASK.step_map(0)(mask).tolist() == [[0, 2, 0, 1, 0, 255]]
-    assert TASK.step_map(1)(mask).tolist() == [[0, 0, 0, 0, 3, 255]]
-    assert TASK.seen_map(0)(mask).tolist() == [[0, 2, 0, 1, 0, 255]]
-    assert TASK.full_map()(mask).tolist() == [[0, 2, 0, 1, 3, 255]]  # square is in no step: background
+    assert TASK.label_map([0])(mask).tolist() == [[0, 2, 0, 1, 0, 255]]
+    assert TASK.label_map([1])(mask).tolist() == [[0, 0, 0, 0, 3, 255]]
+    assert TASK.label_map(range(1))(mask).tolist() == [[0, 2, 0, 1, 0, 255]]
+    assert TASK.everything()(mask).tolist() == [[0, 2, 0, 1, 3, 255]]  # square is in no step: background
 
 
 def test_disjoint_of_a_reordered_task():
     """Step 0 learns bar (3) and disc (1), step 1 dot (4): an image with bar and dot waits for step 1."""
     presence = [("a", frozenset({1, 3})), ("b", frozenset({3, 4})), ("c", frozenset({2})), ("d", frozenset({2, 3}))]
-    assert TASK.select(presence, 0, "overlap") == ["a", "b", "d"] and TASK.select(presence, 1, "overlap") == ["b"]
-    assert TASK.select(presence, 0, "disjoint") == ["a", "d"] and TASK.select(presence, 1, "disjoint") == ["b"]
+    assert select(TASK, presence, 0, "overlap") == ["a", "b", "d"] and select(TASK, presence, 1, "overlap") == ["b"]
+    assert select(TASK, presence, 0, "disjoint") == ["a", "d"] and select(TASK, presence, 1, "disjoint") == ["b"]
 
 
 @given(st.permutations(range(1, 7)), st.integers(1, 5), st.lists(st.frozensets(st.integers(1, 6)), max_size=20))
 def test_disjoint_images_belong_to_one_step(order, cut, found):
-    task = Task("own", tuple("abcdefg"), (tuple(order[:cut]), tuple(order[cut:])))
+    task = ClassGroups("own", tuple("abcdefg"), (tuple(order[:cut]), tuple(order[cut:])))
     presence = [(str(i), classes) for i, classes in enumerate(found)]
-    steps = [set(task.select(presence, step, "disjoint")) for step in (0, 1)]
+    steps = [set(select(task, presence, step, "disjoint")) for step in (0, 1)]
     assert not steps[0] & steps[1] and steps[0] | steps[1] == {name for name, classes in presence if classes}
     for step in (0, 1):
-        assert steps[step] <= set(task.select(presence, step, "overlap"))
+        assert steps[step] <= set(select(task, presence, step, "overlap"))
 
 
 @pytest.mark.parametrize(
@@ -140,3 +141,9 @@ def test_unknown_task_names_those_there_are():
         load_task("15-2", "pascal")
     with pytest.raises(UserError, match="data.dataset=demo: no image lists are shipped"):
         shipped_presence("demo", "train")
+
+
+def test_heads_of_a_network_tell_whether_there_is_an_unknown_class():
+    assert head_sizes(TASK, 1, True) == (1, 1, 2, 1) == head_sizes(TASK, 1, (1, 1, 2, 1))
+    assert head_sizes(TASK, 1, False) == (3, 1) == head_sizes(TASK, 1, (3, 1))
+    assert head_sizes(TASK, 0, False) == (3,)

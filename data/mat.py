@@ -1,0 +1,56 @@
+"""Label maps in MATLAB files: SBD, COCO-Stuff-10K, Pascal-Context."""
+
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from utils.errors import UserError
+from utils.labels import IGNORE
+
+
+def read_sbd(path: Path) -> np.ndarray:
+    """uint8 [H, W] of an SBD class file: the struct GTcls, field Segmentation; VOC's class numbers, no border."""
+    return _matrix(path, "GTcls", "Segmentation").astype(np.uint8)
+
+
+def read_stuff(path: Path) -> np.ndarray:
+    """uint8 [H, W] of a COCO-Stuff-10K annotation, variable S, where 1 is unlabelled: classes from 0, 255 for that."""
+    values = _matrix(path, "S").astype(np.int32) - 2
+    return np.where(values < 0, IGNORE, values).astype(np.uint8)
+
+
+def read_context(path: Path) -> np.ndarray:
+    """uint16 [H, W] of a Pascal-Context annotation, variable LabelMap: lines of labels.txt, from 1."""
+    return _matrix(path, "LabelMap").astype(np.uint16)
+
+
+def _matrix(path: Path, variable: str, *fields: str) -> np.ndarray:
+    try:
+        content = loadmat(path, variable_names=[variable])
+    except NotImplementedError:  # MATLAB 7.3 is HDF5
+        return _hdf5(path, variable)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (MatReadError, OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a readable MATLAB file ({error})") from None
+    value, found = content.get(variable), variable
+    for name in fields:
+        names = value.dtype.names if isinstance(value, np.ndarray) else None
+        value, found = (value[0, 0][name] if names and name in names else None), f"{found}.{name}"
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or not np.issubdtype(value.dtype, np.number):
+        raise UserError(f"{path}: has no label map {found}; expected a matrix of class numbers under that name")
+    return value
+
+
+def _hdf5(path: Path, variable: str) -> np.ndarray:
+    """The same from a file of MATLAB 7.3, which lists columns first."""
+    try:
+        import h5py
+    except ImportError:
+        raise UserError(f"{path}: a MATLAB 7.3 file; reading it needs h5py (pip install h5py)") from None
+    with h5py.File(path, "r") as file:
+        if variable not in file:
+            raise UserError(f"{path}: has no label map {variable}; expected a matrix of class numbers under that name")
+        return np.asarray(file[variable]).T

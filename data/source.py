@@ -1,0 +1,73 @@
+"""What every system's data has in common: the data root, the dry cut, data sets, sources and loaders."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from data.dataset import SegmentationDataset
+from data.layouts import Layout, Sample, find_layout, index_samples
+from data.loading import Source, eval_loader
+from utils.config.common import Common
+from utils.errors import UserError
+from utils.log import log
+
+DRY_IMAGES = 40  # enough for PCA to 32 dimensions
+
+
+@dataclass(frozen=True)
+class DataContext:
+    """The data root of a run with its layout. A dry run sees the first images of every list only."""
+
+    cfg: Common
+    root: Path
+    layout: Layout
+
+    @classmethod
+    def open(cls, cfg: Common) -> "DataContext":
+        """`data.root`, else $DATA_ROOT, else datasets/<dataset>; UserError when there is no such folder."""
+        root = cfg.data.root or Path(os.environ.get("DATA_ROOT") or Path("datasets") / Path(cfg.data.dataset).name)
+        if not root.is_dir():
+            raise UserError(
+                f"data.root={root}: no such folder; set data.root or $DATA_ROOT (layout: README, section Data)"
+            )
+        if cfg.data.lists and not cfg.data.lists.is_dir():
+            raise UserError(f"data.lists={cfg.data.lists}: no such folder; give one with image lists, or leave it out")
+        return cls(cfg, root, find_layout(root, cfg.data.layout))
+
+    def cut(self, items: Iterable[Any]) -> list[Any]:
+        """All of a list, or its head in a dry run."""
+        return list(items)[:DRY_IMAGES] if self.cfg.run.dry else list(items)
+
+    def index(self, ids: Iterable[str], fields: tuple[str, ...], **where: Any) -> list[Sample]:
+        """Samples with the paths of their fields (data.layouts.index_samples); tells how many were dropped."""
+        ids = self.cut(ids)
+        samples = index_samples(self.root, ids, fields=fields, layout=self.layout, **where)
+        if len(samples) < len(ids):
+            log.info("%d of %d images dropped, because a file of theirs is missing", len(ids) - len(samples), len(ids))
+        return samples
+
+    def dataset(self, samples: Sequence[Sample], fields: tuple[str, ...], **options: Any) -> SegmentationDataset:
+        """A data set with the seed, cache and size limit of the run."""
+        data = self.cfg.data
+        shared = {"seed": self.cfg.seed, "cache": data.cache, "max_side": data.max_side}
+        return SegmentationDataset(samples, fields, **shared, **options)
+
+    def source(self, name: str, dataset: SegmentationDataset, batch_size: int) -> Source:
+        """A named training source; batches depend on the seed, its name and the epoch."""
+        workers = self.cfg.data.workers
+        return Source(name, dataset, batch_size, seed=self.cfg.seed, workers=workers, pin=self._pin)
+
+    def loader(self, dataset: SegmentationDataset, batch_size: int) -> DataLoader:
+        """This process's share of a data set, in order."""
+        return eval_loader(dataset, batch_size, workers=self.cfg.data.workers, pin=self._pin)
+
+    @property
+    def _pin(self) -> bool:
+        """Whether batches go to a GPU, which copies from pinned memory while it computes."""
+        device = self.cfg.device
+        return torch.cuda.is_available() if device == "auto" else device.startswith("cuda")

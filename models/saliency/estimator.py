@@ -1,0 +1,104 @@
+"""Saliency networks by name, fed and read as their authors' scripts do: U²-Net, U²-NetP, BASNet, or an ONNX file."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from models.saliency.basnet import BASNet, share_norm
+from models.saliency.u2net import U2NETP, U2Net
+from models.weights import load_strict, read_weights
+from utils.checkpoint import first_line
+from utils.errors import UserError
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"u2net": U2Net, "u2netp": partial(U2Net, U2NETP), "basnet": BASNet}
+SOURCES = {
+    "u2net": "u2net.pth of github.com/xuebinqin/U-2-Net",
+    "u2netp": "u2netp.pth of github.com/xuebinqin/U-2-Net",
+    "basnet": "basnet.pth of github.com/xuebinqin/BASNet",
+}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class SaliencyEstimator:
+    """Images of any sizes -> their saliency. `predict`: normalised [B, 3, side, side] -> [B, side, side]."""
+
+    predict: Callable[[torch.Tensor], torch.Tensor]
+    side: int
+    device: torch.device
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[np.ndarray], pool: Executor) -> list[np.ndarray]:
+        """RGB uint8 [H, W, 3] each -> float32 [H, W] each, from 0 to 1 in every image."""
+        shrunk = np.stack(list(pool.map(partial(_resize, size=(self.side, self.side)), images)))
+        batch = normalize(torch.from_numpy(shrunk).to(self.device).permute(0, 3, 1, 2))
+        parts = batch.split(1) if self.device.type == "cpu" else (batch,)  # as fast there, and a sixth of the memory
+        maps = torch.cat([self.predict(part) for part in parts])
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        stretched = ((maps - low) / (high - low).clamp(min=1e-8)).cpu().numpy()
+        return list(pool.map(_resize, stretched, [image.shape[:2] for image in images]))
+
+
+def load_estimator(model: str, weights: Path | None, device: torch.device) -> SaliencyEstimator:
+    """A network with the authors' weights, or an ONNX file of one run by OpenCV. UserError when they do not fit."""
+    if model.endswith(".onnx"):
+        if weights:
+            raise UserError(f"--weights {weights}: an ONNX file has its own weights; leave --weights away")
+        return SaliencyEstimator(load_onnx(Path(model)), U2Net.side, torch.device("cpu"))
+    if model not in NETWORKS:
+        raise UserError(f"--model {model}: unknown; use {', '.join(NETWORKS)}, spectral, or a file FILE.onnx")
+    if weights is None:
+        raise UserError(f"--model {model}: needs --weights FILE ({SOURCES[model]}); --model spectral needs none")
+    network = load_network(model, weights).to(device)
+    return SaliencyEstimator(lambda image: network(image).logits[:, 0].sigmoid(), network.side, device)
+
+
+def load_network(name: str, path: Path) -> nn.Module:
+    """A network of NETWORKS in evaluation mode, with all weights from a file."""
+    network, state = NETWORKS[name]().eval(), read_weights(path).state
+    load_strict(network, share_norm(state) if name == "basnet" else state, path, f"expected {SOURCES[name]}")
+    return network
+
+
+def load_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The first output of an ONNX file: image [1, 3, side, side] on the CPU -> [1, side, side]."""
+    if not path.is_file():
+        raise UserError(f"--model {path}: no such file")
+    try:
+        network = cv2.dnn.readNetFromONNX(str(path))
+        first = network.getUnconnectedOutLayersNames()[0]
+    except (cv2.error, IndexError) as error:
+        raise UserError(f"--model {path}: not a network that OpenCV can read ({first_line(error)})") from None
+
+    def predict(image: torch.Tensor) -> torch.Tensor:
+        network.setInput(image.contiguous().numpy())
+        try:
+            found = np.array(network.forward(first), np.float32)
+            problem = f"its first output has the shape {'x'.join(map(str, found.shape))}"
+        except cv2.error as error:
+            found, problem = np.empty(0), first_line(error)
+        if found.ndim != 4 or found.shape[:2] != (1, 1):
+            expected = f"1x3x{U2Net.side}x{U2Net.side} to 1x1x{U2Net.side}x{U2Net.side} (U²-Net)"
+            raise UserError(f"--model {path}: cannot be used ({problem}); expected a network from {expected}")
+        return torch.from_numpy(found[0])
+
+    return predict
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, 3, H, W] -> divided by the largest value of each image, then ImageNet's mean and deviation."""
+    scaled = images.float() / images.amax((1, 2, 3), keepdim=True).clamp(min=1)
+    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (scaled - mean) / std
+
+
+def _resize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear without anti-aliasing, as scikit-image 0.14 in the authors' scripts."""
+    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)

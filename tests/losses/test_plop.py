@@ -1,0 +1,109 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from losses.plop import (
+    exact_median,
+    fold_new_classes,
+    local_pod,
+    official_median,
+    old_class_entropy,
+    pod_loss,
+    strips,
+    trusted_label,
+)
+
+
+def draw(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def plain_pod(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """The loop of the paper: every cell cut out on its own."""
+
+    def embed(x):
+        x, parts = x.square(), []
+        for scale in (1, 2, 4):
+            side = x.shape[-1] // scale
+            for i in range(scale):
+                for j in range(scale):
+                    cell = x[..., i * side : (i + 1) * side, j * side : (j + 1) * side]
+                    parts += [cell.mean(3).flatten(1), cell.mean(2).flatten(1)]
+        return torch.cat(parts, 1)
+
+    return (embed(old) - embed(new)).norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("side", [4, 8, 9, 13])
+def test_local_pod_against_the_loop(side):
+    old, new = draw(0, 2, 3, side, side), draw(1, 2, 3, side, side)
+    assert local_pod(old, new).item() == pytest.approx(plain_pod(old, new).item(), rel=1e-5)
+    assert strips(old, 4).shape[1] == 3 * 2 * (side // 4) * 16
+    assert local_pod(old, old).item() == 0
+
+
+def test_new_classes_fold_into_background():
+    logits = torch.arange(1.0, 6).view(1, 5, 1, 1)  # two old classes besides background, two new ones
+    assert fold_new_classes(logits, 3).flatten().tolist() == [1 + 4 + 5, 2, 3]
+
+
+def test_pod_weights():
+    """Seven classes, three of them new: sqrt(7 / 3); factors 0.01 and 0.0005 for the logits; mean over two layers."""
+    old = [draw(0, 1, 2, 8, 8), draw(1, 1, 4, 8, 8)]
+    new = [draw(2, 1, 2, 8, 8), draw(3, 1, 7, 8, 8)]
+    layers = plain_pod(old[0], new[0]), plain_pod(old[1], fold_new_classes(new[1], 4))
+    expected = math.sqrt(7 / 3) * (0.01 * layers[0] + 0.0005 * layers[1]) / 2
+    assert pod_loss(old, new, 7, 3).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_entropy_lies_in_the_range_of_the_official_code():
+    """Four equal old classes of six: mean of -p ln p is ln 4 / 4, divided by ln 4 and ln 6."""
+    assert old_class_entropy(torch.zeros(1, 4, 1, 1), 6).item() == pytest.approx(1 / (4 * math.log(6)), rel=1e-5)
+    sure = torch.tensor([50.0, 0, 0, 0]).view(1, 4, 1, 1)
+    assert old_class_entropy(sure, 6).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_labels_where_the_old_network_is_sure():
+    """Background, two old classes and a new one; class 2 is never trusted, the last pixel is not sure."""
+    logits = torch.full((1, 3, 1, 5), -20.0)
+    for place, number in enumerate([1, 2, 1, 1, 1]):
+        logits[0, number, 0, place] = 20.0
+    logits[0, :, 0, 4] = 0.0
+    assert old_class_entropy(logits, 4)[0, 0, 4].item() == pytest.approx(1 / (3 * np.log(4)), rel=1e-4)
+    thresholds = torch.tensor([0.1, 0.1, 0.0])
+    label, share = trusted_label(torch.tensor([[[0, 0, 3, 255, 0]]]), logits, thresholds, 4)
+    assert label.tolist() == [[[1, 255, 3, 255, 255]]] and share.item() == pytest.approx(1 / 3, rel=1e-5)
+
+
+# ---- medians
+
+
+def test_official_median_within_the_first_bin():
+    histogram = np.zeros(100, int)
+    histogram[:2] = 8, 2  # half of ten is reached after 5/8 of the first bin
+    assert official_median(histogram) == pytest.approx(5 / 8 / 100)
+
+
+def test_official_median_adds_bin_numbers():
+    """Ten in bin 3: after bins 0, 1, 2 the running sum is 0 + 1 + 2, so half of ten is 2 of 10 into the bin."""
+    histogram = np.zeros(100, int)
+    histogram[3] = 10
+    assert official_median(histogram) == pytest.approx(3 / 100 + 2 / 10 / 100)
+
+
+def test_official_median_without_a_bin_is_infinite():
+    histogram = np.full(100, 1000)
+    histogram[99] = 0
+    assert official_median(histogram) == float("inf")
+
+
+@given(st.lists(st.floats(0, 0.999), min_size=1, max_size=50))
+def test_exact_median_is_the_median_up_to_a_bin(values):
+    histogram = np.histogram(values, bins=1000, range=(0, 1))[0]
+    ordered = sorted(values)
+    low, high = ordered[(len(values) - 1) // 2], ordered[len(values) // 2]
+    assert low - 2e-3 <= exact_median(histogram, 1.0) <= high + 2e-3

@@ -1,0 +1,112 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.classes import load_task
+from losses.ssul import add_unknown, binary_cross_entropy, pseudo_label, training_target
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
+
+
+def draw(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# ---- labels
+
+
+def test_labels_with_unknown_are_those_of_the_official_code():
+    arrays = np.load(FIXTURES / "labels.npz")
+    compared = 0
+    for entry in json.loads((FIXTURES / "labels_index.json").read_text()):
+        if not entry["unknown"]:
+            continue
+        voc = entry["dataset"] == "voc"
+        task, step = load_task(entry["task"], "pascal" if voc else "ade"), entry["step"]
+        maps = {"memory": task.label_map(range(step + 1)), "test": task.everything()}
+        label = maps.get(entry["image_set"], task.label_map([step]))(arrays[f"{entry['dataset']}_mask"])
+        label = torch.from_numpy(label)[None]
+        if entry["image_set"] == "train":
+            label = add_unknown(label, torch.from_numpy(arrays["voc_saliency"])[None] if voc else None)
+        assert np.array_equal(label[0].numpy(), arrays[entry["key"]]), entry
+        compared += 1
+    assert compared > 10
+
+
+def test_unknown_by_hand():
+    label, salient = torch.tensor([[[0, 0, 1, 3, 255, 255]]]), torch.tensor([[[0, 7, 7, 0, 0, 1]]])
+    assert add_unknown(label, salient).tolist() == [[[1, 0, 2, 4, 255, 255]]]
+    assert add_unknown(label.to(torch.uint8), None).tolist() == [[[0, 0, 2, 4, 255, 255]]]
+
+
+def test_pseudo_labels_by_hand():
+    """Channels unknown, background, old, new; threshold 0.7. Only background pixels with a sure old class change."""
+    label = torch.tensor([[[0, 1, 1, 0, 3, 255]]])
+    best = torch.tensor([[[2, 2, 2, 1, 2, 2]]])
+    sure = torch.tensor([[[0.7, 0.9, 0.69, 0.9, 0.9, 0.9]]])
+    scores = torch.zeros(1, 3, 1, 6).scatter(1, best[:, None], sure[:, None])
+    assert pseudo_label(label, scores, 0.7, last_background=1).tolist() == [[[2, 2, 1, 0, 3, 255]]]
+    plain = pseudo_label(torch.tensor([[[0, 0]]]), torch.tensor([[[[0.9, 0.1]], [[0.1, 0.8]]]]), 0.7, last_background=0)
+    assert plain.tolist() == [[[0, 1]]]
+
+
+@pytest.mark.parametrize(
+    ("unknown", "expected"), [("saliency", [1, 0, 2]), ("background", [0, 0, 2]), ("off", [0, 0, 1])]
+)
+def test_what_is_unknown(unknown, expected):
+    label, saliency = torch.tensor([[[0, 0, 1]]], dtype=torch.uint8), torch.tensor([[[0, 1, 1]]])
+    assert training_target(label, saliency, unknown).tolist() == [[expected]]
+
+
+# ---- loss
+
+
+def test_bce_is_that_of_the_official_code():
+    golden = np.load(FIXTURES / "bce.npz")
+    logits = torch.tensor(golden["logits"], requires_grad=True)
+    label = torch.tensor(golden["labels"])
+    loss = binary_cross_entropy(logits, label)
+    assert loss.item() == pytest.approx(float(golden["loss_mean"]), rel=1e-6)
+    loss.backward()
+    np.testing.assert_allclose(logits.grad, golden["grad_mean"], rtol=1e-5, atol=1e-9)
+    valid = (label != 255).sum()
+    assert loss.item() * valid.item() == pytest.approx(float(golden["loss_sum"]), rel=1e-6)
+
+
+def test_bce_against_one_hot_planes():
+    logits, label = draw(0, 2, 5, 4, 6), torch.randint(0, 5, (2, 4, 6), generator=torch.Generator().manual_seed(1))
+    label[0, 0] = 255
+    target = F.one_hot(torch.where(label == 255, 0, label), 5).permute(0, 3, 1, 2).double()
+    per_pixel = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(1)
+    expected = per_pixel[label != 255].mean()
+    assert binary_cross_entropy(logits, label).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_bce_of_some_channels_has_the_gradients_of_all():
+    """Only channels 0, 1 and 4 train: the same gradients, and a value that lacks what the others add."""
+    logits, label = draw(2, 2, 5, 4, 6), torch.randint(0, 5, (2, 4, 6), generator=torch.Generator().manual_seed(3))
+    label[1, 2] = 255
+    whole = logits.clone().requires_grad_()
+    binary_cross_entropy(whole, label).backward()
+    part = logits[:, [0, 1, 4]].clone().requires_grad_()
+    binary_cross_entropy(part, label, channels=[0, 1, 4]).backward()
+    torch.testing.assert_close(part.grad, whole.grad[:, [0, 1, 4]], rtol=1e-6, atol=1e-9)
+
+
+def test_bce_without_labelled_pixels_is_zero():
+    logits = draw(0, 1, 3, 2, 2).requires_grad_()
+    loss = binary_cross_entropy(logits, torch.full((1, 2, 2), 255))
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+def test_bce_by_hand():
+    """Two classes, logits 0 and ln 3, class 1: ln 2 + ln 4 - ln 3."""
+    logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1)
+    expected = math.log(2) + math.log(4) - math.log(3)
+    assert binary_cross_entropy(logits, torch.tensor([[[1]]])).item() == pytest.approx(expected, rel=1e-6)

@@ -1,0 +1,131 @@
+"""The one pass over a validation set: label maps of networks against the truth, at their own size and at the files'.
+
+B images, M label maps of each (networks, seeds), h w the size of the maps.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
+
+from utils import dist
+from utils.labels import ignore_of
+from utils.measure.metrics import confusion_matrix
+from utils.run import Run
+
+Maps = torch.Tensor | Sequence[np.ndarray]  # [B, M, h, w], or one [M, h, w] of any size per image
+Save = Callable[[int, np.ndarray], None]  # (index in the data set, the first label map of the image at its file's size)
+
+
+class Labelled(Protocol):
+    """A data set that gives the label of an image at the size of its file."""
+
+    def native(self, index: int) -> np.ndarray: ...
+
+
+class Counts(NamedTuple):
+    """Confusion matrices int64 [M, true classes, outputs], summed over processes; None where not asked for."""
+
+    network: torch.Tensor | None  # truth and prediction as the network sees them
+    native: torch.Tensor | None  # at the size of the files
+
+
+@contextlib.contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; every module gets its own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.inference_mode()
+def predict(
+    forward: Callable[[torch.Tensor], Any], model: nn.Module, loader, run: Run, title: str
+) -> Iterator[tuple[dict, Any]]:
+    """(batch, forward(images)) over a loader, in evaluation mode; images arrive on the device as uint8 [B, 3, H, W]."""
+    with eval_mode(model):
+        for batch in tqdm(loader, desc=title, leave=False, disable=None if dist.is_main() else True):
+            images = batch["image"].to(run.device, non_blocking=True)
+            with run.autocast():
+                output = forward(images)
+            yield batch, output
+
+
+def count(
+    predictions: Iterable[tuple[dict, Maps]],
+    shape: tuple[int, int, int],
+    run: Run,
+    *,
+    truth: str = "label",
+    later: int | None = None,
+    native: Labelled | None = None,
+    network: bool = True,
+    save: Save | None = None,
+) -> Counts:
+    """Confusion matrices of label maps, `shape` = (M, true classes, outputs), over (batch, maps) of this process.
+
+    network   count at the size of the maps, against the batch's field `truth`
+    native    count at the size of the files too, against this data set's labels
+    later     what labels of classes without a row count as: 255, not at all, or the row that takes them; an error else
+    save      takes the first map of every image at the size of its file, with `native`
+    """
+    _, num_true, num_outputs = shape
+    fine = torch.zeros(shape, dtype=torch.int64)
+    coarse = torch.zeros(shape, dtype=torch.int64, device=run.device)
+    for batch, maps in predictions:
+        if network:
+            label = _without_later(batch[truth].to(run.device), num_true, later)
+            for place, found in enumerate(maps.unbind(1)):
+                coarse[place] += confusion_matrix(found, label, num_outputs, num_true)
+        if native is not None:
+            arrays = small(maps, num_outputs).cpu().numpy() if torch.is_tensor(maps) else maps
+            fine += image_confusions(native, batch["index"].tolist(), arrays, num_true, num_outputs, later, save).sum(0)
+    return Counts(
+        dist.sum_(coarse).cpu() if network else None,
+        dist.sum_(fine.to(run.device)).cpu() if native is not None else None,
+    )
+
+
+def image_confusions(
+    dataset: Labelled,
+    indices: Sequence[int],
+    maps: Sequence[np.ndarray],
+    num_true: int,
+    num_outputs: int,
+    later: int | None = None,
+    save: Save | None = None,
+) -> torch.Tensor:
+    """A confusion matrix per image and label map at the size of the label file, int64 [B, M, num_true, num_outputs].
+
+    maps [M, h, w] for each of B samples `indices`, brought to that size by nearest neighbour.
+    """
+
+    def compare(index: int, predictions: np.ndarray) -> torch.Tensor:
+        label = dataset.native(index)
+        resized = [cv2.resize(p, label.shape[::-1], interpolation=cv2.INTER_NEAREST) for p in predictions]
+        if save:
+            save(index, resized[0])
+        label = label.astype(np.int32) if label.dtype == np.uint16 else label
+        truth = _without_later(torch.from_numpy(label), num_true, later)
+        return torch.stack([confusion_matrix(torch.from_numpy(p), truth, num_outputs, num_true) for p in resized])
+
+    return torch.stack(thread_map(compare, indices, maps, disable=True))
+
+
+def small(maps: torch.Tensor, num_outputs: int) -> torch.Tensor:
+    """Label maps in a type that OpenCV resizes: uint8, or int32 for more than 256 outputs."""
+    return maps.to(torch.uint8 if num_outputs <= 256 else torch.int32)
+
+
+def _without_later(label: torch.Tensor, num_true: int, later: int | None) -> torch.Tensor:
+    return label if later is None else torch.where((label >= num_true) & (label != ignore_of(label)), later, label)

@@ -1,0 +1,28 @@
+"""Metrics that a configuration expects an evaluation to reach."""
+
+from utils import dist
+from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
+
+
+def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
+    """The metrics of `expected` that were not reached, within `tol`."""
+    wanted = dict(expected or {})
+    tolerance = wanted.pop("tol", 0.0)
+    unknown = [name for name in wanted if metrics.get(name) is None]
+    if unknown:
+        raise UserError(
+            f"expected.{unknown[0]}: no such metric; metrics.json has {', '.join(k for k in metrics if 'miou' in k)}"
+        )
+    return [
+        f"{name} {metrics[name]:.4f} < {value:.4f}"
+        for name, value in wanted.items()
+        if metrics[name] < value - tolerance
+    ]
+
+
+def expectation_status(expected: dict[str, float] | None, metrics: dict) -> int:
+    """Exit status: done, or expectation missed, after saying by what."""
+    problems = missed(expected, metrics)
+    if problems and dist.is_main():
+        print(f"FAIL: {'; '.join(problems)}")
+    return EXIT_EXPECTATION_MISSED if problems else EXIT_DONE

@@ -1,0 +1,115 @@
+"""What a frozen network says of objects: a vector for each, or for its feature cells, and the classes in the masks.
+
+B images, N objects, P cells, C classes, D features, S pixels a side, h w feature cells.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils import dist
+from utils.measure.clustering import mask_prototypes
+from utils.measure.confusion import image_confusions, predict
+from utils.measure.metrics import confusion_matrix
+from utils.measure.retrieval import cell_counts, majority_label
+from utils.run import Run
+
+
+@dataclass(frozen=True)
+class Objects:
+    """One object per image: its prototype float32 [N, D], and pixels of each class outside and inside, [N, C, 2]."""
+
+    prototypes: np.ndarray
+    counts: np.ndarray
+
+    def classes(self, excluded: tuple[int, ...] = (0,)) -> np.ndarray:
+        """Majority class of each object, 0 for none."""
+        return majority_label(self.counts[:, :, 1], excluded)
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """A frozen network (models.probes.FeatureNetwork) over loaders, and the number of classes in their labels.
+
+    Objects are where the network's own weight is positive, or with `given_masks` the batch's saliency.
+    """
+
+    network: nn.Module
+    num_classes: int
+    run: Run
+    given_masks: bool
+
+    def walk(self, loader, title: str) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
+        """(batch, features [B, D, h, w], weights [B, S, S] that are positive on objects)."""
+
+        def forward(images: torch.Tensor) -> Any:
+            return self.network(self.network.normalize(images))
+
+        for batch, found in predict(forward, self.network, loader, self.run, title):
+            given = batch["saliency"].to(self.run.device).float() if self.given_masks else None
+            yield batch, found.features.float(), found.weight if given is None else given
+
+    def objects(self, loader, title: str) -> Objects:
+        """Prototypes as in the official evaluation: un-normalised pixel embeddings, weighted by the saliency logit.
+
+        Pixels are counted at network resolution when batches have labels, else at the size of the masks.
+        """
+        rows, images = {}, loader.dataset.dataset
+        for batch, features, weight in self.walk(loader, title):
+            prototypes, region = mask_prototypes(features, weight), (weight > 0).to(torch.uint8)
+            if "label" in batch:
+                pairs = zip(region, batch["label"].to(self.run.device), strict=True)
+                counts = torch.stack([confusion_matrix(r, label, 2, self.num_classes) for r, label in pairs])
+            else:
+                maps = region[:, None].cpu().numpy()
+                counts = image_confusions(images, batch["index"].tolist(), maps, self.num_classes, 2)[:, 0]
+            found = zip(prototypes.cpu().numpy(), counts.cpu().numpy(), strict=True)
+            rows |= dict(zip(batch["index"].tolist(), found, strict=True))
+        prototypes, counts = zip(*_in_order(rows), strict=True)
+        return Objects(np.stack(prototypes), np.stack(counts))
+
+    def patches(self, loader, most: int, title: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit vectors [P, D] of at most so many feature cells of each object, and pixels of each class there, [P, C].
+
+        Cells are drawn by seed and image. Without labels in the batches the counts are empty, [P, 0].
+        """
+        found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for batch, features, weight in self.walk(loader, title):
+            cells = features.shape[-2:]
+            covered = F.adaptive_avg_pool2d(weight.gt(0).float(), cells).flatten(1)
+            inside = (covered > 0) & (covered >= covered.amax(1, keepdim=True).clamp(max=0.5))  # half, or the fullest
+            vectors = F.normalize(features, dim=1).flatten(2).transpose(1, 2)  # [B, hw, D]
+            if "label" in batch:
+                label = batch["label"].to(self.run.device)
+                counts = cell_counts(label, weight > 0, cells, self.num_classes).flatten(1, 2)
+            else:
+                counts = vectors.new_zeros(*vectors.shape[:2], 0)
+            for place, index in enumerate(batch["index"].tolist()):
+                rng = np.random.default_rng([self.run.cfg.seed, index])
+                chosen = np.flatnonzero(inside[place].cpu().numpy())
+                chosen = np.sort(rng.permutation(chosen)[:most])
+                found[index] = vectors[place, chosen].cpu(), counts[place, chosen].cpu()
+        vectors, counts = zip(*_in_order(found), strict=True)
+        return torch.cat(vectors), torch.cat(counts)
+
+
+def cell_vectors(features: torch.Tensor) -> torch.Tensor:
+    """Unit vectors of all cells, [B, D, h, w] -> [B h w, D]."""
+    return F.normalize(features, dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+
+
+def paint(numbers: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Numbers of cells [B, M, h, w] at the pixels of the object, 0 elsewhere: integers [B, M, S, S]."""
+    large = F.interpolate(numbers.float(), size=weight.shape[-2:], mode="nearest").to(numbers.dtype)  # exact to 2^24
+    return torch.where(weight[:, None] > 0, large, 0)
+
+
+def _in_order(rows: dict[int, Any]) -> list[Any]:
+    """The values of all processes, by index."""
+    everywhere = {index: row for part in dist.gather(rows) for index, row in part.items()}
+    return [everywhere[index] for index in sorted(everywhere)]

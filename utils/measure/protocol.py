@@ -1,0 +1,80 @@
+"""How a network is scored: on which images, by what its outputs mean, at which size. Recipes and eval.py share it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from utils.config.common import MatchingRule
+from utils.measure.confusion import Counts, Maps, Save, count, predict
+from utils.measure.metrics import as_array
+from utils.measure.spec import Spec, confusion_metrics
+from utils.run import Run
+
+Classes = list[tuple[int, str]]  # (class number in the masks, name) of each output
+Decide = Callable[[Any], torch.Tensor]  # what a network returns -> the winning output of each pixel [B, h, w]
+
+
+def most_likely(output: Any) -> torch.Tensor:
+    """The output with the largest logit."""
+    return output.logits.argmax(1)
+
+
+def no_classes(_metrics: dict[str, Any]) -> Classes:
+    return []
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """`native` counts at the size of the label files, where clusters are still matched at the network's size."""
+
+    loader: DataLoader
+    spec: Spec
+    name: str = "network resolution"  # as in metrics.json
+    native: bool = False
+    truth: str = "label"  # field of the batch
+    later: int | None = None  # what labels of classes without a row count as
+    classes: Callable[[dict[str, Any]], Classes] = no_classes  # of the outputs, given the metrics
+    stage: str = ""  # which network this is, in the name of eval.py's folder
+    about: dict[str, Any] = field(default_factory=dict)  # more for metrics.json
+
+    @property
+    def images(self) -> Dataset:
+        """All images, not the share of this process alone."""
+        return self.loader.dataset.dataset
+
+    def count(self, predictions, run: Run, networks: int = 1, save: Save | None = None) -> Counts:
+        """Counts of label maps, see utils.measure.confusion.count; without clusters at one size only."""
+        return count(
+            predictions,
+            (networks, self.spec.num_true, self.spec.num_outputs),
+            run,
+            truth=self.truth,
+            later=self.later,
+            native=self.images if self.native else None,
+            network=not self.native or self.spec.num_known is not None,
+            save=save,
+        )
+
+    def metrics(self, counts: Counts, place: int = 0, rule: MatchingRule | None = None) -> dict[str, Any]:
+        """Metrics of one of the counted networks."""
+        matrix = as_array(counts.network if counts.native is None else counts.native)[place]
+        match_on = None if counts.network is None else as_array(counts.network)[place]
+        return confusion_metrics(matrix, self.spec, match_on, rule)
+
+    def score(self, network: nn.Module, run: Run, decide: Decide = most_likely, title: str = "validation") -> dict:
+        """Metrics of one network."""
+        counts = self.count(label_maps([network], decide, self.loader, run, title), run)
+        return self.metrics(counts) | {"protocol": self.name} | self.about
+
+
+def label_maps(networks: Sequence[nn.Module], decide: Decide, loader, run: Run, title: str):
+    """(batch, label maps [B, M, h, w]) of M networks over a loader; the images go through all of them in one pass."""
+
+    def forward(images: torch.Tensor) -> Maps:
+        return torch.stack([decide(network(network.normalize(images))) for network in networks], 1)
+
+    return predict(forward, nn.ModuleList(networks), loader, run, title)

@@ -1,0 +1,92 @@
+"""What a method is to the training loop: the base class of every recipe."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from utils.config.common import Training
+from utils.measure.protocol import Protocol, most_likely
+from utils.run import Run
+
+
+class Recipe(ABC):
+    """A method: what one training step computes. `score` names the metric that picks the best model.
+
+    `model` holds every tensor that a checkpoint keeps, `settings` the values of the method; with these two alone a
+    training step can be made (`train_step`). `feed` are the sources that `fit` reads, by name, and `protocol` says how
+    the model is validated. Without a score nothing is picked: the model of the last epoch is the result.
+    """
+
+    score: str | None
+    smallest_batch: int = 2  # images of a process and part: BatchNorm of a pooled feature needs two values
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: Any,
+        feed: Mapping[str, Any] | None = None,
+        protocol: Protocol | None = None,
+    ):
+        self.model, self.settings, self.protocol = model, settings, protocol
+        self.feed: Mapping[str, Any] = feed or {}
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is validated."""
+        return self.model
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Trained parameters as torch.optim takes them: `params`, `lr` at the start, `name`, maybe `weight_decay`."""
+
+    @abstractmethod
+    def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
+        """Losses whose sum is minimised, and metrics without gradient that are reported with them.
+
+        batch: name of the source -> tensors by field; "image" is uint8 [B, 3, H, W], or float, already normalised.
+        """
+
+    def before_step(self) -> None:  # noqa: B027
+        """Called once before each optimiser step, however many parts its batch has; a moving average goes here."""
+
+    def sources(self, epoch: int, run: Run) -> Mapping[str, Any]:
+        """Name -> data.loading.Source read in this epoch; called once at its start."""
+        return self.feed
+
+    def decide(self, output: Any) -> torch.Tensor:
+        """The winning output of each pixel [B, H, W] of what the network returns."""
+        return most_likely(output)
+
+    def evaluate(self, run: Run) -> dict[str, Any]:
+        """Validation metrics, `score` among them; the same on every process. Nothing without a protocol."""
+        return self.protocol.score(self.network, run, self.decide) if self.protocol else {}
+
+    def output_classes(self, metrics: dict[str, Any]) -> list[tuple[int, str]]:
+        """Class number in the masks and name of each network output, to be saved with the best model; [] if unknown."""
+        return self.protocol.classes(metrics) if self.protocol else []
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs besides model and optimizer, as plain values and tensors.
+
+        A recipe with an optimiser of its own (a generator's) saves its state_dict here and takes it back in
+        `load_state`: then a resumed run is equal to an undisturbed one.
+        """
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take over what `state` gave."""
+
+
+def decoder_and_backbone(network: nn.Module, settings: Training) -> list[dict[str, Any]]:
+    """Parameter groups of a network that tells its `decoder_parameters` and `backbone_parameters`, at their rates."""
+    return [
+        {"name": "decoder", "params": network.decoder_parameters(), "lr": settings.lr},
+        {
+            "name": "backbone",
+            "params": network.backbone_parameters(),
+            "lr": settings.lr * settings.backbone_lr_factor,
+        },
+    ]

@@ -1,0 +1,48 @@
+"""Resizing of images uint8 [H, W, 3] and of maps [H, W], as the official programs do it: OpenCV for class discovery and
+probes, PIL for class-incremental learning."""
+
+import cv2
+import numpy as np
+from PIL import Image
+
+
+def interpolation(name: str) -> int:
+    """OpenCV's flag for a field: cubic for the image, nearest for maps."""
+    return cv2.INTER_CUBIC if name == "image" else cv2.INTER_NEAREST
+
+
+def resize_square(name: str, values: np.ndarray, size: int) -> np.ndarray:
+    """A field at size x size pixels, whatever its proportions were."""
+    return cv2.resize(values, (size, size), interpolation=interpolation(name))
+
+
+def shorter_to(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """(height, width) with the shorter side `size`."""
+    short = min(shape)
+    return int(size * shape[0] / short), int(size * shape[1] / short)
+
+
+def resize_shorter(image: np.ndarray, size: int, divisor: int = 1) -> np.ndarray:
+    """The whole image with the shorter side `size`, both as near as multiples of `divisor` allow."""
+    target = tuple(max(1, round(side / divisor)) * divisor for side in shorter_to(image.shape[:2], size))
+    return resize_part("image", image, target, *(slice(0, side) for side in target))
+
+
+def resize_part(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+    """`resize(values, size)[rows, columns]` without the rest: bilinear for the image, nearest for maps, as PIL."""
+    if name != "image":
+        index = (nearest(*axis) for axis in zip(values.shape, size, strict=True))
+        return values[np.ix_(*(i[part] for i, part in zip(index, (rows, columns), strict=True)))]
+    # PIL keeps a box in single precision: rounding would add up to 2 grey levels if both axes had one
+    height, width = values.shape[:2]
+    scale = height / size[0]
+    box = (0, rows.start * scale, width, min(rows.stop * scale, height))
+    strip = Image.fromarray(values).resize((size[1], rows.stop - rows.start), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(strip)[:, columns]
+
+
+def nearest(old: int, new: int) -> np.ndarray:
+    """Source index of each of `new` pixels, in PIL's arithmetic: one addition after the other decides the ties."""
+    steps = np.full(new, old / new)
+    steps[0] *= 0.5
+    return np.minimum(np.cumsum(steps).astype(np.int64), old - 1)

@@ -1,0 +1,107 @@
+"""One optimiser step of any recipe, with its optimiser and schedule."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from utils import dist
+from utils.config.common import Training
+from utils.errors import UserError
+from utils.recipe import Recipe
+from utils.schedules import poly_factor, poly_rate, step_factor, warm_poly_rate
+
+
+class NonFiniteLoss(UserError):
+    """A loss is not a number; no weight has changed. `losses` shows them."""
+
+    def __init__(self, losses: str):
+        super().__init__(f"the loss is not finite ({losses}); stopped before the update")
+        self.losses = losses
+
+
+def train_step(
+    recipe: Recipe,
+    batch: dict[str, dict],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+    *,
+    epoch: int = 0,
+    parts: int = 1,
+    clip_norm: float | None = None,
+    autocast: contextlib.AbstractContextManager | None = None,
+) -> dict[str, torch.Tensor]:
+    """One optimiser step: the recipe's losses and their sum `loss`, without gradient, means over `parts` of the batch.
+
+    batch: name of a source -> tensors by field, on any device; an "image" is uint8, or float, already normalised. No
+    data set, run folder or launch is needed. Raises NonFiniteLoss before the update; that check waits for the last
+    forward pass only, while its backward pass already runs.
+    """
+    device = next(recipe.model.parameters()).device
+    batch = {name: _to_device(part, device) for name, part in batch.items()}
+    scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
+    recipe.before_step()
+    optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, torch.Tensor] = {}
+    cut = _parts(batch, parts)
+    for part in cut:
+        with autocast or contextlib.nullcontext():
+            losses = {name: loss / parts for name, loss in recipe.step(part, epoch).items()}
+            total = torch.stack([loss for loss in losses.values() if loss.requires_grad]).sum()
+        sums = {name: loss.detach() + sums.get(name, 0) for name, loss in {**losses, "loss": total}.items()}
+        if part is cut[-1]:
+            finite = sums["loss"].isfinite().to("cpu", non_blocking=True)
+            done = torch.cuda.Event() if device.type == "cuda" else None
+            if done:
+                done.record()
+        scaler.scale(total).backward()
+    if done:
+        done.synchronize()
+    if dist.any_rank(not bool(finite))[0]:
+        named = ", ".join(f"{name}={value.item():.4g}" for name, value in sums.items() if name != "loss")
+        raise NonFiniteLoss(named)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    dist.average_gradients(parameters)
+    if clip_norm:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return sums
+
+
+def build_optimizer(groups: Sequence[dict[str, Any]], settings: Training) -> torch.optim.Optimizer:
+    """SGD or AdamW over a recipe's parameter groups; each keeps its initial learning rate as `base_lr`."""
+    listed = [{**group, "base_lr": group["lr"]} for group in groups]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)
+    options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay, "nesterov": settings.nesterov}
+    return torch.optim.SGD(listed, lr=settings.lr, **options)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, epoch: int, step: int, total: int) -> float:
+    """The schedule's rates for the next of `total` optimiser steps; returns that of the first group."""
+    rates: Callable[[float], float] = {
+        "step": lambda rate: rate * step_factor(epoch, settings.milestones, settings.lr_decay),
+        "poly": lambda rate: rate * poly_factor(epoch / settings.epochs),
+        "poly_steps": lambda rate: poly_rate(rate, step, total),
+        "warm_poly_steps": lambda rate: warm_poly_rate(rate, step, total),
+    }[settings.schedule]
+    for group in optimizer.param_groups:
+        group["lr"] = rates(group["base_lr"])
+    return optimizer.param_groups[0]["lr"]
+
+
+def _parts(batch: dict[str, dict], count: int) -> list[dict[str, dict]]:
+    """The batch cut into `count` equal parts along its images."""
+    if count == 1:
+        return [batch]
+    return [
+        {name: {key: values[i::count] for key, values in source.items()} for name, source in batch.items()}
+        for i in range(count)
+    ]
+
+
+def _to_device(batch: dict, device: torch.device) -> dict:
+    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
