@@ -37,7 +37,7 @@ def open_model(path: Path, device: torch.device) -> Segmenter:
 def segment(segmenter: Segmenter, image: np.ndarray, device: torch.device) -> np.ndarray:
     """uint8 [H, W, 3] RGB -> class numbers uint8 [H, W]; 255 where a cluster has no class."""
     batch = torch.from_numpy(segmenter.resize(image).transpose(2, 0, 1)[None].copy()).to(device)
-    output = segmenter.labels(batch)[0].to(torch.uint8).cpu().numpy()
+    output = segmenter.labels(batch)[0].cpu().numpy().astype(np.uint16)  # there may be more than 255 clusters
     numbers = np.array([number for number, _ in segmenter.classes], np.uint8)
     return numbers[cv2.resize(output, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)]
 

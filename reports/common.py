@@ -11,6 +11,7 @@ import numpy as np
 from data.io import read_image, read_label, voc_palette
 from data.layouts import Sample
 from utils.errors import UserError
+from utils.labels import IGNORE
 from utils.report import charts, html, pictures
 from utils.report.results import read_history
 from utils.report.tables import Rows
@@ -88,7 +89,7 @@ def pick_images(samples: list[Sample], wanted: Collection[int], count: int = COL
     found: dict[int, list[tuple[bool, int]]] = {value: [] for value in wanted}
     for place, sample in enumerate(samples[:SEARCHED]):
         label = read_label(sample.label)
-        shares = np.bincount(label.ravel(), minlength=256)[:255] / label.size
+        shares = np.bincount(label.ravel(), minlength=IGNORE + 1)[:IGNORE] / label.size
         alone = not any(share > 0.03 for value, share in enumerate(shares) if value and value not in wanted)
         for value in wanted:
             if 0.04 < shares[value] < 0.5:

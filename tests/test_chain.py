@@ -13,6 +13,7 @@ import cluster_pseudolabel
 import entropy_rank
 import eval as evaluation  # the module's name is the script's
 import finetune_novel
+import predict
 import report
 import train_base
 from data.io import read_label
@@ -229,3 +230,29 @@ def test_report_is_one_file(chain):
     out, _ = chain
     page = (out / "report.html").read_text()
     assert "EUMS" in page and "data:image/" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_more_clusters_than_eight_bits_hold(voc, tmp_path):
+    """k=300: pseudo-labels are 16-bit files, and training, ranking, scoring and predicting go on."""
+    from tests.conftest import write_tiny
+
+    config = write_tiny(tmp_path, voc)
+    assert run(train_base.main, config, "base_training.epochs=1", "base_training.milestones=[]") == 0
+    assert run(cluster_pseudolabel.main, config, "cluster.k=300", "cluster.assign=random") == 0
+    out = tmp_path / "out" / "two"
+    folder = out / "pseudo_random"
+    many = ("cluster.k=300", f"pseudo_dir={folder}", "eums.epochs=1", "eums.reassign_epochs=[]")
+    labels = [read_label(folder / "pseudo_labels" / f"{name}.png") for name in read_list(folder / "novel.txt")]
+    assert {label.dtype for label in labels} == {np.dtype(np.uint16)}
+    assert 255 < max(label.max() for label in labels) <= 2 + 300
+    assert run(finetune_novel.main, config, "method=basic", "basic.epochs=1", *many) == 0
+    assert run(entropy_rank.main, config, *many) == 0
+    assert run(finetune_novel.main, config, "method=eums", *many) == 0
+    assert run(evaluation.main, config, "method=eums", "save_predictions=true", *many) == 0
+    evaluated = out / "eval_eums"
+    assert np.load(evaluated / "confusion.npy").shape == (5, 3 + 300)
+    for path in (evaluated / "predictions").glob("*.png"):
+        assert set(np.unique(read_label(path))) <= {0, 1, 2, 3, 4, 255}
+    image = next((voc / "images").glob("v*.jpg"))
+    assert predict.main([str(out / "eums" / "best.pth"), str(image), "--to", str(tmp_path / "seen")]) == 0
+    assert set(np.unique(read_label(tmp_path / "seen" / f"{image.stem}.png"))) <= {0, 1, 2, 3, 4, 255}

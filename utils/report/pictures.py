@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-IGNORE = 255
+from utils.labels import IGNORE
+
 SMALLEST_NAMED = 0.012  # share of the picture below which a region gets no name
 INK, MUTED = (31, 41, 51), (107, 119, 133)
 
