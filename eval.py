@@ -25,7 +25,7 @@ from utils.config.reader import load_config
 from utils.labels import is_wide
 from utils.measure.confusion import Counts
 from utils.measure.expected import expectation_status
-from utils.measure.protocol import Classes, Protocol, label_maps
+from utils.measure.protocol import Classes, Protocol, label_maps, number_table
 from utils.report.tables import print_comparison, print_metrics
 from utils.run import Run, entry, start_run
 from utils.run_folder import trained_files
@@ -81,8 +81,8 @@ def compare(origins: list[str], protocol: Protocol, counts: Counts) -> list[dict
 
 
 def restore_classes(folder: Path, classes: Classes) -> None:
-    """Turn the outputs in <folder>/<id>.png into the class numbers of the masks; clusters without class become 255."""
-    table = np.array([number for number, _ in classes], np.uint8)
+    """Turn the outputs in <folder>/<id>.png into the class numbers of the masks; clusters without class are ignored."""
+    table = number_table(classes)
 
     def restore(path: Path) -> None:
         write_label(path, table[read_label(path)])

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
 from models.segmenter import Segmenter, load_segmenter
 from utils.errors import UserError
-from utils.labels import IGNORE
+from utils.measure.protocol import number_table
 from utils.report.pictures import overlay
 from utils.run import entry, pick_device
 
@@ -35,11 +35,16 @@ def open_model(path: Path, device: torch.device) -> Segmenter:
 
 @torch.inference_mode()
 def segment(segmenter: Segmenter, image: np.ndarray, device: torch.device) -> np.ndarray:
-    """uint8 [H, W, 3] RGB -> class numbers uint8 [H, W]; 255 where a cluster has no class."""
+    """uint8 [H, W, 3] RGB -> class numbers [H, W], uint8 or uint16; the ignored value where a cluster has no class."""
     batch = torch.from_numpy(segmenter.resize(image).transpose(2, 0, 1)[None].copy()).to(device)
     output = segmenter.labels(batch)[0].cpu().numpy().astype(np.uint16)  # there may be more than 255 clusters
-    numbers = np.array([number for number, _ in segmenter.classes], np.uint8)
-    return numbers[cv2.resize(output, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)]
+    return number_table(segmenter.classes)[cv2.resize(output, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)]
+
+
+def shares(label: np.ndarray) -> list[tuple[int, float]]:
+    """(class number, share of the pixels), the largest first."""
+    numbers, counts = np.unique(label, return_counts=True)
+    return [(int(numbers[place]), counts[place] / label.size) for place in np.argsort(-counts, kind="stable")]
 
 
 def draw(segmenter: Segmenter, image: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -64,8 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         label = segment(segmenter, image, device)
         write_label(options.to / f"{path.stem}.png", label)
         write_picture(options.to / f"{path.stem}_overlay.jpg", draw(segmenter, image, label))
-        shares = np.bincount(label.ravel(), minlength=IGNORE + 1) / label.size
-        found = [f"{names[number]} {100 * shares[number]:.0f} %" for number in np.argsort(-shares) if shares[number]]
+        found = [f"{names[number]} {100 * share:.0f} %" for number, share in shares(label)]
         tqdm.write(f"{path}: {', '.join(found)}")
     return 0
 

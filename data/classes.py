@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from data.label_map import LabelMap
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
-from utils.labels import IGNORE
+from utils.labels import WIDE_IGNORE
 
 SPLITS = Path(__file__).parent / "splits"
 PAIRS = {"novel": "base", "unseen": "seen"}  # key of a split file -> the group that holds all other classes
@@ -62,9 +62,9 @@ class ClassGroups:
         All others are background (novel, past, future classes), or ignored where the data set has none.
         """
         numbers = [number for group in kept for number in self.groups[group]]
-        ids = {number: self.order.index(number) for number in numbers}
-        ids |= {number: IGNORE for group in ignored for number in self.groups[group]}
-        rest = IGNORE if self.background is None else 0
+        ids: dict[int, int | None] = {number: self.order.index(number) for number in numbers}
+        ids |= {number: None for group in ignored for number in self.groups[group]}
+        rest = None if self.background is None else 0
         return LabelMap.from_pairs({number: ids.get(number, rest) for number in range(len(self.classes))})
 
     def everything(self) -> LabelMap:
@@ -144,10 +144,10 @@ def read_classes(path: Path) -> ClassList:
     if isinstance(listed, dict) and listed.keys() == {"classes", "background"} and listed["background"] is None:
         listed, background = listed["classes"], None
     names = tuple(str(name) for name in listed) if isinstance(listed, list) else ()
-    if not 2 <= len(set(names)) == len(names) <= IGNORE:
+    if not 2 <= len(set(names)) == len(names) <= WIDE_IGNORE:
         raise UserError(
-            f"{path}: expected a list of 2 to {IGNORE} different class names, background first; or 'classes: [...]' "
-            "and 'background: null' for a data set without one"
+            f"{path}: expected a list of 2 to {WIDE_IGNORE} different class names, background first; or 'classes: "
+            "[...]' and 'background: null' for a data set without one"
         )
     return ClassList(names, background)
 

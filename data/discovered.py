@@ -73,8 +73,8 @@ class Discovered:
     def label_map(self, label_map: LabelMap) -> LabelMap:
         """A map of class numbers as a map of pseudo labels; the base classes in them are background."""
         known, first = self.truth.num_seen(0), len(self.truth.classes)
-        clusters = {known + k: int(label_map.table[first + k]) for k in range(len(self.task.classes) - first)}
-        return LabelMap.from_pairs(dict.fromkeys(range(known), 0) | clusters)
+        clusters = {known + k: label_map.new_value(first + k) for k in range(len(self.task.classes) - first)}
+        return LabelMap.from_pairs({**dict.fromkeys(range(known), 0), **clusters})
 
 
 def with_clusters(truth: ClassGroups, count: int) -> ClassGroups:

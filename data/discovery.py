@@ -19,7 +19,7 @@ from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.checkpoint import read_list
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
-from utils.labels import IGNORE
+from utils.labels import IGNORE, ignore_of, ignored
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
 
@@ -173,14 +173,15 @@ class DiscoveryData:
 def output_classes(groups: ClassGroups, metrics: dict[str, Any]) -> Classes:
     """(class number in the masks, name) of each output of an evaluated network: metrics["match"] names clusters."""
     known = groups.num_seen(BASE)
-    novel = [groups.order[known + index] if index >= 0 else IGNORE for _, index in metrics.get("match", [])]
-    names = dict(enumerate(groups.classes)) | {IGNORE: UNMATCHED}
+    nothing = ignored(len(groups.classes))
+    novel = [groups.order[known + index] if index >= 0 else nothing for _, index in metrics.get("match", [])]
+    names = dict(enumerate(groups.classes)) | {nothing: UNMATCHED}
     return [(number, names[number]) for number in (*groups.order[:known], *novel)]
 
 
 def main_class(label: np.ndarray, region: np.ndarray, num_known: int) -> int:
-    """Novel class 1..n that covers most of a region, 0 for none; label uint8 and region bool, both [H, W]."""
-    counts = np.bincount(label[region], minlength=256)[num_known:IGNORE]
+    """Novel class 1..n that covers most of a region, 0 for none; label and region (bool) are [H, W]."""
+    counts = np.bincount(label[region], minlength=IGNORE + 1)[num_known : ignore_of(label)]
     return 1 + int(counts.argmax()) if counts.any() else 0
 
 

@@ -15,7 +15,7 @@ from data.loading import Source
 from data.source import DataContext
 from utils.config.ssul import SsulConfig
 from utils.errors import UserError
-from utils.labels import IGNORE
+from utils.labels import IGNORE, is_wide
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
 
@@ -43,6 +43,10 @@ class IncrementalData:
         else:
             train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
         num_first = task.num_seen(0)
+        if is_wide(len(task.order)):
+            raise UserError(
+                f"task={cfg.task}: {len(task.order)} classes; class-incremental losses take at most {IGNORE}"
+            )
         if cfg.setting == "discovered":
             discovered = Discovered.open(cfg, task, dict(train))
             return cls(context, discovered.task, num_first, discovered.labelled, val, discovered)

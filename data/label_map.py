@@ -1,5 +1,6 @@
 """Label re-indexing as one table look-up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,52 +8,51 @@ import cv2
 import numpy as np
 
 from utils.errors import UserError
-from utils.labels import IGNORE, WIDE_IGNORE
+from utils.labels import IGNORE, WIDE_IGNORE, ignore_of, ignored
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
     """`table` int32 [256 or 65536]: new value of each label value, -1 where a value is not allowed.
 
-    A table of 65536 entries reads and gives 16-bit labels, whose ignored value is 65535 instead of 255.
+    A table of 65536 entries reads 16-bit labels, too, whose ignored value is 65535 instead of 255. What it gives has
+    16 bits only if the new values need them: few classes of a large data set are trained on with 8 bits.
     """
 
     table: np.ndarray
 
     @classmethod
-    def from_pairs(cls, pairs: dict[int, int]) -> "LabelMap":
-        """A map from old to new values; the ignored value stays what it is, everything else is an error.
-
-        It is wide when a value does not fit into 8 bits beside the ignored one.
-        """
-        wide = max(pairs, default=0) >= IGNORE or max(pairs.values(), default=0) > IGNORE
-        ignored = WIDE_IGNORE if wide else IGNORE
-        table = np.full(ignored + 1, -1, dtype=np.int32)
-        for old, new in {**pairs, ignored: ignored}.items():
-            table[old] = new
+    def from_pairs(cls, pairs: Mapping[int, int | None]) -> "LabelMap":
+        """A map from old to new values, None: ignored; the ignored value stays ignored, all others are errors."""
+        new_values = [new for new in pairs.values() if new is not None]
+        old_ignored, new_ignored = ignored(1 + max(pairs, default=0)), ignored(1 + max(new_values, default=0))
+        table = np.full(old_ignored + 1, -1, dtype=np.int32)
+        for old, new in {**pairs, old_ignored: None}.items():
+            table[old] = new_ignored if new is None else new
         return cls(table)
 
-    @property
-    def wide(self) -> bool:
-        return len(self.table) > IGNORE + 1
+    def new_value(self, old: int) -> int | None:
+        """What a label value becomes, None: ignored."""
+        value = int(self.table[old])
+        return None if value == ignore_of(self._values) else value
 
     @cached_property
     def _values(self) -> np.ndarray:
-        return self.table.astype(np.uint16 if self.wide else np.uint8)
+        return self.table.astype(np.uint16 if self.table.max() > IGNORE else np.uint8)
 
     @cached_property
     def _wrong(self) -> np.ndarray:
         return (self.table < 0).astype(np.uint8)
 
     def __call__(self, label: np.ndarray, where: str = "label") -> np.ndarray:
-        """Map [H, W] of uint8 to uint8, or, of a wide map, uint8 or uint16 to uint16.
+        """Map [H, W] of uint8 or uint16 to uint8, or uint16 where the new values need it.
 
         Raises UserError that names `where` and the lowest value not allowed.
         """
-        if not self.wide and label.dtype == np.uint8:
+        if len(self.table) == IGNORE + 1 and label.dtype == np.uint8:
             self._check(cv2.LUT(label, self._wrong), label, where)  # LUT is two to three times faster than indexing
             return cv2.LUT(label, self._values)
-        if self.wide and label.dtype == np.uint8:  # 8-bit files of a wide data set ignore 255
+        if label.dtype == np.uint8:  # 8-bit files of a wide data set ignore 255
             label = np.where(label == IGNORE, np.uint16(WIDE_IGNORE), label.astype(np.uint16))
         inside = np.minimum(label, len(self.table) - 1)
         self._check((self.table[inside] < 0) | (label != inside), label, where)

@@ -15,6 +15,11 @@ def is_wide(num_values: int) -> bool:
     return num_values > IGNORE
 
 
+def ignored(num_values: int) -> int:
+    """The ignored value beside so many label values."""
+    return WIDE_IGNORE if is_wide(num_values) else IGNORE
+
+
 def ignore_of(label: Any) -> int:
     """The ignored value of an array or tensor, by its type."""
     return WIDE_IGNORE if str(label.dtype).endswith(("uint16", "int32")) else IGNORE

@@ -114,7 +114,7 @@ def test_a_faulty_split_is_one_line_with_the_file(folder, text, message):
 @pytest.mark.parametrize("text", ["", "disc: 1\nbar: 2", "[background]", "[background, disc, disc]"])
 def test_a_faulty_class_list(folder, text):
     (folder / "classes.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"classes\.yaml: expected a list of 2 to 255 different class names"):
+    with pytest.raises(UserError, match=r"classes\.yaml: expected a list of 2 to 65535 different class names"):
         load(folder, "novel: [disc]")
 
 

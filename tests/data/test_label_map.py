@@ -56,6 +56,9 @@ def test_wide_labels_against_a_loop(label, count):
     mapped = wide(allowed)
     assert mapped.dtype == np.uint16
     assert mapped.tolist() == [[count - 1 - v if v < count else WIDE_IGNORE for v in row] for row in allowed.tolist()]
+    few = LabelMap.from_pairs({value: 1 if value == 7 else None for value in range(count)})
+    assert few(allowed).dtype == np.uint8 and few.new_value(7) == 1 and few.new_value(255) is None
+    assert np.array_equal(few(allowed), np.where(allowed == 7, 1, IGNORE))
     assert wide(np.array([[3, 255]], np.uint8)).tolist() == [[count - 4, WIDE_IGNORE]]
     if (label >= count).any():
         with pytest.raises(UserError, match=f"value {label[label >= count].min()} is not a class here; allowed: 0-"):

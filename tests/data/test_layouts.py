@@ -1,8 +1,11 @@
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.io import savemat
 
-from data.layouts import VOC, Sample, index_samples
+from data.layouts import LAYOUTS, VOC, Sample, find_layout, index_samples
 from utils.errors import UserError
 
 IDS = ["a", "b", "c"]
@@ -131,3 +134,70 @@ def test_ade20k_layout(tmp_path):
     assert found[1].label == tmp_path / "annotations" / "training" / "ADE_train_00000001.png"
     with pytest.raises(UserError, match="image id 'x' in a list: not one of this layout"):
         index_samples(tmp_path, ["x"], fields=("image",))
+
+
+MATLAB = {  # layout: (label folder, content of a file with the label map `values`)
+    "sbd": ("cls", lambda values: {"GTcls": {"Segmentation": values, "Boundaries": 0}}),
+    "cocostuff": ("annotations", lambda values: {"S": values}),
+    "context": ("full_annotations/trainval", lambda values: {"LabelMap": values}),
+}
+
+
+def matlab_root(folder: Path, kind: str, values: np.ndarray) -> Path:
+    labels, content = MATLAB[kind]
+    (folder / labels).mkdir(parents=True)
+    savemat(folder / labels / "one.mat", content(values))
+    (folder / ("img" if kind == "sbd" else "images")).mkdir()
+    (folder / ("img" if kind == "sbd" else "images") / "one.jpg").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "expected"),
+    [
+        ("sbd", np.array([[0, 20, 3]], np.uint8), np.array([[0, 20, 3]], np.uint8)),
+        ("cocostuff", np.array([[1, 2, 183]], np.uint8), np.array([[255, 0, 181]], np.uint8)),  # 1 is unlabelled
+        ("context", np.array([[1, 255, 459]], np.uint16), np.array([[1, 255, 459]], np.uint16)),
+    ],
+)
+def test_matlab_layouts_are_told_by_their_folders_and_read(tmp_path, kind, stored, expected):
+    root = matlab_root(tmp_path, kind, stored)
+    assert find_layout(root) is LAYOUTS[kind]
+    (sample,) = index_samples(root, ["one"], fields=("image", "label"))
+    label = sample.read_label(sample.label)
+    assert label.dtype == expected.dtype and np.array_equal(label, expected)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sbd", "GTcls.Segmentation"), ("cocostuff", "S"), ("context", "LabelMap")])
+def test_a_matlab_file_without_its_map_is_one_line(tmp_path, kind, name):
+    root = matlab_root(tmp_path, kind, np.zeros((2, 2), np.uint8))
+    (sample,) = index_samples(root, ["one"], fields=("image", "label"))
+    savemat(sample.label, {"GTcls": {"Boundaries": 0}} if kind == "sbd" else {"other": 1})
+    with pytest.raises(UserError, match=rf"one\.mat: has no label map {name}; expected a matrix of class numbers"):
+        sample.read_label(sample.label)
+    sample.label.write_bytes(b"no MATLAB file at all, but longer than the header of one" * 9)
+    with pytest.raises(UserError, match=r"one\.mat: not a readable MATLAB file"):
+        sample.read_label(sample.label)
+
+
+def test_coco_stuff_is_not_taken_for_ade(tmp_path):
+    for folder in ("images", "annotations"):
+        (tmp_path / folder).mkdir()
+    assert find_layout(tmp_path) is LAYOUTS["ade"]
+    (tmp_path / "imageLists").mkdir()
+    assert find_layout(tmp_path) is LAYOUTS["cocostuff"]
+    assert find_layout(tmp_path, "ade") is LAYOUTS["ade"]  # data.layout has the last word
+
+
+def test_a_folder_of_own_pictures(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    for name in ("a.JPG", "b.png"):
+        (tmp_path / "images" / name).touch()
+        (tmp_path / "labels" / f"{name[0]}.png").touch()
+    assert find_layout(tmp_path) is LAYOUTS["folder"]
+    samples = index_samples(tmp_path, ["a", "b"], fields=("image", "label"))
+    assert [s.image.name for s in samples] == ["a.JPG", "b.png"] and samples[1].label == tmp_path / "labels" / "b.png"
+    (tmp_path / "images" / "a.png").touch()
+    with pytest.raises(UserError, match=r"two images are called 'a'"):
+        index_samples(tmp_path, ["a"], fields=("image",))

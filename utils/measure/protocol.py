@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -15,6 +16,14 @@ from utils.measure.spec import Spec, confusion_metrics
 from utils.run import Run
 
 Classes = list[tuple[int, str]]  # (class number in the masks, name) of each output
+
+
+def number_table(classes: Classes) -> np.ndarray:
+    """Class number of each output, uint8, or uint16 where a number needs it: the table for output maps."""
+    numbers = [number for number, _ in classes]
+    return np.array(numbers, np.min_scalar_type(max(numbers)))
+
+
 Decide = Callable[[Any], torch.Tensor]  # what a network returns -> the winning output of each pixel [B, h, w]
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from utils.labels import IGNORE
+from utils.labels import ignore_of
 
 SMALLEST_NAMED = 0.012  # share of the picture below which a region gets no name
 INK, MUTED = (31, 41, 51), (107, 119, 133)
@@ -41,11 +41,11 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize uint8 [H, W] with smooth borders: each class is interpolated, the strongest wins. For pictures only."""
+    """Resize [H, W] with smooth borders: each class is interpolated, the strongest wins. For pictures only."""
     values = np.unique(label)
     method = cv2.INTER_AREA if size[0] < label.shape[0] else cv2.INTER_LINEAR
     layers = [cv2.resize((label == value).astype(np.float32), size[::-1], interpolation=method) for value in values]
-    return values[np.argmax(layers, axis=0)].astype(np.uint8)
+    return values[np.argmax(layers, axis=0)]
 
 
 def square(image: np.ndarray, side: int) -> np.ndarray:
@@ -67,15 +67,16 @@ def overlay(
 ) -> np.ndarray:
     """The classes of a label map in colour over a paler image, larger regions with their names: [side, side, 3].
 
-    label uint8 [H, W]: 0 stays clear, 255 (ignored) turns white; colors uint8 [256, 3]. Classes in `strong` get a white
-    outline and a filled name tag, the others a discreet one.
+    label uint8 or uint16 [H, W]: 0 stays clear, the ignored value turns white; colors uint8 [n, 3], taken in turn.
+    Classes in `strong` get a white outline and a filled name tag, the others a discreet one.
     """
     size = fit_size(image.shape, side)
     image, label = resize_image(image, size), resize_label(label, size)
     ground = _pale(image)
-    marked = ((label > 0) & (label != IGNORE))[..., None]
-    picture = np.where(marked, 0.34 * ground + 0.66 * colors[label], ground)
-    picture = np.where((label == IGNORE)[..., None], 0.3 * ground + 0.7 * 255, picture).astype(np.uint8)
+    ignored = (label == ignore_of(label))[..., None]
+    marked = (label > 0)[..., None] & ~ignored
+    picture = np.where(marked, 0.34 * ground + 0.66 * np.take(colors, label, axis=0, mode="wrap"), ground)
+    picture = np.where(ignored, 0.3 * ground + 0.7 * 255, picture).astype(np.uint8)
     for value in _named(label):
         outline, _ = cv2.findContours((label == value).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         edge = (255, 255, 255) if value in strong else (225, 228, 232)
@@ -83,7 +84,8 @@ def overlay(
     canvas = Image.fromarray(picture)
     for value in sorted(_named(label), key=lambda v: v in strong):  # strong names on top
         if value in names and np.mean(label == value) > SMALLEST_NAMED:
-            _tag(canvas, names[value], _inside(label == value), tuple(colors[value].tolist()), value in strong)
+            color = tuple(colors[value % len(colors)].tolist())
+            _tag(canvas, names[value], _inside(label == value), color, value in strong)
     return square(np.array(canvas), side)
 
 
@@ -155,7 +157,7 @@ def _pale(image: np.ndarray) -> np.ndarray:
 
 
 def _named(label: np.ndarray) -> list[int]:
-    return [int(value) for value in np.unique(label) if value not in (0, IGNORE)]
+    return [int(value) for value in np.unique(label) if value not in (0, ignore_of(label))]
 
 
 def _inside(mask: np.ndarray) -> tuple[int, int]:
