@@ -11,9 +11,9 @@ def cross_entropy(
 ) -> torch.Tensor:
     """Mean of -log softmax(logits)[label] over the labelled pixels; 0 with zero gradients when there are none.
 
-    logits [B, C, H, W]; label uint8, int64 or, for more than 255 classes, int32
-    [B, H, W] (utils.labels). `pixels` replaces the number to divide by (a batch spread over
-    processes divides by their mean). The official code returns NaN for a batch without labelled pixels.
+    logits [B, C, H, W]; label [B, H, W] uint8, int64 or, for more than 255 classes, int32 (utils.labels). `pixels`
+    replaces the number to divide by (a batch spread over processes divides by their mean). The official code returns
+    NaN for a batch without labelled pixels.
     """
     ignore_index = ignore_of(label) if ignore_index is None else ignore_index
     label = label.long().flatten()

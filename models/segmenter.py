@@ -61,8 +61,7 @@ def load_segmenter(source: Path | WeightsFile, config: Common | None = None) -> 
 def read_config(saved: dict[str, Any], path: Path) -> Common:
     """The configuration in a checkpoint: what describes the network, by the schema of its system."""
     schema = SCHEMAS[find_system(saved, str(path))]
-    needed = {name: saved[name] for name in ("model", "data", "ssul") if name in saved and name in schema.model_fields}
-    return validate(needed, str(path), schema)
+    return validate({name: saved[name] for name in schema.network if name in saved}, str(path), schema)
 
 
 def load_ncdss(file: WeightsFile, config: Any) -> Segmenter:

@@ -11,7 +11,7 @@ import numpy as np
 from data.io import read_image, read_label, voc_palette
 from data.layouts import Sample
 from utils.errors import UserError
-from utils.labels import IGNORE
+from utils.labels import IGNORE, ignore_of
 from utils.report import charts, html, pictures
 from utils.report.results import read_history
 from utils.report.tables import Rows
@@ -89,7 +89,7 @@ def pick_images(samples: list[Sample], wanted: Collection[int], count: int = COL
     found: dict[int, list[tuple[bool, int]]] = {value: [] for value in wanted}
     for place, sample in enumerate(samples[:SEARCHED]):
         label = read_label(sample.label)
-        shares = np.bincount(label.ravel(), minlength=IGNORE + 1)[:IGNORE] / label.size
+        shares = np.bincount(label.ravel(), minlength=max(IGNORE, *wanted) + 1)[: ignore_of(label)] / label.size
         alone = not any(share > 0.03 for value, share in enumerate(shares) if value and value not in wanted)
         for value in wanted:
             if 0.04 < shares[value] < 0.5:

@@ -55,7 +55,7 @@ def first_difference(
     """
     marks = {key: {mark.what for mark in found if isinstance(mark, Decides)} for key, _, found in walk(type(now))}
     old, new = flatten(type(now)().model_dump(mode="json")) | flatten(before), flatten(now.model_dump(mode="json"))
-    for key in sorted(old.keys() | new.keys()):
+    for key in sorted(key for key in old.keys() | new.keys() if {} not in (old.get(key), new.get(key))):  # `own: {}`
         decided = next((marks[name] for name in (key, key.split(".")[0]) if name in marks), set())
         listed = any(f"{key}.".startswith(f"{name}.") for name in reads)
         stale = (listed or "every stage" in decided) and decided.isdisjoint({"nothing", *without})

@@ -58,11 +58,12 @@ def load_config(argv: list[str] | None, usage: str, script: str = "", systems: S
     return config
 
 
-def find_system(tree: dict, where: str, script: str = "", systems: Sequence[str] = tuple(SCHEMAS)) -> str:
-    """The system of a configuration; UserError unless it is one of `systems`.
+def find_system(tree: dict, where: str, script: str = "", systems: Sequence[str] = ()) -> str:
+    """The system of a configuration; UserError unless it is one of `systems` (default: all).
 
     It may be missing where there is one only, or, with a warning, where the other keys are those of one only.
     """
+    systems = tuple(systems) or tuple(SCHEMAS)
     name = tree.get("system") or (systems[0] if len(systems) == 1 else None)
     if name is None:
         fits = [name for name in systems_by_keys(tree) if name in systems]
