@@ -4,9 +4,10 @@ The schema of a system lies beside this file; nothing else defines a key. The an
 `Decides`, what is stale when its value changes, and `Only`, where it means something at all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from easydict import EasyDict
 from pydantic import (
@@ -19,7 +20,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    create_model,
 )
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
@@ -59,20 +59,26 @@ Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, 
 
 
 class Section(BaseModel):
+    """Keys below one name. `class Own(Parent, defaults={"key": value})` has the parent's keys with other defaults.
+
+    They also hold when a file sets some keys only. A wrong type or an unknown key among them is an error at import.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # Python hands the class keywords to this one, pydantic to the one below, when the fields are there.
+    def __init_subclass__(cls, *, defaults: Mapping[str, Any] | None = None, **config: Any) -> None:
+        super().__init_subclass__(**config)
 
-S = TypeVar("S", bound=Section)
-
-
-def with_defaults(schema: type[S], **values: Any) -> type[S]:
-    """A section with other defaults, which also hold when a file sets some of its keys only."""
-    fields = {name: schema.model_fields[name] for name in values}
-    changed = {
-        name: (info.rebuild_annotation(), Field(values[name], description=info.description))
-        for name, info in fields.items()
-    }
-    return create_model(schema.__name__, __base__=schema, **changed)
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, defaults: Mapping[str, Any] | None = None, **config: Any) -> None:
+        super().__pydantic_init_subclass__(**config)
+        if not defaults:
+            return
+        checked = cls.model_validate(defaults)
+        for name in defaults:
+            cls.model_fields[name].default = getattr(checked, name)
+        cls.model_rebuild(force=True)
 
 
 class Data(Section):

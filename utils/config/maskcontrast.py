@@ -5,14 +5,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from utils.config.common import SHARED, Common, Data, DeepLab, Fraction, Section, Trained, Training, with_defaults
+from utils.config.common import SHARED, Common, Data, DeepLab, Fraction, Section, Trained, Training
 
 
 class Encoder(DeepLab):
     dim: PositiveInt = Field(32, description="length of a pixel embedding")
 
 
-class PretrainData(with_defaults(Data, image_size=224, train_list="trainaug", missing="drop")):
+class PretrainData(Data, defaults={"image_size": 224, "train_list": "trainaug", "missing": "drop"}):
     saliency_folder: str | None = Field(
         None, description="folder of the masks; default saliency_supervised_model, or the layout's"
     )
@@ -21,9 +21,18 @@ class PretrainData(with_defaults(Data, image_size=224, train_list="trainaug", mi
     )
 
 
-ContrastTraining = with_defaults(
-    Training, epochs=40, batch_size=64, lr=0.004, backbone_lr_factor=1.0, schedule="poly", log_every=20
-)
+class ContrastTraining(
+    Training,
+    defaults={
+        "epochs": 40,
+        "batch_size": 64,
+        "lr": 0.004,
+        "backbone_lr_factor": 1.0,
+        "schedule": "poly",
+        "log_every": 20,
+    },
+):
+    """Of the encoder."""
 
 
 class Contrast(Section):

@@ -16,7 +16,6 @@ from utils.config.common import (
     Section,
     Trained,
     Training,
-    with_defaults,
 )
 
 
@@ -29,7 +28,8 @@ class Model(DeepLab):
     )
 
 
-BaseTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
+class BaseTraining(Training, defaults={"epochs": 60, "batch_size": 16, "milestones": (25,)}):
+    """Of the base model."""
 
 
 class FineTuning(Training):

@@ -15,7 +15,6 @@ from utils.config.common import (
     Section,
     Trained,
     Training,
-    with_defaults,
 )
 from utils.config.maskcontrast import Encoder, PretrainData
 
@@ -36,8 +35,12 @@ class Network(Encoder):
         return self.kind in ("maskcontrast", "untrained")
 
 
-LinearTraining = with_defaults(Training, epochs=60, batch_size=16, milestones=(25,))
-EvaluatedData = with_defaults(PretrainData, image_size=512, missing="error")
+class LinearTraining(Training, defaults={"epochs": 60, "batch_size": 16, "milestones": (25,)}):
+    """Of the linear probe."""
+
+
+class EvaluatedData(PretrainData, defaults={"image_size": 512, "missing": "error"}):
+    """Images at the size of evaluation, each with its file."""
 
 
 class Kmeans(Section):

@@ -18,23 +18,22 @@ from utils.config.common import (
     Section,
     Trained,
     Training,
-    with_defaults,
 )
 
 TRAINS = "train_incremental.py"
 
 
-class Network(with_defaults(DeepLab, backbone="resnet101", output_stride=16, atrous_rates=(6, 12, 18), dropout=0.1)):
+class Network(
+    DeepLab, defaults={"backbone": "resnet101", "output_stride": 16, "atrous_rates": (6, 12, 18), "dropout": 0.1}
+):
     plus: bool = Field(False, description="DeepLabV3+: adds features at stride 4")
 
 
-SsulTraining = with_defaults(
-    Training, epochs=50, batch_size=32, lr=0.01, schedule="poly_steps", nesterov=True, backbone_lr_factor=1.0
-)
-CroppedData = with_defaults(Data, image_size=513)
+class CroppedData(Data, defaults={"image_size": 513}):
+    """Crops of the published size."""
 
 
-class StepTraining(SsulTraining):
+class StepTraining(Training, defaults={"epochs": 50, "batch_size": 32, "schedule": "poly_steps", "nesterov": True}):
     lr: Annotated[PositiveFloat, LATER] = Field(0.01, description="decoder learning rate from step 1 on")
     backbone_lr_factor: Annotated[PositiveFloat, LATER] = Field(
         1.0, description="backbone learning rate from step 1 on, as a multiple of lr"
