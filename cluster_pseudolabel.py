@@ -166,7 +166,7 @@ def true_classes(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray | 
 
     def class_of(sample: Sample) -> int:
         region = read_label(run.dir / "novel_map" / f"{sample.id}.png") > 0
-        return main_class(full(read_label(sample.label), where=str(sample.label)), region, data.num_known)
+        return main_class(full(sample.load_label(), where=str(sample.label)), region, data.num_known)
 
     own = dist.share(samples)
     found = thread_map(class_of, own, desc="true classes", leave=False, disable=None)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -38,8 +39,10 @@ class TwoViews(ResizedCrop):
     def __init__(self, size: int):
         super().__init__(size, AREAS)
 
-    def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray] | None:
-        views = {}
+    def __call__(  # type: ignore[override]  # None, which a crop alone never gives
+        self, fields: dict[str, np.ndarray], rng: Random
+    ) -> dict[str, np.ndarray] | None:
+        views: dict[str, np.ndarray] = {}
         for name in ("key", "query"):
             view = super().__call__(fields, rng)
             if not LEAST < view["saliency"].mean() < MOST:
@@ -65,7 +68,7 @@ def can_be_valid(mask: np.ndarray) -> bool:
 class ContrastData:
     """The images of a run, those to train on with a usable mask, and the data sets made from them."""
 
-    context: DataContext
+    context: DataContext[MaskContrastConfig]
     train_samples: Sequence[Sample]
     val_samples: Sequence[Sample]  # may be empty: the published data has no masks of validation images
 
@@ -111,7 +114,7 @@ class ContrastData:
         return found
 
 
-def _validation(context: DataContext) -> list[Sample]:
+def _validation(context: DataContext[MaskContrastConfig]) -> list[Sample]:
     """Validation images that have a usable mask; a list that is not asked for by name may be absent."""
     d = context.cfg.data
     name = d.val_list or context.layout.val_list
@@ -120,23 +123,26 @@ def _validation(context: DataContext) -> list[Sample]:
     return _usable(_index(context, context.cut(image_list(context, name)), "drop"), d.mask_rule)
 
 
-def _index(context: DataContext, ids: Sequence[str], missing) -> list[Sample]:
-    options = {"saliency_folder": context.cfg.data.saliency_folder, "missing": missing, "layout": context.layout}
-    return index_samples(context.root, ids, fields=FIELDS, **options)
+def _index(
+    context: DataContext[MaskContrastConfig], ids: Sequence[str], missing: Literal["error", "drop"]
+) -> list[Sample]:
+    folder, layout = context.cfg.data.saliency_folder, context.layout
+    return index_samples(context.root, ids, fields=FIELDS, layout=layout, saliency_folder=folder, missing=missing)
 
 
 def _usable(samples: Sequence[Sample], rule: MaskRule) -> list[Sample]:
     """Those whose mask can be part of a valid view."""
 
     def valid(sample: Sample) -> bool:
+        assert sample.saliency, sample  # a field of every sample here
         try:
             return can_be_valid(read_mask(sample.saliency, rule))
         except OneSidedMask:
             return False
 
     with ThreadPoolExecutor() as pool:
-        answers = pool.map(valid, samples)
-        answers = list(tqdm(answers, total=len(samples), desc="scanning masks", leave=False, disable=None))
+        found = pool.map(valid, samples)
+        answers = list(tqdm(found, total=len(samples), desc="scanning masks", leave=False, disable=None))
     usable = [sample for sample, ok in zip(samples, answers, strict=True) if ok]
     if len(usable) < len(samples):
         first = next(sample for sample, ok in zip(samples, answers, strict=True) if not ok)

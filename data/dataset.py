@@ -19,7 +19,7 @@ SAME_IMAGE, ATTEMPTS = 3, 100  # draws from one image, and in all, when a transf
 class Draw(NamedTuple):
     """One sample of one pass: the randomness of its augmentation is that of (seed, epoch, cycle, index) alone."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which no draw needs
     epoch: int = 0
     cycle: int = 0
 

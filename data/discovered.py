@@ -38,10 +38,10 @@ class Discovered:
             raise UserError(f"{wrong} (setting=discovered learns the clusters of one step by step)")
         labelled = [(name, train.get(name, frozenset())) for name in read_list(folder / "base.txt")]
         later = frozenset(truth.order[known:])
-        wrong = next(((name, found & later) for name, found in labelled if found & later), None)
-        if wrong:
-            seen = truth.classes[min(wrong[1])]
-            problem = f"labelled image '{wrong[0]}' holds '{seen}', which task={cfg.task} learns later"
+        early = next(((name, found & later) for name, found in labelled if found & later), None)
+        if early:
+            seen = truth.classes[min(early[1])]
+            problem = f"labelled image '{early[0]}' holds '{seen}', which task={cfg.task} learns later"
             raise UserError(f"{folder / 'base.txt'}: {problem}; made for another split?")
         novel = read_list(folder / "novel.txt")
         values = values_of([folder / "pseudo_labels" / f"{name}.png" for name in novel])

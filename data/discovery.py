@@ -25,6 +25,7 @@ from utils.measure.spec import Spec
 
 BASE, NOVEL = 0, 1  # groups of a class split
 UNMATCHED = "unmatched cluster"
+TRAIN_FOLDER = "SegmentationClassAug"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class DiscoveryData:
     Networks have the outputs background, base classes, and after fine-tuning K clusters.
     """
 
-    context: DataContext
+    context: DataContext[NcdssConfig]
     groups: ClassGroups
     lists: ImageLists
 
@@ -90,7 +91,7 @@ class DiscoveryData:
         ids: Iterable[str],
         label_map: LabelMap,
         *,
-        folder: str = "SegmentationClassAug",
+        folder: str = TRAIN_FOLDER,
         train: bool = False,
     ) -> SegmentationDataset:
         """Images with ground truth under a label map."""
@@ -137,8 +138,8 @@ class DiscoveryData:
     def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> Protocol:
         """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`."""
         options, names, known = self.cfg.evaluation, self.groups.names, self.num_known
-        folder = {"folder": options.label_folder} if native else {}
-        images = self.labelled(self.lists.val, self.full_map(), **folder)
+        folder = options.label_folder if native else TRAIN_FOLDER
+        images = self.labelled(self.lists.val, self.full_map(), folder=folder)
         groups = {"base": range(1, known), "novel": range(known, len(names))}
         outputs = num_outputs or self.num_outputs
         spec = Spec(names, outputs, groups, absent=options.absent, num_known=known, match=options.match)

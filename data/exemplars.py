@@ -60,7 +60,7 @@ def choose_exemplars(
     if not size:
         raise UserError("ssul.memory=0: method=ssul_m needs exemplars; use method=ssul")
     rest, classes = list(candidates), list(range(1, num_old))
-    rng.shuffle(rest)
+    rng.shuffle(rest)  # type: ignore[arg-type]  # the stub knows lists of numbers only
     rng.shuffle(classes)
     chosen: dict[int, list[Candidate]] = {number: [] for number in range(1, num_old)}
     taken = 0

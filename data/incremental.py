@@ -26,7 +26,7 @@ UNMATCHED = "unmatched cluster"
 class IncrementalData:
     """Task, data root and image lists of a run, and the data sets made from them."""
 
-    context: DataContext
+    context: DataContext[SsulConfig]
     task: ClassGroups  # a group per step; clusters in the place of later classes for setting=discovered
     num_first: int  # classes of step 0 with background; joint training merges the steps, and still tells them apart
     train_images: Presence
@@ -139,8 +139,8 @@ class IncrementalData:
         Pixels of classes of later steps are ignored or background, by `evaluation.later`. Clusters are matched to the
         true later classes.
         """
-        options, seen, clusters = self.cfg.evaluation, self.task.num_seen(step), bool(self.discovered and step)
-        names = self.discovered.truth.names if clusters else self.task.names[:seen]
+        options, seen, discovered = self.cfg.evaluation, self.task.num_seen(step), self.discovered if step else None
+        names, clusters = discovered.truth.names if discovered else self.task.names[:seen], discovered is not None
         first = self.num_first if num_old is None or clusters else num_old
         groups = {"old": range(first), "new": range(first, len(names))}
         spec = Spec(

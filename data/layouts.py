@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,11 @@ class Sample:
     pseudo: Path | None = None
     label_map: LabelMap | None = None
     read_label: Reader = read_label
+
+    def load_label(self) -> np.ndarray:
+        """The values of the label file, as the layout reads it; only where a stage reads labels."""
+        assert self.label, self
+        return self.read_label(self.label)
 
 
 @dataclass(frozen=True)
@@ -202,13 +207,14 @@ def index_samples(
     def locate(field: str, part: str) -> tuple[Path, dict[str, str]]:
         if (field, part) not in folders:
             kind = {"label": label_folder, "saliency": saliency_folder or field}.get(field, field)
-            path = pseudo_dir / "pseudo_labels" if field == "pseudo" else layout.folder(root, kind, part)
+            path = pseudo_dir / "pseudo_labels" if field == "pseudo" and pseudo_dir else layout.folder(root, kind, part)
             folders[field, part] = path, _files(path, layout.endings(field))
         return folders[field, part]
 
     samples = []
     for image_id in ids:
-        part, paths, absent = layout.part(image_id), {}, []
+        part, absent = layout.part(image_id), []
+        paths: dict[str, Any] = {}  # names of fields
         for kind in fields:
             folder, present = locate(kind, part)
             if image_id not in present:

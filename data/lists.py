@@ -94,17 +94,18 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
     """
     layout, d = context.layout, context.cfg.data
     names = official_names(split.name, layout)
-    own = {role: find_list(context, name.removesuffix(".txt")) for role, name in names.items()}
+    found = {role: find_list(context, name.removesuffix(".txt")) for role, name in names.items()}
+    own = {role: path for role, path in found.items() if path}
     if d.lists:
-        missing = next((name for role, name in names.items() if own[role] is None), None)
+        missing = next((name for role, name in names.items() if role not in own), None)
         if missing:
             raise UserError(f"{d.lists / missing}: no such list; data.lists needs {', '.join(names.values())}")
-    if all(own.values()) and (d.lists or not d.train_list):
+    if len(own) == len(names) and (d.lists or not d.train_list):
         parts = {role: _full_ids(read_list(path), path.name, layout) for role, path in own.items()}
         parts["val"] = image_list(context, d.val_list or layout.val_list)
         log.info("image lists of %s: %s", split.name, own["novel"].parent)
     elif d.train_list:
-        parts = _from_masks(split, context)
+        parts = _from_masks(split, context, d.train_list)
         log.info("image lists of %s: by the masks of '%s'", split.name, d.train_list)
     else:
         parts = _shipped(split, context)
@@ -167,7 +168,7 @@ def _full_ids(names: list[str], file: str, layout: Layout) -> list[str]:
 def scan(root: Path, layout: Layout, ids: Sequence[str]) -> list[frozenset[int]]:
     """Mask values that occur in each image, the ignored one left out."""
     samples = index_samples(root, ids, fields=("image", "label"), layout=layout)
-    return values_of([sample.label for sample in samples], layout.read_label)
+    return values_of([sample.label for sample in samples if sample.label], layout.read_label)
 
 
 def values_of(paths: Sequence[Path], read=read_label) -> list[frozenset[int]]:
@@ -191,10 +192,9 @@ def unique(ids: list[str], where: Path | str) -> list[str]:
     return ids
 
 
-def _from_masks(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:
+def _from_masks(split: ClassGroups, context: DataContext, train_list: str) -> dict[str, list[str]]:
     base, novel = (split.having(group) for group in (0, 1))
-    d = context.cfg.data
-    names = d.train_list, d.val_list or context.layout.val_list
+    names = train_list, context.cfg.data.val_list or context.layout.val_list
     lists = [image_list(context, name) for name in names]
     train, val = (list(zip(ids, scan(context.root, context.layout, ids), strict=True)) for ids in lists)
     return {

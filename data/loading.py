@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Sampler, Subset
 
-from data.dataset import Draw
+from data.dataset import Draw, SegmentationDataset
 from data.io import one_opencv_thread
 from utils import dist
 from utils.errors import UserError
@@ -47,7 +47,7 @@ class EpochBatches(Sampler[list[Draw]]):
 class Source:
     """A named training set and its loader; the workers live as long as the source."""
 
-    def __init__(self, name: str, dataset: Dataset, batch_size: int, *, seed: int, workers: int, pin: bool):
+    def __init__(self, name: str, dataset: SegmentationDataset, batch_size: int, *, seed: int, workers: int, pin: bool):
         if not len(dataset):
             raise UserError(f"the image list '{name}' is empty; training needs at least one image in it")
         self.steps_per_pass = len(dataset) // batch_size
@@ -67,7 +67,7 @@ class Source:
         return iter(self.loader)
 
 
-def eval_loader(dataset: Dataset, batch_size: int, *, workers: int, pin: bool) -> DataLoader:
+def eval_loader(dataset: SegmentationDataset, batch_size: int, *, workers: int, pin: bool) -> DataLoader:
     """Every sample once, in order; with several processes each reads its share, nothing is padded."""
     shard = Subset(dataset, range(dist.rank(), len(dataset), dist.world_size()))
     return DataLoader(

@@ -21,7 +21,7 @@ TRAIN_FOLDER = "SegmentationClassAug"
 class ProbeData:
     """Classes and data root of a run, and the data sets made from them."""
 
-    context: DataContext
+    context: DataContext[ProbeConfig]
     classes: tuple[str, ...]  # background first
 
     @classmethod

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -16,19 +16,23 @@ from utils.config.common import Common
 from utils.errors import UserError
 from utils.log import log
 
+C = TypeVar("C", bound=Common)
 DRY_IMAGES = 40  # enough for PCA to 32 dimensions
 
 
 @dataclass(frozen=True)
-class DataContext:
-    """The data root of a run with its layout. A dry run sees the first images of every list only."""
+class DataContext(Generic[C]):
+    """The data root of a run with its layout, and the configuration of its system.
 
-    cfg: Common
+    A dry run sees the first images of every list only.
+    """
+
+    cfg: C
     root: Path
     layout: Layout
 
     @classmethod
-    def open(cls, cfg: Common) -> "DataContext":
+    def open(cls, cfg: C) -> "DataContext[C]":
         """`data.root`, else $DATA_ROOT, else datasets/<dataset>; UserError when there is no such folder."""
         root = cfg.data.root or Path(os.environ.get("DATA_ROOT") or Path("datasets") / Path(cfg.data.dataset).name)
         if not root.is_dir():
@@ -53,9 +57,8 @@ class DataContext:
 
     def dataset(self, samples: Sequence[Sample], fields: tuple[str, ...], **options: Any) -> SegmentationDataset:
         """A data set with the seed, cache and size limit of the run."""
-        data = self.cfg.data
-        shared = {"seed": self.cfg.seed, "cache": data.cache, "max_side": data.max_side}
-        return SegmentationDataset(samples, fields, **shared, **options)
+        seed, cache, max_side = self.cfg.seed, self.cfg.data.cache, self.cfg.data.max_side
+        return SegmentationDataset(samples, fields, seed=seed, cache=cache, max_side=max_side, **options)
 
     def source(self, name: str, dataset: SegmentationDataset, batch_size: int) -> Source:
         """A named training source; batches depend on the seed, its name and the epoch."""

@@ -65,6 +65,9 @@ class ContrastModel(nn.Module):
     running statistics too.
     """
 
+    queue: torch.Tensor
+    queue_ptr: torch.Tensor
+
     def __init__(
         self, encoder: ContrastEncoder, queue_size: int = 128, momentum: float = 0.999, freeze_layers: bool = False
     ):

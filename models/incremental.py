@@ -40,6 +40,7 @@ class Classifier(nn.Module):
     ):
         super().__init__()
         if plus:
+            assert backbone.low_channels  # of every backbone that a configuration names
             narrow = nn.Conv2d(backbone.low_channels, LOW_LEVEL_WIDTH, 1, bias=False)
             self.project = nn.Sequential(narrow, nn.BatchNorm2d(LOW_LEVEL_WIDTH), nn.ReLU())
         self.aspp = ASPP(backbone.out_channels, list(rates), width)
@@ -130,7 +131,8 @@ class IncrementalDeepLab(nn.Module):
     def add_head(self, count: int) -> nn.Module:
         """Append a freshly initialised head of `count` classes."""
         first = self.classifier.head[0]
-        inner = first if self.linear else first[0]
+        inner = first[0] if isinstance(first, nn.Sequential) else first
+        assert isinstance(inner, nn.Conv2d)
         head = make_head(inner.in_channels, inner.out_channels, count, self.linear)
         initialize(head, self.plus)
         self.classifier.head.append(head.train(self.training))
@@ -140,6 +142,7 @@ class IncrementalDeepLab(nn.Module):
     def transfer_background(self) -> None:
         """Share background's probability evenly between it and the newest head's classes (MiB, sec. 3.3)."""
         background, new = last_layer(self.classifier.head[0]), last_layer(self.classifier.head[-1])
+        assert background.bias is not None and new.bias is not None
         bias = background.bias[0] - math.log(new.out_channels + 1)
         new.weight.copy_(background.weight[:1].expand_as(new.weight))
         new.bias.fill_(bias)
@@ -148,7 +151,7 @@ class IncrementalDeepLab(nn.Module):
     def transfer_unknown(self) -> None:
         """Start the newest head as the unknown head (head 0): every new channel has its logits."""
         unknown, new = self.classifier.head[0], self.classifier.head[-1]
-        rows = new[-1].out_channels
+        rows = last_layer(new).out_channels
         state = unknown.state_dict()
         state["3.weight"], state["3.bias"] = state["3.weight"].repeat(rows, 1, 1, 1), state["3.bias"].repeat(rows)
         new.load_state_dict(state)
@@ -167,7 +170,9 @@ def make_head(features: int, width: int, count: int, linear: bool) -> nn.Module:
 
 def last_layer(head: nn.Module) -> nn.Conv2d:
     """The 1x1 convolution that gives a head's logits."""
-    return head[-1] if isinstance(head, nn.Sequential) else head
+    last = head[-1] if isinstance(head, nn.Sequential) else head
+    assert isinstance(last, nn.Conv2d)
+    return last
 
 
 def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -251,6 +256,7 @@ class StepWeights:
 def load_incremental(cfg, source: Path | WeightsFile | StepWeights) -> IncrementalDeepLab | AbnDeepLab:
     """The network with the heads that a checkpoint has; UserError when section `model` describes another one."""
     weights = source if isinstance(source, StepWeights) else StepWeights.read(source)
+    model: IncrementalDeepLab | AbnDeepLab
     if weights.in_place_abn:
         model = AbnDeepLab(cfg.backbone, cfg.output_stride, weights.heads)
     else:

@@ -40,7 +40,7 @@ class FeatureNetwork(nn.Module):
         return self.network.normalize(image)
 
     def forward(self, image: torch.Tensor) -> Described:
-        if not self.has_head:
+        if not isinstance(self.network, ContrastEncoder):
             return Described(self.network(image), None)
         shared = self.network.decoder(self.network.backbone(image))
         return Described(
@@ -48,7 +48,7 @@ class FeatureNetwork(nn.Module):
         )
 
 
-def foreground_weight(saliency: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def foreground_weight(saliency: torch.Tensor, size: torch.Size | tuple[int, int]) -> torch.Tensor:
     """Saliency logits [B, 1, h, w] at (H, W), 0 where they are not above SALIENT: [B, H, W]."""
     logits = F.interpolate(saliency.float(), size=size, mode="bilinear", align_corners=False)[:, 0]
     return torch.where(logits > SALIENT, logits, 0)
@@ -65,16 +65,20 @@ class LinearProbe(nn.Module):
         super().__init__()
         self.backbone = backbone
         before = decoder if decoder is not None else [nn.Identity() for _ in range(4)]
-        self.classifier = nn.Sequential(*before, nn.Conv2d(channels, num_classes, 1))
+        last = nn.Conv2d(channels, num_classes, 1)
+        self.classifier = nn.Sequential(*before, last)
         self.requires_grad_(False)
-        nn.init.normal_(self.last.weight, std=PROBE_STD)
-        nn.init.zeros_(self.last.bias)
+        nn.init.normal_(last.weight, std=PROBE_STD)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
         self.last.requires_grad_(True)
         self.train()
 
     @property
     def last(self) -> nn.Conv2d:
-        return self.classifier[4]
+        last = self.classifier[4]
+        assert isinstance(last, nn.Conv2d)
+        return last
 
     def train(self, mode: bool = True) -> "LinearProbe":
         return super().train(False)
@@ -93,7 +97,7 @@ class LinearProbe(nn.Module):
         return Output(self.classify(self.last, embedding, image.shape[-2:]), embedding)
 
     @staticmethod
-    def classify(last: nn.Conv2d, embedding: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def classify(last: nn.Conv2d, embedding: torch.Tensor, size: torch.Size) -> torch.Tensor:
         """Logits [B, C, H, W], bilinearly up-sampled; classes last in memory, where the loss reads them together."""
         logits = last(embedding).contiguous(memory_format=torch.channels_last)
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

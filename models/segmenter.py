@@ -21,6 +21,7 @@ from utils.config.common import Common
 from utils.config.reader import find_system, validate
 from utils.config.systems import SCHEMAS
 from utils.errors import UserError
+from utils.measure.confusion import respond
 from utils.resize import resize_shorter, resize_square
 
 
@@ -40,7 +41,7 @@ class Segmenter:
 
     def labels(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W], uint8 or float, already normalised -> outputs [B, H, W]."""
-        return self.decide(self.model(self.model.normalize(images)))
+        return self.decide(respond(self.model, images))
 
 
 def load_segmenter(source: Path | WeightsFile, config: Common | None = None) -> Segmenter:

@@ -15,7 +15,7 @@ WRAPPERS = ("state_dict", "model", "model_state")  # keys under which programs k
 COUNTER = "num_batches_tracked"  # of BatchNorm, which some programs leave out
 # a numpy scalar (the best IoU) lies inside official checkpoints, written with numpy 1
 MAKE_SCALAR = np.float64(0).__reduce__()[0]
-NUMPY_SCALAR = [
+NUMPY_SCALAR: list[Any] = [
     (MAKE_SCALAR, "numpy.core.multiarray.scalar"),
     (MAKE_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,

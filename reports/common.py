@@ -11,7 +11,7 @@ import numpy as np
 from data.io import read_image, read_label, voc_palette
 from data.layouts import Sample
 from utils.errors import UserError
-from utils.labels import IGNORE, ignore_of
+from utils.labels import ignore_of
 from utils.report import charts, html, pictures
 from utils.report.results import read_history
 from utils.report.tables import Rows
@@ -88,9 +88,10 @@ def pick_images(samples: list[Sample], wanted: Collection[int], count: int = COL
     rounds = -(-count // len(wanted))
     found: dict[int, list[tuple[bool, int]]] = {value: [] for value in wanted}
     for place, sample in enumerate(samples[:SEARCHED]):
-        label = read_label(sample.label)
-        shares = np.bincount(label.ravel(), minlength=max(IGNORE, *wanted) + 1)[: ignore_of(label)] / label.size
-        alone = not any(share > 0.03 for value, share in enumerate(shares) if value and value not in wanted)
+        label = sample.load_label()
+        ignored = ignore_of(label)
+        shares = np.bincount(label.ravel(), minlength=ignored + 1)[:ignored] / label.size
+        alone = not any(value and value not in wanted for value in np.flatnonzero(shares > 0.03).tolist())
         for value in wanted:
             if 0.04 < shares[value] < 0.5:
                 found[value].append((alone, place))
@@ -121,8 +122,8 @@ def prediction_columns(
     draw, columns = label_painter(classes, strong), []
     for sample in samples:
         image = read_image(sample.image)
-        paths = [sample.label, *(folder / f"{sample.id}.png" for folder in folders.values())]
-        columns.append([pictures.plain(image), *(draw(image, read_label(path)) for path in paths)])
+        maps = [sample.load_label(), *(read_label(folder / f"{sample.id}.png") for folder in folders.values())]
+        columns.append([pictures.plain(image), *(draw(image, labels) for labels in maps)])
     return columns, ["image", "ground truth", *folders]
 
 

@@ -121,7 +121,7 @@ class Chain:
             return {}
         full, found = self.data.full_map(), {}
         for sample in samples:
-            label = full(sample.read_label(sample.label), where=str(sample.label))
+            label = full(sample.load_label(), where=str(sample.label))
             found[sample.id] = main_class(label, self.novel_map(sample.id) > 0, self.num_known)
         return found
 

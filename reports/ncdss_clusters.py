@@ -37,8 +37,9 @@ def training_gallery(chain: Chain) -> str:
     draw = partial(pictures.overlay, colors=palette, names=dict(enumerate(names)), strong=range(known, known + k))
     truth, columns = label_painter(chain.classes, chain.novel_numbers), []
     for sample in samples:
+        assert sample.saliency, sample  # one of the fields
         image = read_image(sample.image)
-        cells = [pictures.plain(image), *([truth(image, read_label(sample.label))] if masks else [])]
+        cells = [pictures.plain(image), *([truth(image, sample.load_label())] if masks else [])]
         cells += [pictures.spotlight(image, mask) for mask in (read_label(sample.saliency), chain.novel_map(sample.id))]
         columns.append([*cells, draw(image, read_label(folder / "pseudo_labels" / f"{sample.id}.png"))])
     rows = ["image", *(["ground truth, not used"] if masks else []), "saliency", "base removed", "pseudo label"]

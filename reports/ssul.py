@@ -206,7 +206,7 @@ def groups_by_step(run: TaskRun) -> str:
 
 def classes_by_step(run: TaskRun) -> str:
     """IoU of every class, of all methods after the last step, then of each method after each."""
-    names = list(max((method.metrics[-1]["per_class"] for method in run.methods), key=len))
+    names = max((list(method.metrics[-1]["per_class"]) for method in run.methods), key=len)
     last = _ious([method.metrics[-1] for method in run.methods], names)
     body = _heat_map(last, [method.title for method in run.methods], names, 1140)
     for method in run.several:

@@ -3,4 +3,5 @@
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 use_requirements requirements.txt tests/requirements.txt
 python -m ruff check .
+python -m mypy  # half a minute the first time, then seconds
 exec python -m pytest --numprocesses auto --dist loadfile "$@"

@@ -33,7 +33,7 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
         torch.manual_seed(run.cfg.seed + dist.rank())  # networks start alike, dropout draws apart
     optimizer = build_optimizer(recipe.parameter_groups(), settings)
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp_dtype() == torch.float16)
-    progress = _resume(recipe, optimizer, scaler, run) if run.resume_from else Progress()
+    progress = _resume(recipe, optimizer, scaler, run, run.resume_from) if run.resume_from else Progress()
     log.info("training from epoch %d, step %d; %s", progress.epoch, progress.step, _recipe_line(recipe, settings))
     while progress.epoch < epochs:
         sources = recipe.sources(progress.epoch, run)
@@ -71,9 +71,17 @@ def _step(
     recipe, batch, optimizer, scaler, settings: Training, progress: Progress, run: Run
 ) -> dict[str, torch.Tensor]:
     """train_step with the settings of a run."""
-    options = {"parts": settings.accumulate, "clip_norm": settings.clip_norm, "autocast": run.autocast()}
     try:
-        return train_step(recipe, batch, optimizer, scaler, epoch=progress.epoch, **options)
+        return train_step(
+            recipe,
+            batch,
+            optimizer,
+            scaler,
+            epoch=progress.epoch,
+            parts=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            autocast=run.autocast(),
+        )
     except NonFiniteLoss as error:
         raise UserError(
             f"the loss is not finite at step {progress.step + 1} ({error.losses}); stopped before the update, "
@@ -133,8 +141,8 @@ def _save_best(run: Run, recipe, progress: Progress) -> None:
         checkpoint.save(run.best, state)
 
 
-def _resume(recipe, optimizer, scaler, run: Run) -> Progress:
-    state = checkpoint.load(run.resume_from)
+def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:
+    state = checkpoint.load(path)
     try:
         recipe.model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -144,7 +152,7 @@ def _resume(recipe, optimizer, scaler, run: Run) -> Progress:
         _set_random_state(state["random"])
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{run.resume_from}: does not fit this run ({reason}); resume=false starts over") from None
+        raise UserError(f"{path}: does not fit this run ({reason}); resume=false starts over") from None
     if not run.best.exists():  # resumed from a file elsewhere: its best model is not here, so the best starts anew
         progress.best_score = float("-inf")
     run.restore_history(state["history"])

@@ -30,7 +30,8 @@ class Meter:
         self.run, self.progress, self.length, self.epochs = run, progress, length, epochs
         self.images, self.rate = images, 0.0  # in a step, of all sources; of the first parameter group
         self.start = time.perf_counter()
-        self.seconds, self.waited, self.steps, self.latest = 0.0, 0.0, 0, {}
+        self.seconds, self.waited, self.steps = 0.0, 0.0, 0
+        self.latest: dict[str, float] = {}
 
     def timed(self, batches, steps: int):
         """The batches, with the time spent waiting for them."""

@@ -1,5 +1,6 @@
 """What a method is to the training loop: the base class of every recipe."""
 
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -80,8 +81,16 @@ class Recipe(ABC):
         """Take over what `state` gave."""
 
 
-def decoder_and_backbone(network: nn.Module, settings: Training) -> list[dict[str, Any]]:
-    """Parameter groups of a network that tells its `decoder_parameters` and `backbone_parameters`, at their rates."""
+class TwoParts(typing.Protocol):
+    """A network that tells its parameters apart."""
+
+    def decoder_parameters(self) -> list[nn.Parameter]: ...
+
+    def backbone_parameters(self) -> list[nn.Parameter]: ...
+
+
+def decoder_and_backbone(network: TwoParts, settings: Training) -> list[dict[str, Any]]:
+    """Parameter groups of both parts at their rates."""
     return [
         {"name": "decoder", "params": network.decoder_parameters(), "lr": settings.lr},
         {

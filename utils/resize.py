@@ -24,8 +24,8 @@ def shorter_to(shape: tuple[int, int], size: int) -> tuple[int, int]:
 
 def resize_shorter(image: np.ndarray, size: int, divisor: int = 1) -> np.ndarray:
     """The whole image with the shorter side `size`, both as near as multiples of `divisor` allow."""
-    target = tuple(max(1, round(side / divisor)) * divisor for side in shorter_to(image.shape[:2], size))
-    return resize_part("image", image, target, *(slice(0, side) for side in target))
+    height, width = (max(1, round(side / divisor)) * divisor for side in shorter_to(image.shape[:2], size))
+    return resize_part("image", image, (height, width), slice(0, height), slice(0, width))
 
 
 def resize_part(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:

@@ -74,7 +74,8 @@ class Run:
         options = self.cfg.run
         if synchronize and dist.launched() and self.device.type == "cuda":  # SyncBatchNorm has no CPU form
             model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        model.to(self.device, memory_format=torch.channels_last if options.channels_last else torch.contiguous_format)
+        model.to(self.device)
+        model.to(memory_format=torch.channels_last if options.channels_last else torch.contiguous_format)
         if options.compile:
             model.compile()
         return model

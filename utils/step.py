@@ -76,8 +76,13 @@ def build_optimizer(groups: Sequence[dict[str, Any]], settings: Training) -> tor
     listed = [{**group, "base_lr": group["lr"]} for group in groups]
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(listed, lr=settings.lr, weight_decay=settings.weight_decay)
-    options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay, "nesterov": settings.nesterov}
-    return torch.optim.SGD(listed, lr=settings.lr, **options)
+    return torch.optim.SGD(
+        listed,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, epoch: int, step: int, total: int) -> float:

@@ -17,7 +17,8 @@ def check_discovery(data: DiscoveryData) -> Iterable[str]:
 
     Pairs exist, sizes agree, label values are classes; the first fault is a UserError with its file's name.
     """
-    lists, images_per_class = data.lists, Counter()
+    lists = data.lists
+    images_per_class: Counter[int] = Counter()
     train = list(dict.fromkeys((*lists.base_train, *lists.novel)))
     for role, ids, fields in (
         ("train", train, ("image", "label")),
@@ -40,7 +41,7 @@ def check_discovery(data: DiscoveryData) -> Iterable[str]:
 def check_sample(data: DiscoveryData, sample: Sample) -> set[int]:
     """Train ids in the mask; UserError when a value is no class, or a map has another size than the image."""
     size = read_image(sample.image).shape[:2]
-    label = data.full_map()(sample.read_label(sample.label), where=str(sample.label))
+    label = data.full_map()(sample.load_label(), where=str(sample.label))
     found = {sample.label: label.shape}
     if sample.saliency:
         found[sample.saliency] = read_label(sample.saliency).shape

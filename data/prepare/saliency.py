@@ -79,7 +79,7 @@ def spectral_object(image: np.ndarray) -> np.ndarray:
         return np.zeros((height, width), np.float32)
     small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
     cv2.setRNGSeed(0)  # of this thread, for k-means inside
-    cv2.grabCut(small, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(small, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
     found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     return cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
 

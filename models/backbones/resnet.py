@@ -21,6 +21,14 @@ class ResNet(Backbone):
     trained = ("layer3", "layer4")
     pixel_mean = (0.485 * 255, 0.456 * 255, 0.406 * 255)
     pixel_std = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+    conv1: nn.Module
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(self, name: str, output_stride: int):
         super().__init__()
@@ -56,7 +64,7 @@ class ResNet(Backbone):
         return x, sums
 
 
-def before_activation(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def before_activation(block: resnet.BasicBlock | resnet.Bottleneck, x: torch.Tensor) -> torch.Tensor:
     """The sum at the end of a residual block, before its activation."""
     identity = x if block.downsample is None else block.downsample(x)
     out = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from models.backbones.base import Backbone
 from models.weights import load_strict, read_weights
@@ -20,7 +19,7 @@ class VisionTransformer(Backbone):
 
     trained = ()
 
-    def __init__(self, network: nn.Module, about: Mapping[str, Any]):
+    def __init__(self, network: Any, about: Mapping[str, Any]):
         self.pixel_mean = tuple(255 * value for value in about["mean"])
         self.pixel_std = tuple(255 * value for value in about["std"])
         super().__init__()

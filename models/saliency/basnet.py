@@ -22,7 +22,7 @@ class BASNet(nn.ModuleDict):
 
     def __init__(self):
         trunk = resnet.resnet34(weights=None)
-        blocks = {"inconv": nn.Conv2d(3, 64, 3, padding=1), "inbn": nn.BatchNorm2d(64)}
+        blocks: dict[str, nn.Module] = {"inconv": nn.Conv2d(3, 64, 3, padding=1), "inbn": nn.BatchNorm2d(64)}
         blocks |= {f"encoder{level}": getattr(trunk, f"layer{level}") for level in range(1, 5)}
         blocks |= {f"resb{stage}_{i}": resnet.BasicBlock(512, 512) for stage in (5, 6) for i in (1, 2, 3)}
         blocks |= three_convs("bg", 512, 512, 512, (2, 2, 2))
@@ -62,7 +62,7 @@ class RefUnet(nn.ModuleDict):
     """The refinement module: logits [B, 1, H, W] -> the same plus a residual."""
 
     def __init__(self):
-        blocks = {"conv0": nn.Conv2d(1, 64, 3, padding=1)}
+        blocks: dict[str, nn.Module] = {"conv0": nn.Conv2d(1, 64, 3, padding=1)}
         for level in range(1, 6):
             blocks |= {f"conv{level}": nn.Conv2d(64, 64, 3, padding=1), f"bn{level}": nn.BatchNorm2d(64)}
         for level in range(4, 0, -1):
@@ -83,7 +83,7 @@ class RefUnet(nn.ModuleDict):
 
 def three_convs(name: str, channels: int, middle: int, out: int, rates: tuple[int, int, int]) -> dict[str, nn.Module]:
     """Three 3x3 convolutions with BatchNorm, as the entries conv<name>_1, bn<name>_1, then _m and _2."""
-    blocks, widths = {}, (channels, middle, middle, out)
+    blocks, widths = dict[str, nn.Module](), (channels, middle, middle, out)
     for part, before, after, rate in zip(("1", "m", "2"), widths[:-1], widths[1:], rates, strict=True):
         blocks[f"conv{name}_{part}"] = nn.Conv2d(before, after, 3, padding=rate, dilation=rate)
         blocks[f"bn{name}_{part}"] = nn.BatchNorm2d(after)

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import nn
 
 from models.saliency.basnet import BASNet, share_norm
 from models.saliency.u2net import U2NETP, U2Net
@@ -17,7 +16,7 @@ from models.weights import load_strict, read_weights
 from utils.checkpoint import first_line
 from utils.errors import UserError
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {"u2net": U2Net, "u2netp": partial(U2Net, U2NETP), "basnet": BASNet}
+NETWORKS: dict[str, Callable[[], U2Net | BASNet]] = {"u2net": U2Net, "u2netp": partial(U2Net, U2NETP), "basnet": BASNet}
 SOURCES = {
     "u2net": "u2net.pth of github.com/xuebinqin/U-2-Net",
     "u2netp": "u2netp.pth of github.com/xuebinqin/U-2-Net",
@@ -60,7 +59,7 @@ def load_estimator(model: str, weights: Path | None, device: torch.device) -> Sa
     return SaliencyEstimator(lambda image: network(image).logits[:, 0].sigmoid(), network.side, device)
 
 
-def load_network(name: str, path: Path) -> nn.Module:
+def load_network(name: str, path: Path) -> U2Net | BASNet:
     """A network of NETWORKS in evaluation mode, with all weights from a file."""
     network, state = NETWORKS[name]().eval(), read_weights(path).state
     load_strict(network, share_norm(state) if name == "basnet" else state, path, f"expected {SOURCES[name]}")
@@ -83,7 +82,7 @@ def load_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
             found = np.array(network.forward(first), np.float32)
             problem = f"its first output has the shape {'x'.join(map(str, found.shape))}"
         except cv2.error as error:
-            found, problem = np.empty(0), first_line(error)
+            found, problem = np.empty(0, np.float32), first_line(error)
         if found.ndim != 4 or found.shape[:2] != (1, 1):
             expected = f"1x3x{U2Net.side}x{U2Net.side} to 1x1x{U2Net.side}x{U2Net.side} (U²-Net)"
             raise UserError(f"--model {path}: cannot be used ({problem}); expected a network from {expected}")

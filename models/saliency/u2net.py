@@ -52,7 +52,7 @@ class RSU(nn.ModuleDict):
     def __init__(self, depth: int, channels: int, inner: int, out: int, dilated: bool):
         rates = [2**level if dilated else 1 for level in range(depth)]
         rates[-1] = rates[-1] if dilated else 2
-        blocks = {"rebnconvin": ConvBlock(channels, out)}
+        blocks: dict[str, nn.Module] = {"rebnconvin": ConvBlock(channels, out)}
         for level, rate in enumerate(rates, start=1):
             blocks[f"rebnconv{level}"] = ConvBlock(out if level == 1 else inner, inner, rate)
         for level in range(depth - 1, 0, -1):
@@ -80,7 +80,7 @@ class U2Net(nn.ModuleDict):
 
     def __init__(self, stages: tuple[tuple[str, int, int, int, bool], ...] = U2NET):
         out = {name: channels for name, _, _, channels, _ in stages}
-        blocks, channels = {}, 3
+        channels, blocks = 3, dict[str, nn.Module]()
         for name, depth, inner, width, dilated in stages:
             channels += out[name[:-1]] if name.endswith("d") else 0
             blocks[name] = RSU(depth, channels, inner, width, dilated)

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import scipy.io
 
-from data.io import read_label, write_label
-from data.layouts import Sample
+from data.io import read_label, write_label, write_picture
+from data.layouts import LAYOUTS, Sample
 from reports import common
 from utils.checkpoint import read_list
 from utils.errors import UserError
@@ -31,6 +32,31 @@ def test_images_with_a_base_class_come_first(tmp_path):
         write_label(tmp_path / f"{number}.png", label)
         labels.append(Sample(str(number), tmp_path / "x", label=tmp_path / f"{number}.png"))
     assert [sample.id for sample in common.pick_images(labels, (3, 4), 3)] == ["1", "4", "3"]
+
+
+def test_masks_are_read_as_the_layout_has_them(tmp_path):
+    image, mask = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)
+    mask[2:12, 2:12] = 3
+    write_picture(tmp_path / "a.jpg", image)
+    scipy.io.savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": mask}})
+    write_label(tmp_path / "a.png", mask)
+    sbd = Sample("a", tmp_path / "a.jpg", label=tmp_path / "a.mat", read_label=LAYOUTS["sbd"].read_label)
+    assert np.array_equal(sbd.load_label(), mask)
+    assert common.pick_images([sbd], (3,), 1) == [sbd]
+    names = ["background", "x", "y", "bar"]
+    (column,), rows = common.prediction_columns([sbd], {"ours": tmp_path}, names, {3})
+    assert rows == ["image", "ground truth", "ours"]
+    assert np.array_equal(column[1], column[2])  # the truth and the same map as a prediction
+
+
+def test_classes_beyond_8_bits_are_picked(tmp_path):
+    samples = []
+    for name, value in (("a", 7), ("b", 300)):
+        mask = np.full((20, 20), 65535, np.uint16)
+        mask[2:12, 2:12] = value
+        write_label(tmp_path / f"{name}.png", mask)
+        samples.append(Sample(name, tmp_path / "x", label=tmp_path / f"{name}.png"))
+    assert common.pick_images(samples, (300,), 1) == [samples[1]]
 
 
 def test_images_without_wanted_classes_are_the_first(voc):

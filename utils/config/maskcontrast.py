@@ -12,7 +12,8 @@ class Encoder(DeepLab):
     dim: PositiveInt = Field(32, description="length of a pixel embedding")
 
 
-class PretrainData(Data, defaults={"image_size": 224, "train_list": "trainaug", "missing": "drop"}):
+class PretrainData(Data, defaults={"image_size": 224, "missing": "drop"}):
+    train_list: str = Field("trainaug", description="list under the root's sets/ of the images to train on")
     saliency_folder: str | None = Field(
         None, description="folder of the masks; default saliency_supervised_model, or the layout's"
     )

@@ -138,8 +138,9 @@ class NcdssConfig(Common):
     def _encoder_file(cls, tree: Any) -> Any:
         """With cluster.features=maskcontrast, `checkpoint` is the encoder's file; no other stage is to take it."""
         cluster = tree.get("cluster") if isinstance(tree, dict) else None
-        named = isinstance(cluster, dict) and cluster.get("features") == "maskcontrast" and tree.get("checkpoint")
-        if not named or cluster.get("features_checkpoint"):
+        if not isinstance(cluster, dict) or cluster.get("features") != "maskcontrast":
+            return tree
+        if not tree.get("checkpoint") or cluster.get("features_checkpoint"):
             return tree
         moved = {"checkpoint": None, "cluster": {**cluster, "features_checkpoint": tree["checkpoint"]}}
         return {**tree, **moved}

@@ -12,7 +12,7 @@ from utils.errors import UserError
 class StrictLoader(yaml.SafeLoader):
     """YAML without its traps: 1e-4 is a number; 010, 1:30, no and on are what they look like; no repeated keys."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

@@ -48,6 +48,11 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def respond(network: nn.Module, images: torch.Tensor) -> Any:
+    """What a network of models/ returns for images [B, 3, H, W], uint8, or float that is normalised already."""
+    return network(network.normalize(images))  # type: ignore[operator]  # a module's attribute, to a checker a tensor
+
+
 @torch.inference_mode()
 def predict(
     forward: Callable[[torch.Tensor], Any], model: nn.Module, loader, run: Run, title: str
@@ -84,11 +89,12 @@ def count(
     coarse = torch.zeros(shape, dtype=torch.int64, device=run.device)
     for batch, maps in predictions:
         if network:
+            assert isinstance(maps, torch.Tensor)  # maps of several sizes have no truth but the files
             label = _without_later(batch[truth].to(run.device), num_true, later)
             for place, found in enumerate(maps.unbind(1)):
                 coarse[place] += confusion_matrix(found, label, num_outputs, num_true)
         if native is not None:
-            arrays = small(maps, num_outputs).cpu().numpy() if torch.is_tensor(maps) else maps
+            arrays = small(maps, num_outputs).cpu().numpy() if isinstance(maps, torch.Tensor) else maps
             fine += image_confusions(native, batch["index"].tolist(), arrays, num_true, num_outputs, later, save).sum(0)
     return Counts(
         dist.sum_(coarse).cpu() if network else None,
@@ -99,7 +105,7 @@ def count(
 def image_confusions(
     dataset: Labelled,
     indices: Sequence[int],
-    maps: Sequence[np.ndarray],
+    maps: Iterable[np.ndarray],
     num_true: int,
     num_outputs: int,
     later: int | None = None,

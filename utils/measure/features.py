@@ -5,6 +5,7 @@ B images, N objects, P cells, C classes, D features, S pixels a side, h w featur
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import nn
 
 from utils import dist
 from utils.measure.clustering import mask_prototypes
-from utils.measure.confusion import image_confusions, predict
+from utils.measure.confusion import image_confusions, predict, respond
 from utils.measure.metrics import confusion_matrix
 from utils.measure.retrieval import cell_counts, majority_label
 from utils.run import Run
@@ -46,11 +47,7 @@ class FeatureExtractor:
 
     def walk(self, loader, title: str) -> Iterator[tuple[dict, torch.Tensor, torch.Tensor]]:
         """(batch, features [B, D, h, w], weights [B, S, S] that are positive on objects)."""
-
-        def forward(images: torch.Tensor) -> Any:
-            return self.network(self.network.normalize(images))
-
-        for batch, found in predict(forward, self.network, loader, self.run, title):
+        for batch, found in predict(partial(respond, self.network), self.network, loader, self.run, title):
             given = batch["saliency"].to(self.run.device).float() if self.given_masks else None
             yield batch, found.features.float(), found.weight if given is None else given
 
@@ -59,7 +56,8 @@ class FeatureExtractor:
 
         Pixels are counted at network resolution when batches have labels, else at the size of the masks.
         """
-        rows, images = {}, loader.dataset.dataset
+        rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        images = loader.dataset.dataset
         for batch, features, weight in self.walk(loader, title):
             prototypes, region = mask_prototypes(features, weight), (weight > 0).to(torch.uint8)
             if "label" in batch:
@@ -70,8 +68,7 @@ class FeatureExtractor:
                 counts = image_confusions(images, batch["index"].tolist(), maps, self.num_classes, 2)[:, 0]
             found = zip(prototypes.cpu().numpy(), counts.cpu().numpy(), strict=True)
             rows |= dict(zip(batch["index"].tolist(), found, strict=True))
-        prototypes, counts = zip(*_in_order(rows), strict=True)
-        return Objects(np.stack(prototypes), np.stack(counts))
+        return Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
 
     def patches(self, loader, most: int, title: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors [P, D] of at most so many feature cells of each object, and pixels of each class there, [P, C].
@@ -80,13 +77,13 @@ class FeatureExtractor:
         """
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for batch, features, weight in self.walk(loader, title):
-            cells = features.shape[-2:]
-            covered = F.adaptive_avg_pool2d(weight.gt(0).float(), cells).flatten(1)
+            height, width = features.shape[-2:]
+            covered = F.adaptive_avg_pool2d(weight.gt(0).float(), (height, width)).flatten(1)
             inside = (covered > 0) & (covered >= covered.amax(1, keepdim=True).clamp(max=0.5))  # half, or the fullest
             vectors = F.normalize(features, dim=1).flatten(2).transpose(1, 2)  # [B, hw, D]
             if "label" in batch:
                 label = batch["label"].to(self.run.device)
-                counts = cell_counts(label, weight > 0, cells, self.num_classes).flatten(1, 2)
+                counts = cell_counts(label, weight > 0, (height, width), self.num_classes).flatten(1, 2)
             else:
                 counts = vectors.new_zeros(*vectors.shape[:2], 0)
             for place, index in enumerate(batch["index"].tolist()):
@@ -94,8 +91,8 @@ class FeatureExtractor:
                 chosen = np.flatnonzero(inside[place].cpu().numpy())
                 chosen = np.sort(rng.permutation(chosen)[:most])
                 found[index] = vectors[place, chosen].cpu(), counts[place, chosen].cpu()
-        vectors, counts = zip(*_in_order(found), strict=True)
-        return torch.cat(vectors), torch.cat(counts)
+        listed = _in_order(found)
+        return torch.cat([vectors for vectors, _ in listed]), torch.cat([counts for _, counts in listed])
 
 
 def cell_vectors(features: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ In class discovery, with B base and n novel classes and K clusters, the matrix i
 B+1 = `num_known` rows and columns are background and base, the rest are novel classes (rows) and clusters (columns).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,8 @@ def partition_scores(confusion: torch.Tensor | np.ndarray) -> dict[str, float]:
 
 def summarize(
     confusion: torch.Tensor | np.ndarray,
-    names: list[str],
-    groups: dict[str, list[int]],
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[int]],
     absent: Absent = "zero",
 ) -> dict[str, Any]:
     """miou, pixel_accuracy, mean_accuracy, `<group>_miou` of class numbers, harmonic_miou of two groups, per_class.
@@ -81,12 +82,13 @@ def summarize(
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = hit / labelled
 
-    def mean(index: list[int]) -> float | None:
+    def mean(rows: Sequence[int]) -> float | None:
+        index = list(rows)
         chosen = np.nan_to_num(scores[index], nan=0.0) if absent == "zero" else scores[index][~np.isnan(scores[index])]
         return float(chosen.mean()) if len(chosen) else None
 
     result: dict[str, Any] = {
-        "miou": mean(list(range(len(names)))),
+        "miou": mean(range(len(names))),
         "pixel_accuracy": float(hit.sum() / labelled.sum()) if labelled.sum() else None,
         "mean_accuracy": float(np.nanmean(accuracy)) if labelled.any() else None,
         **{f"{group}_miou": mean(index) for group, index in groups.items()},

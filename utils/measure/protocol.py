@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from utils.config.common import MatchingRule
-from utils.measure.confusion import Counts, Maps, Save, count, predict
+from utils.measure.confusion import Counts, Labelled, Maps, Save, count, predict, respond
 from utils.measure.metrics import as_array
 from utils.measure.spec import Spec, confusion_metrics
 from utils.run import Run
@@ -51,9 +51,10 @@ class Protocol:
     about: dict[str, Any] = field(default_factory=dict)  # more for metrics.json
 
     @property
-    def images(self) -> Dataset:
+    def images(self) -> Labelled:
         """All images, not the share of this process alone."""
-        return self.loader.dataset.dataset
+        share: Any = self.loader.dataset  # a torch Subset
+        return share.dataset
 
     def count(self, predictions, run: Run, networks: int = 1, save: Save | None = None) -> Counts:
         """Counts of label maps, see utils.measure.confusion.count; without clusters at one size only."""
@@ -70,8 +71,9 @@ class Protocol:
 
     def metrics(self, counts: Counts, place: int = 0, rule: MatchingRule | None = None) -> dict[str, Any]:
         """Metrics of one of the counted networks."""
-        matrix = as_array(counts.network if counts.native is None else counts.native)[place]
         match_on = None if counts.network is None else as_array(counts.network)[place]
+        matrix = match_on if counts.native is None else as_array(counts.native)[place]
+        assert matrix is not None  # counted at one size at least
         return confusion_metrics(matrix, self.spec, match_on, rule)
 
     def score(self, network: nn.Module, run: Run, decide: Decide = most_likely, title: str = "validation") -> dict:
@@ -84,6 +86,6 @@ def label_maps(networks: Sequence[nn.Module], decide: Decide, loader, run: Run, 
     """(batch, label maps [B, M, h, w]) of M networks over a loader; the images go through all of them in one pass."""
 
     def forward(images: torch.Tensor) -> Maps:
-        return torch.stack([decide(network(network.normalize(images))) for network in networks], 1)
+        return torch.stack([decide(respond(network, images)) for network in networks], 1)
 
     return predict(forward, nn.ModuleList(networks), loader, run, title)

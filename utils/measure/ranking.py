@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from utils import dist
-from utils.measure.confusion import predict
+from utils.measure.confusion import predict, respond
 from utils.run import Run
 
 
@@ -20,7 +21,7 @@ def image_scores(
     The batch's tensors are on the network's device.
     """
     found: dict[int, float] = {}
-    for batch, output in predict(lambda images: network(network.normalize(images)), network, loader, run, title):
+    for batch, output in predict(partial(respond, network), network, loader, run, title):
         here = {name: values.to(run.device) for name, values in batch.items() if torch.is_tensor(values)}
         found |= dict(zip(batch["index"].tolist(), score(output, here).tolist(), strict=True))
     everywhere = {index: value for part in dist.gather(found) for index, value in part.items()}

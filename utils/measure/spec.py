@@ -50,18 +50,18 @@ def confusion_metrics(
     on, known = total if match_on is None else as_array(match_on), spec.num_known
     if spec.partial:
         match = match_clusters(on, known, "one_to_one" if total.shape[1] <= spec.num_true else "many_to_one", True)
-        square, spec = _found(apply_match(total, match, known), match, spec)
+        square, spec = _found(apply_match(total, match, known), match, spec, known)
     else:
         match = match_clusters(on, known, rule or spec.match)
         square = apply_match(total, match, known)
     return _summarized(square, spec) | {"match": [[cluster, int(number)] for cluster, number in enumerate(match)]}
 
 
-def _found(square: np.ndarray, match: np.ndarray, spec: Spec) -> tuple[np.ndarray, Spec]:
+def _found(square: np.ndarray, match: np.ndarray, spec: Spec, known: int) -> tuple[np.ndarray, Spec]:
     """As long as clusters are to come, classes without one are left out with their pixels, as those of later steps."""
     if spec.complete:
         return square, spec
-    kept = [*range(spec.num_known), *sorted(spec.num_known + number for number in {*match.tolist()} - {-1})]
+    kept = [*range(known), *sorted(known + number for number in {*match.tolist()} - {-1})]
     place = {row: index for index, row in enumerate(kept)}
 
     def moved(groups: Groups) -> dict[str, list[int]]:

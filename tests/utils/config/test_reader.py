@@ -215,6 +215,13 @@ def test_keys_that_would_be_ignored_are_refused(tmp_path, script, system, given,
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("system", ["maskcontrast", "probe"])
+def test_systems_without_another_list_need_the_training_one(tmp_path, system):
+    (tmp_path / "a.yaml").write_text(f"system: {system}\ndata: {{train_list: null}}\n")
+    with pytest.raises(UserError, match="data.train_list: input should be a valid string, got None"):
+        load_config([str(tmp_path / "a.yaml")], "")
+
+
 def test_a_file_may_hold_what_another_method_or_script_reads(tmp_path):
     (tmp_path / "a.yaml").write_text("system: ssul\nplop: {pod: 0.5}\ncheckpoint: x.pth\nssul: {memory: 3}\n")
     cfg = load_config([str(tmp_path / "a.yaml")], "", "train_incremental.py")
