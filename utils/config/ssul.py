@@ -132,7 +132,7 @@ class SsulConfig(Common):
         description="for setting=discovered: folder with base.txt, novel.txt, pseudo_labels/ (cluster_pseudolabel.py)",
     )
     method: Literal["ssul", "ssul_m", "mib", "plop", "finetune", "joint"] = Field("ssul", description="how steps learn")
-    data: CroppedData = CroppedData()
+    data: Annotated[CroppedData, SHARED] = CroppedData()
     model: Annotated[Network, SHARED] = Network()
     training: StepTraining = StepTraining()
     ssul: Annotated[Ssul, Only(where=TRAINS, key="method", values=("ssul", "ssul_m"))] = Ssul()

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from utils.config.common import Common, Decides
+from utils.config.keys import walk
 from utils.config.reader import find_system
 from utils.config.systems import SCHEMAS, systems_by_keys
 from utils.errors import UserError
@@ -20,3 +22,12 @@ def test_a_configuration_of_no_known_system():
         find_system({"system": "other", "cluster": {}}, str(Path("x.yaml")))
     with pytest.raises(UserError, match="x.yaml: no key 'system'; add one of ncdss, "):
         find_system({"data": {}}, "x.yaml")
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_a_key_that_a_system_redefines_decides_what_it_did(schema):
+    """A system with other defaults for `data` must not lose that data decide every stage."""
+    common = {key: marks for key, _, marks in walk(Common)}
+    for key, _, marks in walk(schema):
+        decides = {mark for mark in common.get(key, ()) if isinstance(mark, Decides)}
+        assert decides <= set(marks), key
