@@ -19,7 +19,8 @@ from tqdm.contrib.concurrent import thread_map
 
 from data.io import read_label, write_array, write_label
 from data.systems import DATA
-from models.segmenter import Segmenter, load_segmenter
+from models.segmenter import Segmenter
+from models.systems import load_segmenter
 from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.labels import is_wide

@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
-from models.segmenter import Segmenter, load_segmenter
+from models.segmenter import Segmenter
+from models.systems import load_segmenter
 from utils.errors import UserError
 from utils.measure.protocol import number_table
 from utils.report.pictures import overlay

@@ -1,158 +1,211 @@
-"""Every command in the README, the other documents and the scripts' own help is one that the program takes."""
+"""Command lines of the README and of docs: scripts exist, configurations and keys are valid, options are known."""
 
 import argparse
 import ast
-import importlib.util
+import importlib
 import re
 import shlex
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-import yaml
 
-from utils.config.reader import load_config
+from tests.examples.own_system import config as own_system
+from utils.config import reader
+from utils.config.systems import SCHEMAS
 from utils.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-ENTRIES = sorted(path for path in ROOT.glob("*.py") if not path.name.startswith("test_"))
-COMMAND = r"(?:[A-Z_]+=\S+ )*(?:python|bash|torchrun|scripts/)[ \w]"
-PLACEHOLDER = re.compile(r"(CONFIG|ENTRY|NAME)\b")
-EXAMPLES = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "configs" / "demo").glob("*.yaml"))]
+ENTRIES = sorted(ROOT.glob("*.py"))
+SHELL_SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
+START = re.compile(r"(?:[A-Z_0-9]+=\S+ +)*(?:python |torchrun |bash scripts/|scripts/\S+\.sh)")
+CONFIGS = {system: f"configs/demo/{system}.yaml" for system in SCHEMAS}  # in place of one that a document leaves open
+OPEN = re.compile(r"[A-Z_]*CONFIG(\.yaml)?")
 
 
-def commands_of(text: str) -> list[str]:
-    """Commands in code blocks, a line each, and in `inline code`; without comments and optional parts."""
-    text = re.sub(r"\\\n *", "", text)
-    blocks = [line.strip() for line in text.splitlines() if re.match(r"(    )?" + COMMAND, line)]
-    prose = re.sub(r"```.*?```", "", text, flags=re.S)
-    inline = [" ".join(code.split()) for code in re.findall(rf"`({COMMAND}[^`]*)`", prose)]
-    needed = (re.sub(r" +\[[^]]*\]", "", command) for command in (*blocks, *inline))
-    plain = (re.split(r" +#|  +(?!--)| \.\.\.", command)[0] for command in needed)
-    return list(dict.fromkeys(command for command in plain if re.search(r"\.(py|sh)\b|-m ", command)))
+class Command(NamedTuple):
+    where: str
+    words: tuple[str, ...]  # without variables in front
 
 
-def documented() -> list[tuple[str, str]]:
-    found = [(path.name, command) for path in DOCUMENTS for command in commands_of(path.read_text())]
-    for path in ENTRIES:
-        usage = ast.get_docstring(ast.parse(path.read_text())) or ""
-        found += [(path.name, command) for command in commands_of(usage)]
-    return list(dict.fromkeys(found))
+class Understood(Exception):  # noqa: N818
+    """Raised where a script has read its arguments, and would begin."""
 
 
-def script_of(words: list[str]) -> tuple[Path, list[str]]:
-    """The file that a command runs and its arguments; a module behind -m counts by its file."""
-    for place, word in enumerate(words):
-        if word == "-m" and "pytest" not in words:
-            return ROOT / (words[place + 1].replace(".", "/") + ".py"), words[place + 2 :]
-        if word.endswith((".py", ".sh")):
-            return ROOT / word, words[place + 1 :]
-    raise AssertionError(f"no script in {words}")
+def commands(path: Path) -> Iterator[Command]:
+    """Those in blocks of code, and those in the text between backquotes; of a script those in its help."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        text = re.sub(r"(?<=\S)   +.*", "", ast.get_docstring(ast.parse(text)) or "")  # remarks stand to the right
+    blocks = re.findall(r"^    (?! )(.+)$", text.replace("\\\n", " "), re.M)
+    fenced = [
+        line.strip() for block in re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S) for line in block.split("\n")
+    ]
+    inline = [
+        " ".join(found.split())
+        for found in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    ]
+    for line in dict.fromkeys([*blocks, *fenced, *inline]):
+        if START.match(line):
+            words = [word for word in shlex.split(line, comments=True) if word != "..." and not word.startswith("[")]
+            while re.match(r"[A-Z_0-9]+=", words[0]):
+                words.pop(0)
+            yield Command(path.name, tuple(word for word in words if word != "key=value" and not word.endswith("]")))
 
 
-class Accepted(Exception):
-    """The arguments were read; nothing is run."""
+COMMANDS = list(dict.fromkeys(command for path in (*DOCUMENTS, *ENTRIES) for command in commands(path)))
 
 
-def load(path: Path):
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def test_there_are_commands():
+    silent = {path.name for path in (*DOCUMENTS, *ENTRIES)} - {command.where for command in COMMANDS}
+    assert silent <= {"prepare_data.py"}, silent  # which lists its commands in its own form
+    assert len(COMMANDS) > 60
 
 
 @pytest.fixture
-def reads_only(monkeypatch):
-    """(script, arguments) -> None, or what is wrong with the arguments; the script stops once it has read them."""
-    parse_args = argparse.ArgumentParser.parse_args
+def stops(monkeypatch):
+    """Scripts stop as soon as they have read their arguments."""
+    parse = argparse.ArgumentParser.parse_args
 
-    def parsed(self, *args, **options):
-        namespace = parse_args(self, *args, **options)
-        if not hasattr(namespace, "config"):  # its key=value are read next
-            raise Accepted
-        return namespace
+    def understood(parser, *arguments):
+        options = parse(parser, *arguments)
+        if getattr(options, "config", None):  # prepare_data.py hands it on
+            reader.load_config([complete(word, "ncdss") for word in options.config], "")
+        raise Understood
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", understood)
+    monkeypatch.setitem(SCHEMAS, "supervised", own_system.SupervisedConfig)  # as docs/own_method.md says
+    return monkeypatch
 
-    def check(path: Path, arguments: list[str]) -> str | None:
-        module = load(path)
-        if hasattr(module, "load_config"):
-            original = getattr(module.load_config, "original", module.load_config)
 
-            def loaded(*args, **options):
-                original(*args, **options)
-                raise Accepted
+def complete(word: str, system: str) -> str:
+    return CONFIGS[system] if OPEN.fullmatch(word) else word
 
-            loaded.original = original
-            monkeypatch.setattr(module, "load_config", loaded)
+
+def start(module: str, words: list[str], monkeypatch) -> None:
+    """Up to where it has read its arguments; an open configuration may be of any system that the script runs."""
+    script = importlib.import_module(module)
+    if not hasattr(script, "load_config"):
+        with pytest.raises(Understood):
+            script.main(words)
+        return
+    problems = []
+
+    def read(*given):
+        reader.load_config(*given)
+        raise Understood
+
+    monkeypatch.setattr(script, "load_config", read)
+    for system in CONFIGS if any(OPEN.fullmatch(word) for word in words) else ["ncdss"]:
         try:
-            module.main(arguments)
-        except Accepted:
-            return None
-        except (UserError, SystemExit) as error:
-            return str(error)
-        return "took no notice of its arguments"
-
-    return check
+            script.main([complete(word, system) for word in words])
+        except Understood:
+            return
+        except UserError as error:
+            problems.append(str(error))
+    raise AssertionError(problems)
 
 
-def test_there_are_commands_to_check():
-    assert len(documented()) > 60
-    assert {name for name, _ in documented()} >= {"README.md", "ncdss.md", "own_method.md", "train_base.py"}
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.where}: {' '.join(command.words)}")
+def test_command(command, stops):
+    program, *words = command.words
+    if program == "torchrun":
+        words = [word for word in words if not word.startswith(("--nproc", "--standalone"))]
+    if program == "bash":
+        program, *words = words
+    if program.endswith(".sh"):
+        shell_script(program, words)
+    elif words[0] == "-m":
+        python_module(words[1], words[2:], stops)
+    elif words[0] != "ENTRY.py":
+        assert (ROOT / words[0]).is_file(), words[0]
+        start(words[0].removesuffix(".py"), words[1:], stops)
 
 
-@pytest.mark.parametrize(("where", "command"), documented())
-def test_a_documented_command_is_accepted(where, command, reads_only, monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    words = [word for word in shlex.split(command) if "<" not in word]
-    if PLACEHOLDER.match(script_of(words)[0].stem):
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python train_base.py configs/demo/ncdss.yaml base_training.epoch=3",
+        "python train_base.py configs/demo/ssul.yaml",
+        "python train_base.py configs/demo/none.yaml",
+        "python train_incremental.py CONFIG method=eums",
+        "python predict.py best.pth photo.jpg --into predictions",
+        "python train_bases.py configs/demo/ncdss.yaml",
+        "scripts/chain.sh configs/demo/ncdss.yaml ssul.memory=4",
+        "bash scripts/none.sh",
+        "python -m benchmarks.none",
+    ],
+)
+def test_mistakes_are_found(line, stops):
+    with pytest.raises((AssertionError, UserError, SystemExit)):
+        test_command(Command("", tuple(line.split())), stops)
+
+
+def python_module(module: str, words: list[str], stops) -> None:
+    if module in ("pytest", "ruff"):
+        paths = [word for word in words if "/" in word]
+        assert all((ROOT / path).exists() for path in paths), paths
         return
-    path, arguments = script_of(words)
-    assert path.is_file(), f"{where}: {command}: there is no {path.relative_to(ROOT)}"
-    if path.suffix == ".sh" and any(re.match(r"[a-z]\S*\.yaml$", word) for word in arguments):
-        load_config(arguments, "")
-    if path.suffix == ".sh" or path.is_relative_to(ROOT / "tests"):
+    if module.startswith("my_method."):  # a copy of the example
+        module, words = (module.replace("my_method", "tests.examples.own_method"), words)
+        words = [word.replace("my_method/", "tests/examples/own_method/") for word in words]
+    if module == "benchmarks.NAME":
         return
-    if any(PLACEHOLDER.match(word) for word in arguments):
-        tries = [[example if PLACEHOLDER.match(word) else word for word in arguments] for example in EXAMPLES]
-    else:
-        tries = [arguments]
-    problems = [reads_only(path, one) for one in tries]
-    assert None in problems, f"{where}: {command}: {problems[0]}"
+    assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    if words:
+        start(module, words, stops)
 
 
-def test_shell_scripts_are_well_formed():
-    scripts = sorted((ROOT / "scripts").rglob("*.sh"))
-    assert len(scripts) > 20
-    for path in scripts:
-        found = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True)
-        assert found.returncode == 0, found.stderr
+def shell_script(path: str, words: list[str]) -> None:
+    """It is there; key=value are keys of the configuration that it is given, or takes otherwise."""
+    assert (ROOT / path).is_file(), path
+    words = [complete(word, "ncdss") for word in words if not word.startswith("output/")]
+    pairs, files = [word for word in words if "=" in word], [word for word in words if word.endswith(".yaml")]
+    assert all((ROOT / file).is_file() for file in files), files
+    taken = files or re.findall(r"configs/\S+?\.yaml", (ROOT / path).read_text())
+    if pairs:
+        assert any(fits(file, pairs) for file in taken), (taken, pairs)
+    elif path.endswith("test.sh"):
+        assert all((ROOT / word).exists() for word in words), words
+
+
+def fits(file: str, pairs: list[str]) -> bool:
+    try:
+        reader.load_config([file, *pairs], "")
+    except UserError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shell_script_is_well_formed(path):
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shell_script_calls_what_is_there(path):
+    """Python files and configurations that it names."""
+    text = re.sub(r"^\s*#.*$", "", path.read_text(), flags=re.M)
+    named = re.findall(r"(?<![\w/$}{.])((?:configs/[\w/]+\.yaml)|(?:[a-z_]+\.py)|(?:scripts/[\w/]+\.sh))\b", text)
+    assert all((ROOT / name).is_file() for name in named), named
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), f"{path.name}: there is no {target}"
+def test_links_and_paths_of_documents(path):
+    """Links to files, and files of the tree that the text names."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.M | re.S)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert all((path.parent / link).exists() for link in links), links
+    rooms = "benchmarks|configs|data|docs|losses|models|reports|scripts|tests|utils"
+    named = re.findall(rf"`((?:{rooms})/[\w/.]+\.\w+)`", text)
+    missing = [name for name in named if not (ROOT / name).exists() and not re.search(r"NAME|supervised", name)]
+    assert not missing
 
 
-def test_the_tree_in_the_readme_names_every_entry_script():
+def test_the_tree_in_the_readme_names_every_script():
     tree = (ROOT / "README.md").read_text().split("## Where things are")[1]
-    for path in ENTRIES:
-        assert path.name in tree, f"README, Where things are: {path.name} is missing"
-
-
-def test_the_citation_file_is_valid():
-    """The required keys of the Citation File Format 1.2.0, for the project and each paper."""
-    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert cff["cff-version"] == "1.2.0" and cff["message"] and cff["license"] == "Apache-2.0"
-    for work in (cff, *cff["references"]):
-        assert work["title"] and work["type"] in ("software", "conference-paper")
-        assert all("name" in author or author["family-names"] for author in work["authors"])
-    assert [work["year"] for work in cff["references"]] == [2022, 2021, 2020, 2021, 2021, 2019, 2022]
+    missing = [path.name for path in ENTRIES if path.name not in tree]
+    assert not missing

@@ -1,131 +1,171 @@
-"""The examples of docs/own_method.md, run as a user runs them, and the document held against their files."""
+"""The examples of docs/own_method.md: they run, the document shows them as they are, and no shared file names them."""
 
 import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
-import cluster_pseudolabel
 import collect
-import eval as evaluation  # the module's name is the script's
+import eval as evaluation
+import models.systems
 import predict
 import report
-from data.io import read_label
-from data.systems import DATA
-from losses.cross_entropy import cross_entropy
-from models.segmenter import LOADERS, load_ncdss
-from reports import PAGES, TABLES
+import reports
+import utils.config.systems
+from data import systems as data_systems
 from tests.conftest import TINY
-from tests.examples.own_method import train_focal
-from tests.examples.own_method.focal import focal_loss
-from tests.examples.own_system import page, train_supervised
-from tests.examples.own_system.config import SupervisedConfig
-from tests.examples.own_system.data import SupervisedData
-from utils.config.systems import SCHEMAS
+from tests.examples.own_method import finetune_gce
+from tests.examples.own_method.gce import generalized_cross_entropy
+from tests.examples.own_system import config, data, network, page, train_supervised
+from utils import checkpoint
+from utils.config.keys import flatten
+from utils.config.reader import load_config
 from utils.run import guarded
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "tests" / "examples"
-TWO_STEPS = {"epochs": 1, "iters_per_epoch": 2, "batch_size": 4, "milestones": []}
+HERE = Path(__file__).parent
+DOCUMENT = (ROOT / "docs" / "own_method.md").read_text()
+# what a system adds to the dicts that name systems: (file, dict) -> entry, and the dict and the value that it means
+ENTRIES = {
+    ("utils/config/systems.py", "SCHEMAS"): (
+        '"supervised": SupervisedConfig',
+        utils.config.systems.SCHEMAS,
+        config.SupervisedConfig,
+    ),
+    ("data/systems.py", "DATA"): ('"supervised": SupervisedData.open', data_systems.DATA, data.SupervisedData.open),
+    ("models/systems.py", "LOADERS"): (
+        '"supervised": load_supervised',
+        models.systems.LOADERS,
+        network.load_supervised,
+    ),
+    ("reports/__init__.py", "PAGES"): ('"supervised": supervised.page', reports.PAGES, page.page),
+    ("reports/__init__.py", "TABLES"): ('"supervised": supervised.TABLE', reports.TABLES, page.TABLE),
+}
 
 
-def run(main, *arguments) -> int:
-    return guarded(main, [str(argument) for argument in arguments])
+# ---- the document
 
 
-def test_focal_loss_by_hand():
-    """p = 0.8 of the true class in one pixel, 0.5 in another; the third is ignored."""
-    logits = torch.log(torch.tensor([[0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])).T[None, :, None]
-    label = torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)
-    expected = (0.2**2 * -np.log(0.8) + 0.5**2 * -np.log(0.5)) / 2
-    assert focal_loss(logits, label, 2.0).item() == pytest.approx(expected)
-    assert focal_loss(logits, label, 0.0).item() == pytest.approx(cross_entropy(logits, label).item())
-    assert focal_loss(logits, torch.full_like(label, 255), 2.0).item() == 0
+def test_the_document_shows_the_files():
+    """Below a line that names a file, a block of code is that file."""
+    shown = re.findall(r"^`(tests/examples/\S+)`:\n\n```\w+\n(.*?)^```$", DOCUMENT, re.M | re.S)
+    assert len(shown) >= 8
+    for path, code in shown:
+        assert code == (ROOT / path).read_text(), path
+    made = [path for path in HERE.glob("own_*/*") if path.suffix in (".py", ".yaml")]
+    assert {path for path, _ in shown} == {str(path.relative_to(ROOT)) for path in made}
 
 
-def test_own_method_takes_the_place_of_a_stage(tiny, tmp_path, capsys):
-    """Trained, scored, clustered, predicted and shown by the scripts as they are."""
-    config = yaml.safe_load(tiny.read_text()) | {"own": {"gamma": 2.0}, "base_training": TWO_STEPS}
-    tiny.write_text(yaml.safe_dump(config))
-    assert run(train_focal.main, tiny) == 0
-    out = tmp_path / "out" / "two"
-    history = [json.loads(line) for line in (out / "base" / "history.jsonl").read_text().splitlines()]
-    assert any("focal" in json.dumps(entry) for entry in history)
-    assert run(train_focal.main, tiny, "own.gamma=1") == 2  # a key of one's own decides the result, too
-    assert "own.gamma: 2.0 there, 1 now" in capsys.readouterr().err
-    assert run(evaluation.main, tiny, "method=base") == 0
-    assert run(cluster_pseudolabel.main, tiny) == 0
-    image = next((Path(config["data"]["root"]) / "images").glob("v*.jpg"))
-    assert run(predict.main, out / "base" / "best.pth", image, "--to", tmp_path / "seen") == 0
-    assert set(np.unique(read_label(tmp_path / "seen" / f"{image.stem}.png"))) <= {0, 1, 2}
-    assert run(report.main, tiny) == 0 and (out / "report.html").is_file()
-
-
-def test_own_system_is_one_line_in_each_dict(voc, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(SCHEMAS, "supervised", SupervisedConfig)
-    monkeypatch.setitem(DATA, "supervised", SupervisedData.open)
-    monkeypatch.setitem(LOADERS, "supervised", load_ncdss)
-    monkeypatch.setitem(PAGES, "supervised", page.page)
-    monkeypatch.setitem(TABLES, "supervised", page.TABLE)
-    tree = {
-        "system": "supervised",
-        "output_dir": str(tmp_path / "out"),
-        "data": {**TINY["data"], "root": str(voc), "dataset": str(tmp_path)},
-        "model": TINY["model"],
-        "training": TWO_STEPS,
+def test_the_document_lists_every_dict_that_names_systems():
+    rows = re.findall(r"^\| `(\S+\.py)` \| `([A-Z]+)` \| `(.+),` \|$", DOCUMENT, re.M)
+    assert {(file, name): entry for file, name, entry in rows} == {key: entry for key, (entry, *_) in ENTRIES.items()}
+    named = [path for room in ("data", "losses", "models", "utils", "reports") for path in (ROOT / room).rglob("*.py")]
+    dicts = {
+        (str(path.relative_to(ROOT)), name)
+        for path in named
+        for name in re.findall(r'^([A-Z]+)\b[^\n]* = \{\n    "ncdss": ', path.read_text(), re.M)
     }
-    names = ["background", "disc", "square", "bar", "dot"]
-    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(names))
-    config = tmp_path / "supervised.yaml"
-    config.write_text(yaml.safe_dump(tree))
-    assert run(evaluation.main, config) == 2
-    assert "run first: python -m tests.examples.own_system.train_supervised CONFIG" in capsys.readouterr().err
-    assert run(train_supervised.main, config) == 0
-    assert run(evaluation.main, config, "save_predictions=true") == 0
-    metrics = json.loads((tmp_path / "out" / "eval_supervised" / "metrics.json").read_text())
-    assert list(metrics["per_class"]) == names and metrics["protocol"] == "image size"
-    assert len(list((tmp_path / "out" / "eval_supervised" / "predictions").glob("*.png"))) == metrics["images"]
-    image = next((voc / "images").glob("v*.jpg"))
-    assert run(predict.main, tmp_path / "out" / "supervised" / "best.pth", image, "--to", tmp_path / "seen") == 0
-    assert run(report.main, config) == 0
-    assert "disc" in (tmp_path / "out" / "report.html").read_text()
+    assert dicts == ENTRIES.keys()
+
+
+def test_a_recipe_takes_less_than_60_lines():
+    assert len((HERE / "own_method" / "finetune_gce.py").read_text().splitlines()) < 60
+
+
+def test_no_shared_file_knows_the_examples():
+    words = re.compile(
+        r"own_method|own_system|\bgce\b|generalized_cross_entropy|SupervisedConfig|load_supervised", re.I
+    )
+    rooms = [path for room in ("data", "losses", "models", "utils", "reports") for path in (ROOT / room).rglob("*.py")]
+    assert not [path for path in [*ROOT.glob("*.py"), *rooms] if words.search(path.read_text())]
+
+
+# ---- a method
+
+
+def test_generalized_cross_entropy():
+    """By hand: two classes, p = 0.8 and 0.2 of the label, one pixel ignored."""
+    logits = torch.tensor([[0.8, 0.2, 0.5], [0.2, 0.8, 0.5]]).log()[None, :, None]  # [1, 2, 1, 3]
+    label = torch.tensor([[[0, 0, 255]]], dtype=torch.uint8)
+    for q, expected in [(1.0, (0.2 + 0.8) / 2), (0.5, (2 * (1 - 0.8**0.5) + 2 * (1 - 0.2**0.5)) / 2)]:
+        assert generalized_cross_entropy(logits, label, q).item() == pytest.approx(expected, rel=1e-5)
+    nearly = generalized_cross_entropy(logits, label, 1e-4).item()  # cross-entropy
+    assert nearly == pytest.approx(-(torch.tensor(0.8).log() + torch.tensor(0.2).log()).item() / 2, rel=1e-3)
+
+
+def test_nothing_labelled_costs_nothing():
+    logits = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    loss = generalized_cross_entropy(logits, torch.full((1, 2, 2), 255), 0.7)
+    loss.backward()
+    assert loss.item() == 0 and not logits.grad.any()
+
+
+def overrides(tree: dict) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in flatten(tree).items()]
+
+
+def test_the_method_from_training_to_the_report(tiny, pseudo, voc, tmp_path, capsys):
+    """Two steps an epoch on the drawn images, by the shipped YAML with the small values of the tests."""
+    small = {key: value for key, value in yaml.safe_load(tiny.read_text()).items() if key != "system"}
+    path = [str(HERE / "own_method" / "gce.yaml"), *overrides(small), "model.trained=null", f"pseudo_dir={pseudo}"]
+    assert guarded(finetune_gce.main, path) == 0
+    folder = tmp_path / "out" / "two"
+    assert len(checkpoint.load(folder / "basic" / "best.pth")["classes"]) == 6
+    assert guarded(finetune_gce.main, path) == 0 and "already finished" in capsys.readouterr().out
+    assert guarded(finetune_gce.main, [*path, "own.q=0.2"]) == 2  # another method now
+    assert "own.q: 0.7 there, 0.2 now" in capsys.readouterr().err
+    finish(path, folder / "basic" / "best.pth", voc, tmp_path)
+    metrics = json.loads((folder / "eval_basic" / "metrics.json").read_text())
+    assert metrics["images"] == 12 and "novel_miou" in metrics and len(metrics["match"]) == 3
+    shown = capsys.readouterr().out
+    assert collect.main([str(tmp_path / "out"), "--rows", "variant"]) == 0
+    assert "novel mIoU" in shown and "out" in capsys.readouterr().out
+
+
+def finish(path: list[str], best: Path, voc: Path, tmp_path: Path) -> None:
+    """What every trained network goes through: eval.py, predict.py, report.py."""
+    assert guarded(evaluation.main, [*path, "save_predictions=true"]) == 0
+    image = voc / "images" / "v000.jpg"
+    assert guarded(predict.main, [str(best), str(image), "--to", str(tmp_path / "made")]) == 0
+    assert (tmp_path / "made" / "v000.png").is_file()
+    assert guarded(report.main, path) == 0
+    assert (best.parents[1] / "report.html").is_file()
+
+
+# ---- a system
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """One line in each dict that names systems."""
+    for _, systems, value in ENTRIES.values():
+        monkeypatch.setitem(systems, "supervised", value)
+
+
+def test_the_system_from_training_to_the_table(registered, tiny, voc, tmp_path, capsys):
+    whole = yaml.safe_load(tiny.read_text())
+    small = {key: whole[key] for key in ("data", "model", "evaluation", "output_dir", "seed")}
+    small["training"] = TINY["basic"]
+    path = [str(HERE / "own_system" / "supervised.yaml"), *overrides(small)]
+    assert guarded(train_supervised.main, path) == 0
+    folder = tmp_path / "out" / "shapes"
+    finish(path, folder / "train" / "best.pth", voc, tmp_path)
+    metrics = json.loads((folder / "eval_train" / "metrics.json").read_text())
+    assert metrics["images"] == 12 and list(metrics["per_class"]) == ["background", "disc", "square", "bar", "dot"]
     capsys.readouterr()
-    assert run(collect.main, tmp_path / "out") == 0
-    assert re.search(rf"supervised +{100 * metrics['miou']:.1f}", capsys.readouterr().out)
-    assert run(evaluation.main, config, "cluster.k=3") == 2
-    assert "key 'cluster' means nothing to system supervised; it is one of ncdss" in capsys.readouterr().err
+    assert collect.main([str(tmp_path / "out")]) == 0
+    assert "pixel accuracy" in capsys.readouterr().out
+    assert guarded(evaluation.main, [*path, f"checkpoint={folder / 'train' / 'last.pth'}", "resume=false"]) == 0
+    assert (folder / "eval_train" / "model.pth").is_file()
 
 
-def test_the_document_shows_the_files_as_they_are():
-    shown = re.findall(r"```(?:python|yaml) (\S+)\n(.*?)```", (ROOT / "docs" / "own_method.md").read_text(), re.S)
-    assert {name for name, _ in shown} >= {
-        f"tests/examples/own_method/{name}" for name in ("focal.py", "train_focal.py", "focal.yaml")
-    }
-    for name, code in shown:
-        assert code == (ROOT / name).read_text(), f"docs/own_method.md shows another {name}"
-
-
-def test_the_document_names_the_dicts_as_they_are():
-    text = (ROOT / "docs" / "own_method.md").read_text()
-    rows = re.findall(r"^\| `([\w/]+\.py)` \| `(\w+)\[\"supervised\"\] = ([\w.]+)` \|", text, re.M)
-    assert {(file, name) for file, name, _ in rows} == {
-        ("utils/config/systems.py", "SCHEMAS"),
-        ("data/systems.py", "DATA"),
-        ("models/segmenter.py", "LOADERS"),
-        ("reports/__init__.py", "PAGES"),
-        ("reports/__init__.py", "TABLES"),
-    }
-    for file, name, _ in rows:
-        assert re.search(rf"^{name}\b", (ROOT / file).read_text(), re.M), f"{file} has no {name}"
-
-
-def test_the_recipe_is_short_and_no_shared_file_knows_the_examples():
-    assert len((EXAMPLES / "own_method" / "train_focal.py").read_text().splitlines()) < 60
-    own = ("data", "models", "losses", "utils", "reports")
-    shared = [*ROOT.glob("*.py"), *(path for room in own for path in (ROOT / room).rglob("*.py"))]
-    assert len(shared) > 80
-    assert not [str(path) for path in shared if "focal" in path.read_text() or "tests.examples" in path.read_text()]
+def test_a_file_of_other_classes_is_refused(registered, tiny, tmp_path, capsys):
+    small = {key: yaml.safe_load(tiny.read_text())[key] for key in ("data", "model", "output_dir")}
+    path = [str(HERE / "own_system" / "supervised.yaml"), *overrides(small)]
+    model = network.build_network(load_config(path, "").model, 3, "random")
+    torch.save(model.state_dict(), tmp_path / "three.pth")
+    assert guarded(evaluation.main, [*path, f"checkpoint={tmp_path / 'three.pth'}"]) == 2
+    assert "three.pth: has 3 outputs" in capsys.readouterr().err

@@ -176,7 +176,7 @@ class Common(Section):
 
     serves: ClassVar[str] = ""  # what the system is for, in a few words
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)  # sections that decide the result of eval.py
-    network: ClassVar[tuple[str, ...]] = ("model", "data")  # sections that describe the network of a checkpoint
+    network_by: ClassVar[tuple[str, ...]] = ("model", "data")  # sections that tell what network a checkpoint is of
 
     system: str = Field("", description="the system: one of the names in utils/config/systems.py")
     output_dir: Path = Field(Path("output"), description="stages write to folders below this one")

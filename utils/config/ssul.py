@@ -117,7 +117,7 @@ class SsulConfig(Common):
 
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation", "ssul")
     serves: ClassVar[str] = "class-incremental segmentation (SSUL, SSUL-M, MiB, PLOP)"
-    network: ClassVar[tuple[str, ...]] = ("model", "data", "ssul")
+    network_by: ClassVar[tuple[str, ...]] = ("model", "data", "ssul")
 
     system: Literal["ssul"] = Field("ssul", description="class-incremental segmentation")
     task: Annotated[str, SHARED] = Field(

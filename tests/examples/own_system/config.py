@@ -1,28 +1,33 @@
-"""Configuration keys of plain supervised segmentation."""
+"""Configuration keys of supervised segmentation (train_supervised.py)."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from utils.config.common import NEUTRAL, SHARED, Absent, Common, Section, Trained, Training
-from utils.config.ncdss import Model
+from utils.config.common import NEUTRAL, SHARED, Absent, Common, DeepLab, Section, Trained, Training
 
 
 class Evaluation(Section):
-    absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(16, description="images per forward pass")
+    absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")
 
 
 class SupervisedConfig(Common):
-    """All classes of a data set, learned at once."""
+    """Supervised segmentation: one network learns every class."""
 
-    serves: ClassVar[str] = "plain supervised segmentation"
+    serves: ClassVar[str] = "supervised segmentation of all classes"
 
-    system: Literal["supervised"] = Field("supervised", description="plain supervised segmentation")
-    model: Annotated[Model, SHARED] = Model()
+    system: Literal["supervised"] = Field("supervised", description="supervised segmentation")
+    model: Annotated[DeepLab, SHARED] = DeepLab()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
 
     @property
+    def folder(self) -> Path:
+        """Where the stages lie, below output_dir."""
+        return Path(Path(self.data.dataset).name)
+
+    @property
     def trained(self) -> Trained:
-        return Trained("supervised", "-m tests.examples.own_system.train_supervised CONFIG")
+        return Trained("train", "train_supervised.py CONFIG")

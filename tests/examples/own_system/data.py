@@ -1,4 +1,4 @@
-"""Plain supervised segmentation: which images, fields and label maps are read, and how networks are scored."""
+"""Supervised segmentation: which images and classes it reads, and how a network is scored."""
 
 from dataclasses import dataclass, replace
 
@@ -8,14 +8,17 @@ from data.label_map import LabelMap
 from data.lists import image_list
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform
-from tests.examples.own_system.config import SupervisedConfig
 from utils.errors import UserError
 from utils.measure.protocol import Protocol
 from utils.measure.spec import Spec
 
+from .config import SupervisedConfig
+
 
 @dataclass(frozen=True)
 class SupervisedData:
+    """Classes and data root of a run, and the data sets made from them."""
+
     context: DataContext
     classes: tuple[str, ...]  # background first
 
@@ -25,26 +28,30 @@ class SupervisedData:
 
     def train(self) -> SegmentationDataset:
         d = self.context.cfg.data
-        return self._labelled(d.train_list or "trainaug", TrainTransform(d.image_size, d.border))
+        return self._dataset(d.train_list or "trainaug", TrainTransform(d.image_size, d.border))
 
     def val(self) -> SegmentationDataset:
         d = self.context.cfg.data
-        return self._labelled(d.val_list or self.context.layout.val_list, ValTransform(d.image_size))
+        return self._dataset(d.val_list or self.context.layout.val_list, ValTransform(d.image_size))
 
-    def _labelled(self, name: str, transform) -> SegmentationDataset:
+    def _dataset(self, name: str, transform: ValTransform) -> SegmentationDataset:
         fields = ("image", "label")
-        every = LabelMap.from_pairs({number: number for number in range(len(self.classes))})
         samples = self.context.index(image_list(self.context, name), fields)
-        return self.context.dataset(samples, fields, transform=transform, label_map=every)
+        same = LabelMap.from_pairs({number: number for number in range(len(self.classes))})
+        return self.context.dataset(samples, fields, transform=transform, label_map=same)
 
     def protocol(self) -> Protocol:
-        """At the network's size, while training."""
-        options, classes = self.context.cfg.evaluation, list(enumerate(self.classes))
-        spec = Spec(self.classes, len(classes), absent=options.absent)
-        return Protocol(self.context.loader(self.val(), options.batch_size), spec, classes=lambda metrics: classes)
+        """At network resolution, while training."""
+        options, numbered = self.context.cfg.evaluation, list(enumerate(self.classes))
+        loader = self.context.loader(self.val(), options.batch_size)
+        spec = Spec(self.classes, len(self.classes), absent=options.absent)
+        return Protocol(loader, spec, classes=lambda metrics: numbered)
 
     def evaluation(self, network) -> Protocol:
-        """For eval.py: at the size of the masks."""
+        """For eval.py: how a network (models.segmenter.Segmenter) is scored, at the size of the masks."""
         if network.num_outputs != len(self.classes):
-            raise UserError(f"{network.path}: has {network.num_outputs} outputs, not one for each class")
-        return replace(self.protocol(), native=True, name="image size", stage="supervised")
+            found = (
+                f"has {network.num_outputs} outputs, {self.context.cfg.data.dataset} has {len(self.classes)} classes"
+            )
+            raise UserError(f"{network.path}: {found}; give its own data.dataset")
+        return replace(self.protocol(), native=True, name="image size", stage="train")

@@ -1,26 +1,30 @@
-"""Plain supervised segmentation: what report.py shows of a run, and collect.py's table."""
+"""Supervised segmentation: what report.py shows of a run, and collect.py's table of many."""
 
 from reports.common import Page, class_bars, loss_charts
-from tests.examples.own_system.config import SupervisedConfig
-from utils.checkpoint import read_json
 from utils.report import charts, html
-from utils.report.aggregate import Column, ResultTable
-from utils.report.tables import percent
-from utils.run_folder import require_stage, stage_dir
+from utils.report.aggregate import Column, ResultTable, result_table
+from utils.report.results import find_stages, finished_stages
+from utils.run_folder import stage_dir
+
+from .config import SupervisedConfig
 
 TABLE = ResultTable(
-    columns=(Column("mIoU", "miou"),),
+    columns=(Column("mIoU", "miou"), Column("pixel accuracy", "pixel_accuracy")),
     main="mIoU",
     evaluated_by="eval.py",
-    method=lambda stage: "supervised" if stage.name == "eval_supervised" else None,
+    method=lambda stage: "supervised" if stage.name == "eval_train" else None,
 )
 
 
 def page(cfg: SupervisedConfig) -> Page:
-    metrics = read_json(require_stage(cfg, "eval_supervised", "metrics.json", "eval.py"))
-    folder, colors = stage_dir(cfg, "supervised"), charts.series_colors(["supervised"])
-    bars = class_bars({"supervised": metrics}, list(metrics["per_class"]), colors, "miou")
-    losses = html.side_by_side(loss_charts({"training": folder}))
-    sections = [html.section("Classes", "IoU in per cent.", bars), html.section("Training", "The loss.", losses)]
-    table = [["method", "mIoU"], ["supervised", percent(metrics["miou"])]]
-    return Page("Supervised segmentation", html.note("All classes at once."), sections, {"": table}, folder.parent)
+    """Its scores, class by class, and the loss."""
+    folder = stage_dir(cfg, "train").parent
+    metrics = finished_stages(folder, "python train_supervised.py CONFIG")
+    rows = result_table(find_stages([folder]), TABLE)
+    scored = {"supervised": metrics.get("eval_train") or metrics["train"]}
+    bars = class_bars(scored, list(scored["supervised"]["per_class"]), charts.series_colors(scored), "miou")
+    sections = [
+        html.section("IoU of every class", "In per cent.", bars),
+        html.section("Training", "", html.side_by_side(loss_charts({"Loss": folder / "train"}))),
+    ]
+    return Page("Supervised segmentation", cfg.model.backbone, sections, {"": rows}, folder)

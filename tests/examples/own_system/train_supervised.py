@@ -1,18 +1,20 @@
 """Train a segmentation network on all classes of a data set.
 
-reads   images and masks of the training list
-writes  <output_dir>/supervised/{best.pth, last.pth, metrics.json, ...}
+reads   images and masks of data.train_list
+writes  <output_dir>/<dataset>/train/{best.pth, last.pth, metrics.json, ...}
 
-    python -m tests.examples.own_system.train_supervised CONFIG
+    python -m tests.examples.own_system.train_supervised tests/examples/own_system/supervised.yaml
 """
 
 from losses.cross_entropy import cross_entropy
-from models.deeplab import build_model
-from tests.examples.own_system.data import SupervisedData
+from utils import dist
 from utils.config.reader import load_config
 from utils.loop import fit
 from utils.recipe import Recipe, decoder_and_backbone
 from utils.run import entry, start_run
+
+from .data import SupervisedData
+from .network import build_network
 
 
 class SupervisedRecipe(Recipe):
@@ -20,23 +22,25 @@ class SupervisedRecipe(Recipe):
 
     score = "miou"
 
-    def parameter_groups(self):
+    def parameter_groups(self) -> list[dict]:
         return decoder_and_backbone(self.model, self.settings)
 
-    def step(self, batch, epoch):
-        images, label = self.model.normalize(batch["train"]["image"]), batch["train"]["label"]
-        return {"cross_entropy": cross_entropy(self.model(images).logits, label)}
+    def step(self, batch: dict, epoch: int) -> dict:
+        images, label = self.model.normalize(batch["labelled"]["image"]), batch["labelled"]["label"]
+        # divided by the labelled pixels of all processes, so that a batch weighs alike on one GPU and on four
+        return {"ce": cross_entropy(self.model(images).logits, label, pixels=dist.labelled_pixels(label))}
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("supervised",))
     data = SupervisedData.open(cfg)
-    with start_run(cfg, "supervised", ("training",), {}) as run:
+    with start_run(cfg, cfg.trained.stage, ("training", "evaluation"), {}) as run:
         if run.finished:
             return
-        model = run.place(build_model(cfg.model, len(data.classes)))
-        feed = {"train": data.context.source("train", data.train(), cfg.training.batch_size)}
-        run.finish(fit(SupervisedRecipe(model, cfg.training, feed, data.protocol()), cfg.training, run))
+        model = run.place(build_network(cfg.model, len(data.classes), cfg.model.init))
+        feed = {"labelled": data.context.source("labelled", data.train(), cfg.training.batch_size)}
+        recipe = SupervisedRecipe(model, cfg.training, feed, data.protocol())
+        run.finish(fit(recipe, cfg.training, run))
 
 
 if __name__ == "__main__":
