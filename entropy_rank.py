@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> None:
         names, loader = images.to_rank(images.novel)
         entropy = partial(object_entropy, num_known=data.num_known)
         scores = image_scores(run.place(model), entropy, loader, run, "entropy")
-        easy, hard = split_by_score(names, scores, cfg.ranking.proportion)
+        clusters = images.clusters(names) if cfg.ranking.balance == "cluster" else None
+        easy, hard = split_by_score(names, scores, cfg.ranking.proportion, clusters)
         if dist.is_main():
             write_list(run.dir / "easy_split.txt", easy)
             write_list(run.dir / "hard_split.txt", hard)

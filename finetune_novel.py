@@ -99,7 +99,8 @@ class EumsRecipe(BasicRecipe):
         names, loader = self.images.to_rank(self.first_easy)
         known = self.images.data.num_known
         scores = image_scores(self.network, partial(object_entropy, num_known=known), loader, run, "entropy")
-        self.easy, moved = split_by_score(names, scores, self.settings.reassign_proportion)
+        clusters = self.images.clusters(names) if self.settings.reassign_balance == "cluster" else None
+        self.easy, moved = split_by_score(names, scores, self.settings.reassign_proportion, clusters)
         self.hard = [*self.hard, *moved]
         self.reassigned.append(epoch)
         self.feed = {name: source for name, source in self.feed.items() if name == "base"}

@@ -1,6 +1,6 @@
 """Novel class discovery: which images, fields and label maps the stages of the chain read, and how they are scored."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from data.classes import ClassGroups, load_split
 from data.dataset import SegmentationDataset
+from data.io import read_label
 from data.label_map import LabelMap
 from data.lists import ImageLists, load_lists
 from data.loading import Source
@@ -230,3 +231,9 @@ class FineTuningImages:
         dataset = self.data.pseudo_labelled(ids, self.pseudo_dir, train=False)
         loader = self.data.context.loader(dataset, self.data.cfg.ranking.batch_size)
         return [sample.id for sample in dataset.samples], loader
+
+    def clusters(self, ids: Sequence[str]) -> list[int]:
+        """Cluster 0..K-1 that covers most of each image's pseudo label; -1 where it has none."""
+        samples = self.data.context.index(ids, ("image", "pseudo"), pseudo_dir=self.pseudo_dir)
+        labels = (read_label(sample.pseudo) for sample in samples)
+        return [main_class(label, np.full(label.shape, True), self.data.num_known) - 1 for label in labels]

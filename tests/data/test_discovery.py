@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.discovery import DiscoveryData, read_novel_lists
+from data.discovery import DiscoveryData, FineTuningImages, read_novel_lists
 from data.io import write_label
 from utils.checkpoint import write_list
 from utils.config.reader import load_config
@@ -89,3 +89,13 @@ def test_more_clusters_than_eight_bits_hold(tiny, tmp_path):
     write_label(path, values)
     with pytest.raises(UserError, match="label value 303 is not a class here; allowed: 0-302, 65535"):
         v.pseudo_labelled([name], tmp_path / "pseudo", train=False)[0]
+
+
+def test_cluster_of_an_image_is_the_one_with_most_pixels(tiny, tmp_path):
+    v = views(tiny)
+    names = v.lists.novel[:3]
+    few, most = np.full((40, 40), 1, np.uint8), np.full((40, 40), 5, np.uint8)
+    most[:3], few[0, :2] = 4, 3  # base class 1 does not count, however large
+    for name, label in zip(names, (most, few, np.zeros_like(few)), strict=True):
+        write_label(tmp_path / "pseudo_labels" / f"{name}.png", label)
+    assert FineTuningImages(v, tmp_path, [], names, 4).clusters(names) == [2, 0, -1]

@@ -18,6 +18,9 @@ from utils.config.common import (
     Training,
 )
 
+Balance = Literal["none", "cluster"]
+BALANCE = "images compete with all others (none, published) or with those of their own cluster (cluster)"
+
 
 class Model(DeepLab):
     freeze_batchnorm: Literal["none", "backbone", "first_layers", "all"] = Field(
@@ -50,6 +53,7 @@ class Eums(FineTuning):
     threshold: Fraction = Field(0.0, description="teacher pixels below this confidence are ignored")
     reassign_epochs: tuple[NonNegativeInt, ...] = Field((5,), description="epochs that re-split clean and unclean")
     reassign_proportion: PositiveFloat = Field(0.5, description="share that stays clean (1 or more: a count)")
+    reassign_balance: Balance = Field("none", description=f"reassignment: {BALANCE}")
 
 
 class Cluster(Section):
@@ -89,6 +93,7 @@ class Ranking(Section):
     proportion: PositiveFloat = Field(
         0.67, description="lambda: share of images that counts as clean (1 or more: a count)"
     )
+    balance: Balance = Field("none", description=BALANCE)
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(8, description="images per forward pass")
 
 

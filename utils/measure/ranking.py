@@ -28,12 +28,29 @@ def image_scores(
     return [everywhere[index] for index in sorted(everywhere)]
 
 
-def split_by_score(names: Sequence[str], scores: Sequence[float], proportion: float) -> tuple[list[str], list[str]]:
+def split_by_score(
+    names: Sequence[str], scores: Sequence[float], proportion: float, groups: Sequence[int] | None = None
+) -> tuple[list[str], list[str]]:
     """(low, high): ascending by score, ties in the given order; low takes int(proportion * n), or a count when >= 1.
 
-    An image without a score (NaN: no object pixels) goes last; the official code sorts those arbitrarily.
+    An image without a score (NaN: no object pixels) goes last; the official code sorts those arbitrarily. With the
+    `groups` (clusters) of the images, scores are first replaced by the rank within the image's own group, as a share of
+    that group: low then takes the same share of every group.
     """
+    if groups is not None:
+        scores = _ranks_within(groups, scores)
     pairs = sorted(zip(scores, names, strict=True), key=lambda pair: (math.isnan(pair[0]), pair[0]))
     ranked = [name for _, name in pairs]
     count = int(proportion) if proportion >= 1 else int(proportion * len(names))
     return ranked[:count], ranked[count:]
+
+
+def _ranks_within(groups: Sequence[int], scores: Sequence[float]) -> list[float]:
+    """(rank + 1/2) / size of its group of every score; NaN stays NaN."""
+    ranks = [math.nan] * len(scores)
+    for group in set(groups):
+        members = [i for i, other in enumerate(groups) if other == group and not math.isnan(scores[i])]
+        members.sort(key=lambda i: scores[i])
+        for rank, i in enumerate(members):
+            ranks[i] = (rank + 0.5) / len(members)
+    return ranks

@@ -50,3 +50,26 @@ def test_a_split_keeps_every_name_once_and_separates_the_scores(values, proporti
     rank = [math.inf if math.isnan(values[int(name)]) else values[int(name)] for name in low + high]
     assert rank == sorted(rank)
     assert len(low) == min(len(names), int(proportion if proportion >= 1 else proportion * len(names)))
+
+
+def test_groups_keep_the_same_share_each():
+    names, groups = list("abcdef"), [0, 0, 0, 0, 1, 1]
+    scores = [0.1, 0.2, 0.3, 0.4, 0.8, 0.9]  # without groups the low half is a, b, c
+    assert split_by_score(names, scores, 0.5, groups) == (["a", "e", "b"], ["c", "f", "d"])
+
+
+def test_a_group_without_scores_is_last():
+    assert split_by_score(list("abc"), [math.nan, 0.5, 0.1], 2, [0, 1, 1]) == (["c", "b"], ["a"])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1)), min_size=1, max_size=40), st.floats(0.05, 0.95))
+def test_within_a_group_the_low_scores_stay(images, proportion):
+    names, groups, values = list(range(len(images))), [g for g, _ in images], [v for _, v in images]
+    low, high = split_by_score(names, values, proportion, groups)
+    assert sorted(low + high) == names and len(low) == int(proportion * len(names))
+    for group in set(groups):
+        kept = [values[i] for i in low if groups[i] == group]
+        moved = [values[i] for i in high if groups[i] == group]
+        assert not kept or not moved or max(kept) <= min(moved)
+        size = len(kept) + len(moved)
+        assert abs(len(kept) - proportion * size) <= len(set(groups)) + 1  # a rounding per group
