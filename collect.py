@@ -11,6 +11,7 @@ reads   every finished stage (metrics.json, config.yaml) in or below the folders
     python collect.py output/class_orders --over splits
     python collect.py output/probe_voc
     python collect.py output/pascal/fold0 --cost
+    python collect.py output/demo/seed* --save demo.json     # the figures alone, in a file to keep; collect.py demo.json
 """
 
 import argparse
@@ -22,7 +23,7 @@ from reports import TABLES
 from utils.errors import UserError
 from utils.report.aggregate import Options, Over, ResultTable, result_table, same_seed
 from utils.report.cost import cost_table
-from utils.report.results import Stage, find_stages
+from utils.report.results import Stage, find_stages, save_stages
 from utils.report.tables import STYLES, table
 from utils.run import entry
 
@@ -42,6 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--over", choices=get_args(Over), default="seeds", help="average splits, or even data sets, as well as seeds"
     )
     parser.add_argument("--cost", action="store_true", help="time, speed and memory of every stage instead")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write what was read to one file, to collect again")
     parser.add_argument("--style", choices=STYLES, default="text")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
 
@@ -69,6 +71,8 @@ def explain(stages: list[Stage], about: ResultTable, options: Options) -> None:
 def main(argv: list[str] | None = None) -> int:
     given = parse(argv)
     stages = [stage for stage in find_stages(given.folders) if given.system in (None, stage.system)]
+    if given.save and stages:
+        save_stages(stages, given.save)
     if given.cost:
         rows = cost_table((stage, TABLES[stage.system].split(stage.config)) for stage in stages)
         if len(rows) == 1:

@@ -149,9 +149,19 @@ def _row(stage: Stage) -> str | None:
 
 
 def _scores(stage: Stage) -> dict[str, float | None]:
-    """All numbers of metrics.json but the mean that `table_means` leaves out."""
+    """All numbers of metrics.json but the mean that `table_means` leaves out, and novel mIoU by epoch."""
     kept = {"miou"} if "all" in table_means(stage.metrics) else set()
-    return {key: value for key, value in stage.metrics.items() if key != "miou" or key in kept}
+    return {key: value for key, value in stage.metrics.items() if key != "miou" or key in kept} | _by_epoch(stage)
+
+
+def _by_epoch(stage: Stage) -> dict[str, float | None]:
+    """novel_last, of the last epoch, and novel_best, of the epoch that validation labels chose; official matching."""
+    rows = [row for row in stage.metrics.get("compared", []) if row["matching"] == "official"]
+    novel = {row["model"]: row.get("novel_miou") for row in rows}
+    if len(novel) == 1 and "given file" not in novel:  # they are one and the same epoch, or only one was asked for
+        config = stage.config.get("evaluation", {})
+        novel = dict.fromkeys(("last epoch", "best epoch"), *novel.values()) if config.get("compare", True) else novel
+    return {f"novel_{name}": novel[f"{name} epoch"] for name in ("last", "best") if f"{name} epoch" in novel}
 
 
 TABLE = ResultTable(
@@ -159,6 +169,8 @@ TABLE = ResultTable(
         Column("base mIoU", "base_miou"),
         Column("novel mIoU", "novel_miou"),
         Column("all mIoU", "miou"),
+        Column("novel, last epoch", "novel_last", optional=True),
+        Column("novel, best epoch", "novel_best", optional=True),
     ),
     main="novel mIoU",
     evaluated_by="eval.py",

@@ -210,3 +210,26 @@ def test_a_metric_that_no_stage_has(tmp_path):
     write(tmp_path, "eval_eums", 0.5, 0.3, 0.4)
     with pytest.raises(UserError, match="--metric purity: no stage has it; there are base_miou, miou, novel_miou"):
         collect.main([str(tmp_path), "--metric", "purity"])
+
+
+def test_last_and_best_epoch_side_by_side(tmp_path, capsys):
+    """Of the last epoch 30 and 34, of the best 36 and 34 (the same epoch): by the official matching, not the other."""
+    best, last = {"model": "best epoch", "novel_miou": 0.36}, {"model": "last epoch", "novel_miou": 0.30}
+    two = [row | {"matching": rule} for row in (best, last) for rule in ("official", "one_to_one")]
+    two[1]["novel_miou"] = two[3]["novel_miou"] = 0.2
+    for seed, rows in enumerate((two, [{"model": "best epoch", "matching": "official", "novel_miou": 0.34}])):
+        metrics = {"base_miou": 0.5, "novel_miou": 0.3, "miou": 0.4, "compared": rows}
+        stage(tmp_path / str(seed) / "fold0" / "eval_eums", metrics, system="ncdss", split="fold0", seed=seed)
+    collect.main([str(tmp_path), "--style", "markdown"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("| novel, last epoch | novel, best epoch |")
+    assert lines[2].endswith("| 32.0 ± 2.8 | 35.0 ± 1.4 |")
+
+
+def test_figures_saved_to_a_file_give_the_same_table(tmp_path, capsys):
+    for seed, novel in enumerate((0.30, 0.34)):
+        write(tmp_path / "runs" / str(seed), "eval_eums", 0.5, novel, 0.4, seed=seed)
+    collect.main([str(tmp_path / "runs"), "--save", str(tmp_path / "figures.json")])
+    first = capsys.readouterr()
+    collect.main([str(tmp_path / "figures.json")])
+    assert capsys.readouterr() == first

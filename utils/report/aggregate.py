@@ -27,6 +27,7 @@ class Column:
     heading: str
     metric: str  # key of metrics.json
     stage: str = ""
+    optional: bool = False  # left out where no row has a value, as columns of another stage are
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def result_table(stages: Sequence[Stage], about: ResultTable, options: Options =
         return [[about.heading]]
     if options.columns == "split":
         return _by_split(rows, about, columns[0])
-    columns = [column for column in columns if not column.stage or any(row.values(column) for row in rows)]
+    columns = [c for c in columns if not (c.stage or c.optional) or any(row.values(c) for row in rows)]
     heading = [about.heading if options.rows == "method" else "variant", *(column.heading for column in columns)]
     several = any(row.num_runs > 1 for row in rows)
     names = [f"{_title(row, rows, about)} ({row.num_runs})" if several else _title(row, rows, about) for row in rows]

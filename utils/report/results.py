@@ -1,21 +1,26 @@
-"""What runs left on disk, read back: finished stages and their configuration, the history of a training."""
+"""What runs left on disk, read back: finished stages and their configuration, the history of a training.
+
+The figures of many runs fit in one small file (`save_stages`), which is read like the folders that it was made from.
+"""
 
 import glob
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.checkpoint import read_json
+from utils.checkpoint import read_json, write_json
 from utils.config.reader import find_system
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 
 METRICS, CONFIG = "metrics.json", "config.yaml"
 SUMMARY = "summary.json"  # what the stages below a folder, the steps of a task, come to
+NOT_SAVED = ("per_class", "match", "config_sha256", "checkpoint")  # of metrics.json, in a file of many runs
+MISSING = object()
 Curve = list[tuple[float, float]]
 
 
@@ -54,12 +59,31 @@ class Stage:
 def find_stages(places: Iterable[Path]) -> list[Stage]:
     """Every finished stage in or below some folders, each once, in their order; `places` may be glob patterns.
 
-    Dry runs are left out where there are others. Raises UserError for a folder that does not exist, and for a
-    configuration of no known system.
+    A file is what `save_stages` wrote. Dry runs are left out where there are others. Raises UserError for a folder that
+    does not exist, and for a configuration of no known system.
     """
     folders = dict.fromkeys(found.resolve() for place in places for found in _expanded(place))
-    stages = {stage.folder: stage for folder in folders for stage in _stages_below(folder)}
+    read = ((_saved_stages if place.is_file() else _stages_below)(place) for place in folders)
+    stages = {stage.folder: stage for found in read for stage in found}
     return [s for s in stages.values() if not s.dry] or list(stages.values())
+
+
+def save_stages(stages: Sequence[Stage], path: Path) -> None:
+    """The numbers of finished stages as one file: scalars of metrics.json, and each configuration as far as it differs.
+
+    Folders are kept relative to the working directory where they lie below it.
+    """
+    shared = _in_common([stage.config for stage in stages])
+    rows = [
+        {
+            "folder": os.path.relpath(stage.folder),
+            "system": stage.system,
+            "config": _without(stage.config, shared),
+            "metrics": {key: value for key, value in stage.metrics.items() if key not in NOT_SAVED},
+        }
+        for stage in stages
+    ]
+    write_json(path, {"config": shared, "stages": rows})
 
 
 def finished_stages(folder: Path, first: str) -> dict[str, dict[str, Any]]:
@@ -86,10 +110,51 @@ def read_history(path: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
 
 
 def _expanded(place: Path) -> list[Path]:
-    found = [place] if place.exists() else [Path(path) for path in sorted(glob.glob(str(place)))]
+    matches = (Path(path) for path in sorted(glob.glob(str(place))))
+    found = [place] if place.exists() else [path for path in matches if path.is_dir() or path.suffix == ".json"]
     if not found:
         raise UserError(f"{place}: no such folder; give a stage, a folder of stages, an output_dir, or a glob of them")
     return found
+
+
+def _saved_stages(path: Path) -> Iterator[Stage]:
+    saved = read_json(path)
+    if not isinstance(saved, dict) or not {"config", "stages"} <= saved.keys():
+        raise UserError(f"{path}: is no file of collected runs; collect.py FOLDERS --save FILE writes one")
+    for row in saved["stages"]:
+        yield Stage(Path(row["folder"]), row["system"], _merged(saved["config"], row["config"]), row["metrics"])
+
+
+def _in_common(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The part of nested dicts that all of them share."""
+    first, *others = trees
+    shared: dict[str, Any] = {}
+    for key, value in first.items():
+        rest = [tree.get(key, MISSING) for tree in others]
+        if isinstance(value, dict) and all(isinstance(other, dict) for other in rest):
+            shared[key] = _in_common([value, *rest])
+        elif all(other == value for other in rest):
+            shared[key] = value
+    return shared
+
+
+def _without(tree: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """What `shared` lacks of a tree; _merged(shared, _without(tree, shared)) == tree."""
+    own = {}
+    for key, value in tree.items():
+        if key not in shared:
+            own[key] = value
+        elif isinstance(value, dict) and (below := _without(value, shared[key])):
+            own[key] = below
+    return own
+
+
+def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(shared)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def _stages_below(folder: Path) -> Iterator[Stage]:

@@ -2,6 +2,8 @@
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from utils.checkpoint import write_json
 from utils.errors import UserError
@@ -83,3 +85,41 @@ def test_a_task_of_several_steps_is_one_stage_and_its_steps(tmp_path):
     assert list(found) == ["ssul", "step0", "step1", "ssul_m"]
     assert [found[name].seed for name in ("ssul", "step0", "ssul_m")] == [2, 1, 2]
     assert found["ssul"].metrics == {"last": {}} and found["step1"].metrics == {"miou": 0.5}
+
+
+trees = st.recursive(
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2), max_size=3),
+    lambda below: st.dictionaries(st.sampled_from("abc"), st.integers(0, 2) | below, max_size=3),
+)
+
+
+@given(st.lists(trees, min_size=1, max_size=4))
+def test_what_is_shared_and_what_differs_make_the_whole(configs):
+    shared = results._in_common(configs)
+    for config in configs:
+        own = results._without(config, shared)
+        assert results._merged(shared, own) == config
+    assert len(configs) > 1 or shared == configs[0]
+
+
+def test_stages_saved_in_one_file_read_as_the_folders_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        folder = tmp_path / f"seed{seed}" / "fold0" / "eval_eums"
+        stage(folder, seed=seed, split="fold0", data={"dataset": "demo", "workers": 0})
+    write_json(folder / "metrics.json", {"novel_miou": 0.25, "per_class": {"ring": 0.5}, "match": [[0, 1]]})
+    found = results.find_stages([tmp_path])
+    results.save_stages(found, tmp_path / "figures" / "demo.json")
+    again = results.find_stages([tmp_path / "figures" / "*"])
+    assert [s.config for s in again] == [s.config for s in found]
+    assert [s.metrics for s in again] == [{"miou": 0.5}, {"novel_miou": 0.25}]
+    assert [(s.name, s.seed, s.output_dir("fold0").name) for s in again] == [
+        ("eval_eums", 1, "seed1"),
+        ("eval_eums", 2, "seed2"),
+    ]
+
+
+def test_a_file_of_something_else(tmp_path):
+    write_json(tmp_path / "other.json", {"miou": 0.5})
+    with pytest.raises(UserError, match="other.json: is no file of collected runs; collect.py FOLDERS --save FILE"):
+        results.find_stages([tmp_path / "other.json"])
