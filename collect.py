@@ -11,7 +11,7 @@ reads   every finished stage (metrics.json, config.yaml) in or below the folders
     python collect.py output/class_orders --over splits
     python collect.py output/probe_voc
     python collect.py output/pascal/fold0 --cost
-    python collect.py output/demo/seed* --save demo.json     # the figures alone, in a file to keep; collect.py demo.json
+    python collect.py output/demo/seed* --save demo.json     # the figures in one file, for collect.py demo.json
 """
 
 import argparse

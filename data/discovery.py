@@ -101,8 +101,9 @@ class DiscoveryData:
 
     def unlabelled(self, ids: Iterable[str]) -> SegmentationDataset:
         """Novel images with their saliency, for removing base classes and clustering."""
-        fields = ("image", "saliency")
-        return self._dataset(self.context.index(ids, fields, missing=self.cfg.data.missing), fields)
+        fields, folder = ("image", "saliency"), self.cfg.cluster.saliency_folder
+        samples = self.context.index(ids, fields, missing=self.cfg.data.missing, saliency_folder=folder)
+        return self._dataset(samples, fields)
 
     def objects(self, ids: Iterable[str], novel_maps: Path, size: int) -> SegmentationDataset:
         """Novel images with what clustering kept of their saliency, <novel_maps>/<id>.png, for describing objects."""

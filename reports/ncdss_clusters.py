@@ -28,7 +28,8 @@ def training_gallery(chain: Chain) -> str:
         return html.absent(title, *NOT_CLUSTERED)
     known, k, masks = chain.num_known, max(chain.clusters.values()), bool(chain.true_class)
     fields = ("saliency", *(["label"] if masks else []))
-    samples = chain.samples(read_list(folder / "novel.txt"), *fields, missing="drop")
+    where = {"missing": "drop", "saliency_folder": chain.data.cfg.cluster.saliency_folder}
+    samples = chain.samples(read_list(folder / "novel.txt"), *fields, **where)
     samples = pick_images(samples, chain.novel_numbers) if masks else samples[:COLUMNS]
     palette = voc_palette().copy()  # of the values in pseudo labels: base classes in their colours, then clusters
     palette[:known] = voc_palette()[chain.numbers[:known]]

@@ -20,7 +20,7 @@ from utils.errors import UserError
 
 OVERSAMPLE = 2  # objects are drawn at twice the size and shrunk, for smooth edges
 MARKER = "demo.json"
-DRAWING = 1  # raise it when the pictures change, so that a set drawn before is noticed
+DRAWING = 2  # raise it when the pictures change, so that a set drawn before is noticed
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class DemoOptions:
     size: int = 128  # pixels
     seed: int = 0
     saliency_error: float = 0.25  # 0: perfect saliency maps; 1: most of them badly wrong
+    rough_error: float = 0.8  # the same of saliency_rough/, a second and much worse estimate of the same objects
     texture_swap: float = 0.25  # chance that an object wears another class's texture
     color_spread: float = 0.35  # how far an object's hue may lie from that of its class (0.5: anywhere)
 
@@ -70,15 +71,23 @@ def image_id(part: str, index: int) -> str:
 def _draw_files(root: Path, options: DemoOptions, job: tuple[str, int]) -> None:
     part, index = job
     rng = np.random.default_rng([options.seed, part == "val", index])
-    image, label, saliency = draw_scene(rng, options, index % len(CLASSES))
+    image, label, masks = draw_scene(rng, options, index % len(CLASSES))
+    saliency = estimate_saliency(rng, masks, options.saliency_error)
+    second = np.random.default_rng(
+        [options.seed, part == "val", index, 1]
+    )  # what the first draws does not depend on it
+    rough = estimate_saliency(second, masks, options.rough_error)
     name = image_id(part, index)
     cv2.imwrite(str(root / "images" / f"{name}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
     write_label(root / "SegmentationClassAug" / f"{name}.png", label)
     write_label(root / "saliency_supervised_model" / f"{name}.png", saliency)
+    write_label(root / "saliency_rough" / f"{name}.png", rough)
 
 
-def draw_scene(rng: np.random.Generator, options: DemoOptions, dominant: int) -> tuple[np.ndarray, ...]:
-    """(image [S, S, 3], label [S, S], saliency [S, S] of 0 and 1) of one scene.
+def draw_scene(
+    rng: np.random.Generator, options: DemoOptions, dominant: int
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """(image [S, S, 3], label [S, S], a mask [S, S] for every object) of one scene.
 
     One large object of class `dominant` (from 0), and up to two smaller ones of any class behind it.
     """
@@ -99,7 +108,7 @@ def draw_scene(rng: np.random.Generator, options: DemoOptions, dominant: int) ->
         masks.append(mask)
     label[_edges(label)] = 255
     noisy = image + rng.normal(0, 5, image.shape)
-    return noisy.clip(0, 255).astype(np.uint8), label, estimate_saliency(rng, masks, options.saliency_error)
+    return noisy.clip(0, 255).astype(np.uint8), label, masks
 
 
 def draw_object(

@@ -80,6 +80,9 @@ class Cluster(Section):
     pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the raw features")
     whiten: bool = Field(True, description="PCA whitening (published)")
     n_init: PositiveInt = Field(10, description="k-means restarts (10 when the paper was made)")
+    saliency_folder: str | None = Field(
+        None, description="folder of the saliency maps; default saliency_supervised_model, or the layout's"
+    )
     binarize_saliency: bool = Field(
         False, description="treat any salient grey level as 1 (official: grey levels weigh)"
     )

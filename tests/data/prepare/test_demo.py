@@ -32,9 +32,11 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def scene(index: int, **options) -> tuple[np.ndarray, ...]:
+def scene(index: int, saliency_error: float = 0.25, **options) -> tuple[np.ndarray, ...]:
+    """(image, label, saliency), as _draw_files makes them."""
     rng = np.random.default_rng([0, index])
-    return draw_scene(rng, DemoOptions(size=64, **options), index % len(CLASSES))
+    image, label, masks = draw_scene(rng, DemoOptions(size=64, **options), index % len(CLASSES))
+    return image, label, estimate_saliency(rng, masks, saliency_error)
 
 
 def known_iou(label: np.ndarray, saliency: np.ndarray) -> float:
@@ -53,7 +55,7 @@ def test_an_image_depends_on_seed_part_and_index_alone(root, tmp_path):
     build_demo(tmp_path / "other", DemoOptions(train=3, val=2, size=64, seed=1), workers=1)
     whole, fewer, other = contents(root), contents(tmp_path / "fewer"), contents(tmp_path / "other")
     drawn = [name for name in fewer if name.startswith(("images", "Segmentation", "saliency"))]
-    assert len(drawn) == 3 * 5
+    assert len(drawn) == 4 * 5
     assert all(fewer[name] == whole[name] for name in drawn)
     assert all(other[name] != fewer[name] for name in drawn if name.startswith("images"))
     assert whole["images/train_00000.jpg"] != whole["images/val_00000.jpg"]
@@ -141,6 +143,16 @@ def test_saliency_error_changes_the_saliency_only():
     np.testing.assert_array_equal(clean[0], rough[0])
     np.testing.assert_array_equal(clean[1], rough[1])
     assert np.any(clean[2] != rough[2])
+
+
+def test_the_rough_maps_are_worse_ones_of_the_same_objects(root):
+    scores = {"saliency_supervised_model": [], "saliency_rough": []}
+    for name in IDS:
+        label = read_label(root / f"SegmentationClassAug/{name}.png")
+        for folder, found in scores.items():
+            found.append(known_iou(label, read_label(root / f"{folder}/{name}.png")))
+    fine, rough = (np.mean(found) for found in scores.values())
+    assert 0.2 < rough < fine - 0.1
 
 
 def hues(kind: int, spread: float) -> np.ndarray:
