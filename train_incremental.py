@@ -67,6 +67,11 @@ class Step:
     num_seen: int
 
 
+def trained(part: nn.Module) -> list[nn.Parameter]:
+    """Its parameters but for frozen ones."""
+    return [parameter for parameter in part.parameters() if parameter.requires_grad]
+
+
 class StepRecipe(Recipe):
     """Cross-entropy on the labels of the step, everything else background (fine-tuning, joint training, step 0).
 
@@ -98,7 +103,7 @@ class StepRecipe(Recipe):
 
     def whole_network(self, rate: float, factor: float) -> list[dict[str, Any]]:
         parts = ("decoder", self.model.classifier, rate), ("backbone", self.model.backbone, rate * factor)
-        return [{"name": name, "params": list(part.parameters()), "lr": lr} for name, part, lr in parts]
+        return [{"name": name, "params": trained(part), "lr": lr} for name, part, lr in parts]
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised images and train ids."""
@@ -126,12 +131,13 @@ class SsulRecipe(StepRecipe):
         self.options = settings.ssul
         self.unknown, self.loss_kind = self.options.unknown != "off", self.options.loss
         self.last_background = 1 if self.unknown else 0  # the last channel that is no class
-        self.model.freeze_batchnorm = bool(step.number) and self.options.freeze_batchnorm
         self.frozen = bool(step.number) and self.options.freeze
         if self.frozen:
             self.model.requires_grad_(False)
-            for parameter in (p for parameters in self.trained_heads().values() for p in parameters):
-                parameter.requires_grad_(True)
+            for head in self.trained_heads().values():
+                head.requires_grad_(True)
+        if step.number and self.options.freeze_batchnorm:  # last: those of the trained heads are frozen, too
+            self.model.freeze_batchnorm()
 
     @staticmethod
     def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
@@ -142,14 +148,10 @@ class SsulRecipe(StepRecipe):
     def keep(network: IncrementalDeepLab) -> nn.Module | None:
         return network
 
-    def trained_heads(self) -> dict[str, list[nn.Parameter]]:
-        """Convolutions of the heads that train from step 1 on; their BatchNorm does not."""
+    def trained_heads(self) -> dict[str, nn.Module]:
+        """The heads that train from step 1 on when all else is frozen."""
         head = self.model.classifier.head
-        heads = {"new": head[-1], **({"unknown": head[0], "background": head[1]} if self.unknown else {})}
-        return {
-            name: [p for m in part.modules() if isinstance(m, nn.Conv2d) for p in m.parameters()]
-            for name, part in heads.items()
-        }
+        return {"new": head[-1], **({"unknown": head[0], "background": head[1]} if self.unknown else {})}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         training = self.settings.training
@@ -157,8 +159,8 @@ class SsulRecipe(StepRecipe):
             return self.whole_network(training.first_lr, training.first_backbone_lr_factor)
         factors = {"background": self.options.background_lr_factor}
         return [
-            {"name": name, "params": parameters, "lr": training.lr * factors.get(name, 1.0)}
-            for name, parameters in self.trained_heads().items()
+            {"name": name, "params": trained(head), "lr": training.lr * factors.get(name, 1.0)}
+            for name, head in self.trained_heads().items()
         ]
 
     def step(self, batch: dict, epoch: int) -> dict:
