@@ -31,8 +31,8 @@ def settings(freeze: bool, freeze_batchnorm: bool) -> SsulConfig:
 
 
 def recipe_of_step(number: int, freeze: bool, freeze_batchnorm: bool, **made) -> SsulRecipe:
-    heads = [1, 1, 15, *[1] * number]
-    return SsulRecipe(network(heads, **made), settings(freeze, freeze_batchnorm), Step(number, 15 + number, 16 + number))
+    step = Step(number, 15 + number if number else 0, 16 + number)
+    return SsulRecipe(network([1, 1, 15, *[1] * number], **made), settings(freeze, freeze_batchnorm), step)
 
 
 def with_gradient(recipe: SsulRecipe) -> set[str]:
