@@ -159,7 +159,7 @@ def headline(run: TaskRun) -> str:
     unfinished = [method.name for method in run.methods if not method.finished]
     missing = [name for name in METHODS if name not in {method.name for method in run.methods}]
     measured = {method.title: accuracies(method.summary) for method in run.methods}
-    columns = list(max(measured.values(), key=len))
+    columns = max((list(found) for found in measured.values()), key=len)
     if columns:
         lines = [([name, *(percent(found.get(key)) for key in columns)], "") for name, found in measured.items()]
         body += html.disclosure("accuracies, and IoU by frequency", html.table(["method", *columns], lines))
