@@ -14,6 +14,7 @@ writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metr
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from data.incremental import IncrementalData, head_sizes
 from data.io import write_picture
 from losses.cross_entropy import cross_entropy
 from losses.mib import unbiased_cross_entropy, unbiased_distillation
-from losses.plop import entropy_thresholds, old_class_entropy, pod_loss, trusted_label
-from losses.ssul import binary_cross_entropy, pseudo_label, training_target
+from losses.plop import entropy_thresholds, old_class_entropy, pod_loss, trusted_label, trusted_share
+from losses.ssul import binary_cross_entropy, focal_loss, pseudo_label, training_target
 from models.incremental import (
     IncrementalDeepLab,
     StepWeights,
@@ -54,7 +55,8 @@ from utils.report.tables import print_steps
 from utils.run import Run, entry, start_run
 from utils.run_folder import stage_dir
 
-BINS = 10_000  # of the exact median
+BINS, OFFICIAL_BINS = 10_000, 100  # of the exact median, and of PLOP's
+LEAST_TRUST = 0.2  # share of a class's background pixels that PLOP keeps; below it a step warns
 MEMORY_THRESHOLD = 0.7  # of the pseudo-labels that exemplars are chosen by
 
 
@@ -65,6 +67,12 @@ class Step:
     number: int
     num_old: int
     num_seen: int
+    names: Sequence[str] = ()  # of the classes, for the log
+
+
+def trained(part: nn.Module) -> list[nn.Parameter]:
+    """Its parameters but for frozen ones."""
+    return [parameter for parameter in part.parameters() if parameter.requires_grad]
 
 
 class StepRecipe(Recipe):
@@ -81,6 +89,7 @@ class StepRecipe(Recipe):
     def __init__(self, model: IncrementalDeepLab, settings: SsulConfig, step: Step, old: Any = None, **data: Any):
         super().__init__(model, settings, **data)
         self.number, self.num_old, self.num_seen, self.old = step.number, step.num_old, step.num_seen, old
+        self.names = step.names or [f"class {number}" for number in range(step.num_seen)]
 
     @staticmethod
     def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
@@ -98,7 +107,7 @@ class StepRecipe(Recipe):
 
     def whole_network(self, rate: float, factor: float) -> list[dict[str, Any]]:
         parts = ("decoder", self.model.classifier, rate), ("backbone", self.model.backbone, rate * factor)
-        return [{"name": name, "params": list(part.parameters()), "lr": lr} for name, part, lr in parts]
+        return [{"name": name, "params": trained(part), "lr": lr} for name, part, lr in parts]
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised images and train ids."""
@@ -126,12 +135,13 @@ class SsulRecipe(StepRecipe):
         self.options = settings.ssul
         self.unknown, self.loss_kind = self.options.unknown != "off", self.options.loss
         self.last_background = 1 if self.unknown else 0  # the last channel that is no class
-        self.model.freeze_batchnorm = bool(step.number) and self.options.freeze_batchnorm
         self.frozen = bool(step.number) and self.options.freeze
         if self.frozen:
             self.model.requires_grad_(False)
-            for parameter in (p for parameters in self.trained_heads().values() for p in parameters):
-                parameter.requires_grad_(True)
+            for head in self.trained_heads().values():
+                head.requires_grad_(True)
+        if step.number and self.options.freeze_batchnorm:  # last: those of the trained heads are frozen, too
+            self.model.freeze_batchnorm()
 
     @staticmethod
     def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
@@ -142,14 +152,10 @@ class SsulRecipe(StepRecipe):
     def keep(network: IncrementalDeepLab) -> nn.Module | None:
         return network
 
-    def trained_heads(self) -> dict[str, list[nn.Parameter]]:
-        """Convolutions of the heads that train from step 1 on; their BatchNorm does not."""
+    def trained_heads(self) -> dict[str, nn.Module]:
+        """The heads that train from step 1 on when all else is frozen."""
         head = self.model.classifier.head
-        heads = {"new": head[-1], **({"unknown": head[0], "background": head[1]} if self.unknown else {})}
-        return {
-            name: [p for m in part.modules() if isinstance(m, nn.Conv2d) for p in m.parameters()]
-            for name, part in heads.items()
-        }
+        return {"new": head[-1], **({"unknown": head[0], "background": head[1]} if self.unknown else {})}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         training = self.settings.training
@@ -157,8 +163,8 @@ class SsulRecipe(StepRecipe):
             return self.whole_network(training.first_lr, training.first_backbone_lr_factor)
         factors = {"background": self.options.background_lr_factor}
         return [
-            {"name": name, "params": parameters, "lr": training.lr * factors.get(name, 1.0)}
-            for name, parameters in self.trained_heads().items()
+            {"name": name, "params": trained(head), "lr": training.lr * factors.get(name, 1.0)}
+            for name, head in self.trained_heads().items()
         ]
 
     def step(self, batch: dict, epoch: int) -> dict:
@@ -194,6 +200,8 @@ class SsulRecipe(StepRecipe):
         pixels = dist.labelled_pixels(label)
         if self.options.loss == "bce":
             return {"bce": binary_cross_entropy(logits, label, channels, pixels)}
+        if self.options.loss == "focal":
+            return {"focal": focal_loss(logits, label, self.options.focal_gamma)}
         return {"ce": cross_entropy(logits, label, pixels=pixels)}
 
 
@@ -217,7 +225,7 @@ class SharedTrunkSsulRecipe(SsulRecipe):
             old = self.model.decode(features, low, [*self.old, *heads[len(self.old) : -1]])
             label = self.with_pseudo(label, upsample(old, size))
             dropped = self.model.drop(features)
-        if self.options.loss == "ce" or not self.unknown:  # softmax needs every class
+        if self.options.loss != "bce" or not self.unknown:  # softmax needs every class
             return self.loss(upsample(self.model.decode(dropped, low), size), label)
         trained = self.model.decode(dropped, low, [heads[0], heads[1], heads[-1]])
         newest = range(1 + self.num_old, 1 + self.num_seen)
@@ -271,18 +279,31 @@ class PlopRecipe(DistillationRecipe):
     @torch.no_grad()
     def median_entropies(self, run: Run) -> torch.Tensor:
         """Median entropy of each old class over the background of the training images, float [num_old]."""
-        options, source = self.settings.plop, self.feed["new"]
-        official = options.median == "official"
-        top, bins = (1.0, 100) if official else (1 / (self.num_old * np.log(self.num_seen)), BINS)
-        counts = torch.zeros(self.num_old, bins, dtype=torch.int64, device=run.device)
+        options, source, top = self.settings.plop, self.feed["new"], 1 / (self.num_old * np.log(self.num_seen))
+        ranges = {BINS: top, OFFICIAL_BINS: 1.0}  # nearly all of the official bins lie above the largest entropy
+        counts = {n: torch.zeros(self.num_old, n, dtype=torch.int64, device=run.device) for n in ranges}
         for batch in source.epoch(0, range(max(source.steps_per_pass, 1))):
             image, label = (batch[name].to(run.device) for name in ("image", "label"))
             logits = self.old(self.model.normalize(image)).logits
-            place = (old_class_entropy(logits, self.num_seen) / top * bins).long().clamp(max=bins - 1)
-            counts += confusion_matrix(place, torch.where(label == 0, logits.argmax(1), IGNORE), bins, self.num_old)
-        histograms = dist.sum_(counts).cpu().numpy()
-        thresholds = entropy_thresholds(histograms, top, options.median, options.entropy_floor)
+            entropy, old = old_class_entropy(logits, self.num_seen), torch.where(label == 0, logits.argmax(1), IGNORE)
+            for bins, most in ranges.items():
+                place = (entropy / most * bins).long().clamp(max=bins - 1)
+                counts[bins] += confusion_matrix(place, old, bins, self.num_old)
+        histograms = {bins: dist.sum_(found).cpu().numpy() for bins, found in counts.items()}
+        used = OFFICIAL_BINS if options.median == "official" else BINS
+        thresholds = entropy_thresholds(histograms[used], ranges[used], options.median, options.entropy_floor)
+        self.report_trust(thresholds, trusted_share(histograms[BINS], top, thresholds))
         return torch.tensor(thresholds, dtype=torch.float32, device=run.device)
+
+    def report_trust(self, thresholds: np.ndarray, shares: np.ndarray) -> None:
+        """One line of thresholds and trusted shares by old class, and a warning where hardly anything is trusted."""
+        found = zip(self.names, thresholds, shares, strict=False)
+        each = [f"{name} {tau:.4f} " + ("-" if np.isnan(share) else f"{share:.0%}") for name, tau, share in found]
+        log.info("step %d, entropy threshold and trusted share of background: %s", self.number, ", ".join(each))
+        few = [each[place] for place in np.flatnonzero(shares < LEAST_TRUST)]
+        if few:
+            text = "step %d: PLOP trusts less than %.0f %% of %s, which may be forgotten; plop.median=exact trusts half"
+            log.warning(text, self.number, 100 * LEAST_TRUST, ", ".join(few))
 
     def step(self, batch: dict, epoch: int) -> dict:
         if self.old is None:
@@ -329,7 +350,7 @@ def build_recipe(
     feed = {"new": data.source("new", data.train(step))}
     if memory:
         feed["memory"] = data.source("memory", data.exemplars(memory, step))
-    about = Step(step, data.num_seen(step - 1), data.num_seen(step))
+    about = Step(step, data.num_seen(step - 1), data.num_seen(step), data.task.names)
     old = None if old is None else run.place(old).eval()
     return recipe_of(cfg, step)(run.place(model), cfg, about, old, feed=feed, protocol=data.validation(step))
 
@@ -344,7 +365,7 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "exemplars"):
         label = training_target(batch["label"], batch.get("saliency"), options.unknown).to(run.device)
         if last:  # the labels of step 0 are complete
-            scores = class_scores(output.logits, options.loss)
+            scores = class_scores(output.logits, "ce" if options.loss == "ce" else "bce")  # official: focal's, too
             label = pseudo_label(label, scores, MEMORY_THRESHOLD, last_background)
         for index, values in zip(batch["index"].tolist(), label.cpu().numpy(), strict=True):
             found[index] = describe(dataset.samples[index].id, values, last_background)
@@ -380,7 +401,7 @@ def run_step(data: IncrementalData, step: int) -> dict:
         if not run.finished:
             memory = choose_memory(data, step, previous, run) if step and cfg.method == "ssul_m" else None
             recipe = build_recipe(cfg, data, step, previous, run, memory)
-            settings = cfg.training.of_step(len(data.train_ids(step)), last_only=selected == "last.pth")
+            settings = cfg.training.of_step(step, len(data.train_ids(step)), last_only=selected == "last.pth")
             best = fit(recipe, settings, run)
             recipe.model.load_state_dict(checkpoint.load(run.dir / selected)["model"])
             metrics = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")

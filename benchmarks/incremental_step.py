@@ -24,7 +24,7 @@ def networks(backbone: str) -> tuple[IncrementalDeepLab, IncrementalDeepLab]:
     new = copy.deepcopy(old)
     new.add_head(1)
     new.requires_grad_(False)
-    new.freeze_batchnorm = True
+    new.freeze_batchnorm()
     for head in (new.classifier.head[0], new.classifier.head[1], new.classifier.head[-1]):
         head[0].requires_grad_(True)
         head[3].requires_grad_(True)

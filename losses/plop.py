@@ -88,6 +88,19 @@ def entropy_thresholds(histograms: np.ndarray, top: float, rule: str, floor: flo
     return np.maximum(np.nan_to_num(medians, nan=0.0, posinf=np.inf), floor)
 
 
+def trusted_share(histograms: np.ndarray, top: float, thresholds: np.ndarray) -> np.ndarray:
+    """Share of each class's values below its threshold, [num_old]; NaN for a class without values.
+
+    histograms [num_old, bins] of values in [0, top], even within a bin.
+    """
+    bins = histograms.shape[1]
+    edges, shares = np.linspace(0, top, bins + 1), []
+    for counts, threshold in zip(histograms, thresholds, strict=True):
+        below = np.concatenate([[0], np.cumsum(counts)])
+        shares.append(np.interp(threshold, edges, below) / below[-1] if below[-1] else np.nan)
+    return np.array(shares)
+
+
 def official_median(histogram: np.ndarray, bins: int = 100) -> float:
     """Median of values in [0, 1] from their histogram, as the official code of PLOP has it.
 

@@ -1,4 +1,4 @@
-"""Labels and loss of SSUL (Cha et al., NeurIPS 2021): unknown class, pseudo-labels, binary cross-entropy per class.
+"""Labels and losses of SSUL (Cha et al., NeurIPS 2021): unknown class, pseudo-labels, binary cross-entropy per class.
 
 B batch, H W pixels. Channels are unknown, background, classes ..., or without the unknown class background, classes ...
 """
@@ -68,3 +68,13 @@ def binary_cross_entropy(
     per_pixel = F.softplus(scores).sum(1) - torch.where(present, chosen, 0)
     count = valid.sum() if pixels is None else pixels
     return torch.where(valid, per_pixel, 0).sum() / torch.where(count > 0, count, 1)
+
+
+def focal_loss(logits: torch.Tensor, label: torch.Tensor, gamma: float = 0.0) -> torch.Tensor:
+    """(1 - p_y)^gamma * -log p_y with p = softmax(logits), mean over all B H W pixels, of which the ignored ones add 0.
+
+    logits [B, C, H, W], label [B, H, W]. SSUL's official code has gamma 0: cross-entropy by another count of pixels.
+    """
+    per_pixel = F.cross_entropy(logits.float(), label.long(), ignore_index=IGNORE, reduction="none")
+    doubt = (1 - (-per_pixel).exp()).clamp(min=1e-12)  # a power below 1 has no gradient at 0
+    return (doubt**gamma * per_pixel).mean()

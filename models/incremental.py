@@ -5,7 +5,7 @@ B batch, C classes of all heads, D decoder width, H W pixels, h w feature cells.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class IncrementalDeepLab(nn.Module):
     of the official SSUL checkpoints.
     """
 
-    freeze_batchnorm = False  # keep every BatchNorm in evaluation mode while training
+    batchnorm_frozen = False  # see freeze_batchnorm
 
     def __init__(
         self,
@@ -83,11 +83,20 @@ class IncrementalDeepLab(nn.Module):
 
     def train(self, mode: bool = True) -> "IncrementalDeepLab":
         super().train(mode)
-        if self.freeze_batchnorm:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        if self.batchnorm_frozen:
+            for module in self.batchnorms():
+                module.eval()
         return self
+
+    def batchnorms(self) -> Iterator[nn.Module]:
+        """Every BatchNorm, those of the heads included."""
+        return (module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+
+    def freeze_batchnorm(self) -> None:
+        """Keep every BatchNorm as it is: in evaluation mode also while training, weight and bias without gradient."""
+        self.batchnorm_frozen = True
+        for module in self.batchnorms():
+            module.requires_grad_(False)
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""

@@ -18,7 +18,7 @@ from utils.report import charts, html
 from utils.report.aggregate import Column, ResultTable
 from utils.report.published import INCREMENTAL
 from utils.report.results import SUMMARY, Stage
-from utils.report.tables import percent, steps_table
+from utils.report.tables import accuracies, percent, steps_table
 from utils.run_folder import stage_dir
 
 METHODS = ("finetune", "mib", "plop", "ssul", "ssul_m", "joint")
@@ -158,6 +158,11 @@ def headline(run: TaskRun) -> str:
     body = html.side_by_side([("", html.table(heading, lines)), ("", chart)])
     unfinished = [method.name for method in run.methods if not method.finished]
     missing = [name for name in METHODS if name not in {method.name for method in run.methods}]
+    measured = {method.title: accuracies(method.summary) for method in run.methods}
+    columns = max((list(found) for found in measured.values()), key=len)
+    if columns:
+        lines = [([name, *(percent(found.get(key)) for key in columns)], "") for name, found in measured.items()]
+        body += html.disclosure("accuracies, and IoU by frequency", html.table(["method", *columns], lines))
     if unfinished:
         body += html.note(f"Not all steps are trained yet: {'; '.join(TRAIN.format(name) for name in unfinished)}.")
     if missing:

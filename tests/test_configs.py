@@ -111,7 +111,7 @@ def test_dry_run_of_the_whole_chain(path, tmp_path):
         file.unlink()
 
 
-METHODS = {"ssul": "plop", "ssul_baselines": "mib", "voc_baselines": "plop"}  # the others: ssul_m
+METHODS = {"ssul": "plop", "ssul_baselines": "mib", "voc_baselines": "plop", "ade_baselines": "plop"}  # others: ssul_m
 
 
 @pytest.mark.parametrize("path", INCREMENTAL, ids=lambda path: f"{path.parent.name}/{path.stem}")

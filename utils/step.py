@@ -89,7 +89,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, epoc
     """The schedule's rates for the next of `total` optimiser steps; returns that of the first group."""
     rates: Callable[[float], float] = {
         "step": lambda rate: rate * step_factor(epoch, settings.milestones, settings.lr_decay),
-        "poly": lambda rate: rate * poly_factor(epoch / settings.epochs),
+        "poly_epochs": lambda rate: rate * poly_factor(epoch / settings.epochs),
         "poly_steps": lambda rate: poly_rate(rate, step, total),
         "warm_poly_steps": lambda rate: warm_poly_rate(rate, step, total),
     }[settings.schedule]

@@ -5,8 +5,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 for task in ${TASKS:-15-1 10-1 5-3 19-1 15-5 5-1 2-1}; do
     for method in ${METHODS:-ssul ssul_m mib plop}; do
-        config=${CONFIG:-configs/ssul/voc.yaml}
-        case $method in mib | plop | finetune) config=${CONFIG:-configs/ssul/voc_baselines.yaml} ;; esac
-        launch train_incremental.py "$config" task="$task" method="$method" "$@"
+        config=${CONFIG:-configs/ssul/voc.yaml} published=()
+        case $method in mib | plop | finetune) config=${BASELINES:-${CONFIG:-configs/ssul/voc_baselines.yaml}} ;; esac
+        case $config:$task:$method in
+            configs/ssul/voc_baselines.yaml:10-1:plop) published=(training.first_epochs=30 training.epochs=10) ;;
+        esac
+        launch train_incremental.py "$config" task="$task" method="$method" "${published[@]}" "$@"
     done
 done

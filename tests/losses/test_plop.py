@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from losses.plop import (
+    entropy_thresholds,
     exact_median,
     fold_new_classes,
     local_pod,
@@ -15,6 +16,7 @@ from losses.plop import (
     pod_loss,
     strips,
     trusted_label,
+    trusted_share,
 )
 
 
@@ -107,3 +109,21 @@ def test_exact_median_is_the_median_up_to_a_bin(values):
     ordered = sorted(values)
     low, high = ordered[(len(values) - 1) // 2], ordered[len(values) // 2]
     assert low - 2e-3 <= exact_median(histogram, 1.0) <= high + 2e-3
+
+
+def test_trusted_share_by_hand():
+    """Four bins of 0.1: 2 + half of 4 of ten values lie below 0.15; none below 0; all below infinity."""
+    histograms = np.array([[2, 4, 0, 4]] * 3 + [[0, 0, 0, 0]])
+    shares = trusted_share(histograms, 0.4, np.array([0.15, 0.0, np.inf, 0.15]))
+    np.testing.assert_allclose(shares, [0.4, 0, 1, np.nan])
+
+
+def test_the_published_threshold_may_trust_nothing():
+    """All entropies at 0.009, in the first of the official bins, whose middle is taken: 0.005 is below each of them."""
+    top, coarse, fine = 1 / (16 * math.log(17)), np.zeros((1, 100), int), np.zeros((1, 10_000), int)
+    coarse[0, 0] = fine[0, int(0.009 / top * 10_000)] = 1000
+    official = entropy_thresholds(coarse, 1.0, "official", 0.001)
+    exact = entropy_thresholds(fine, top, "exact", 0.001)
+    assert official == pytest.approx([0.005]) and exact == pytest.approx([0.009], abs=1e-5)
+    assert trusted_share(fine, top, official).tolist() == [0]
+    assert trusted_share(fine, top, exact) == pytest.approx([0.5])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from data.classes import load_task
-from losses.ssul import add_unknown, binary_cross_entropy, pseudo_label, training_target
+from losses.ssul import add_unknown, binary_cross_entropy, focal_loss, pseudo_label, training_target
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 
@@ -110,3 +110,26 @@ def test_bce_by_hand():
     logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1)
     expected = math.log(2) + math.log(4) - math.log(3)
     assert binary_cross_entropy(logits, torch.tensor([[[1]]])).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_focal_loss_of_the_official_code_is_cross_entropy_over_all_pixels():
+    """alpha 1 and gamma 0: ignored pixels add nothing to the sum, and one to the count."""
+    logits, label = draw(4, 2, 5, 4, 6), torch.randint(0, 5, (2, 4, 6), generator=torch.Generator().manual_seed(5))
+    label[0, 0] = 255
+    expected = F.cross_entropy(logits, label, ignore_index=255, reduction="sum") / label.numel()
+    assert focal_loss(logits, label).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_focal_loss_by_hand():
+    """Two pixels, one of them ignored; p = 3/4 of class 1: (1/4)^2 ln(4/3) / 2."""
+    logits = torch.tensor([[0.0, 0.0], [math.log(3), 5.0]]).view(1, 2, 1, 2)
+    label = torch.tensor([[[1, 255]]])
+    assert focal_loss(logits, label, 2.0).item() == pytest.approx(math.log(4 / 3) / 16 / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_has_a_finite_gradient(gamma):
+    """Also where a pixel is ignored, or right beyond doubt."""
+    logits = torch.tensor([[0.0, 1.0, -200.0], [1.0, 0.0, 200.0]]).view(1, 2, 1, 3).requires_grad_()
+    focal_loss(logits, torch.tensor([[[1, 255, 1]]]), gamma).backward()
+    assert logits.grad.isfinite().all() and logits.grad[..., 0].abs().sum() > 0 and not logits.grad[..., 1].any()

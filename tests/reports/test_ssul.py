@@ -90,6 +90,16 @@ def test_table_of_the_methods(task, capsys):
     assert markdown.startswith("after the last step\n\n| method | old |") and "| ssul, step 2 | 45.0 |" in markdown
 
 
+def test_accuracies_of_the_methods_that_have_them(task):
+    config, folder = task
+    assert "accuracies" not in ssul.headline(opened(config))
+    write_json(folder / "ssul" / "step2" / "metrics.json", SSUL[2] | {"old_accuracy": 0.61, "fw_iou": 0.72})
+    text = ssul.headline(opened(config))
+    heading = text[text.index("accuracies, and IoU by frequency") :].split("<th>")[1:]
+    assert [cell.split("<")[0] for cell in heading] == ["method", "accuracy, old", "frequency-weighted IoU"]
+    assert "<td>ssul</td><td>61.0</td><td>72.0</td>" in text and "<td>ssul_m</td><td>-</td><td>-</td>" in text
+
+
 def test_groups_after_each_step(task):
     """Mean of disc and square 50, 40, 30; bar 32, 12; dot 30; the cells before are not drawn."""
     text = ssul.groups_by_step(opened(task[0]))

@@ -15,7 +15,7 @@ from utils.step import build_optimizer
     [
         ("milestones: [0, 2]", [1, 0.1, 0.1, 0.01]),
         ("milestones: [1], lr_decay: 0.5", [1, 1, 0.5, 0.5]),
-        ("schedule: poly", [1, 0.75**0.9, 0.5**0.9, 0.25**0.9]),
+        ("schedule: poly_epochs", [1, 0.75**0.9, 0.5**0.9, 0.25**0.9]),
     ],
 )
 def test_learning_rate_of_each_epoch_and_group(tiny, monkeypatch, options, factors):

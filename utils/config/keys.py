@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from utils.config.common import Common, Decides, Only
 
 Mark = Decides | Only
+RENAMED = {"schedule": {"poly": "poly_epochs"}}  # values that run folders of earlier versions hold, by the key's name
 
 
 def walk(
@@ -51,10 +52,11 @@ def first_difference(
     """The first key that is decisive for a stage and has another value in the tree `before`, as one line.
 
     Decisive are the keys that begin with one of `reads`, and those marked as deciding every stage; not those that are
-    marked as deciding nothing, or what `without` lists. Keys that `before` lacks had the schema's default.
+    marked as deciding nothing, or what `without` lists. Keys that `before` lacks had the schema's default. Values that
+    have another name today are compared by it.
     """
     marks = {key: {mark.what for mark in found if isinstance(mark, Decides)} for key, _, found in walk(type(now))}
-    old, new = flatten(type(now)().model_dump(mode="json")) | flatten(before), flatten(now.model_dump(mode="json"))
+    old, new = _as_read(type(now), before), flatten(now.model_dump(mode="json"))
     for key in sorted(key for key in old.keys() | new.keys() if {} not in (old.get(key), new.get(key))):  # `own: {}`
         decided = next((marks[name] for name in (key, key.split(".")[0]) if name in marks), set())
         listed = any(f"{key}.".startswith(f"{name}.") for name in reads)
@@ -62,6 +64,23 @@ def first_difference(
         if stale and old.get(key) != new.get(key):
             return f"{key}: {old.get(key)} there, {new.get(key)} now"
     return None
+
+
+def _as_read(schema: type[Common], tree: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration by dotted names, as the schema reads it now; as it stands where it no longer can."""
+    renamed = _with_new_names(tree)
+    try:
+        return flatten(schema.model_validate(renamed).model_dump(mode="json"))
+    except ValidationError:
+        return flatten(schema().model_dump(mode="json")) | flatten(renamed)
+
+
+def _with_new_names(tree: dict[str, Any]) -> dict[str, Any]:
+    names = {key: RENAMED.get(key, {}) for key in tree}
+    return {
+        key: _with_new_names(value) if isinstance(value, dict) else names[key].get(str(value), value)
+        for key, value in tree.items()
+    }
 
 
 def misplaced(config: Common, script: str, given: set[str]) -> str | None:

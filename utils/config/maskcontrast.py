@@ -29,7 +29,7 @@ class ContrastTraining(
         "batch_size": 64,
         "lr": 0.004,
         "backbone_lr_factor": 1.0,
-        "schedule": "poly",
+        "schedule": "poly_epochs",
         "log_every": 20,
     },
 ):

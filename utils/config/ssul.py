@@ -1,9 +1,9 @@
 """Configuration keys of class-incremental segmentation: SSUL, SSUL-M, MiB, PLOP (train_incremental.py)."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from utils.config.common import (
     LATER,
@@ -33,7 +33,9 @@ class CroppedData(Data, defaults={"image_size": 513}):
     """Crops of the published size."""
 
 
-class StepTraining(Training, defaults={"epochs": 50, "batch_size": 32, "schedule": "poly_steps", "nesterov": True}):
+class StepTraining(Training, defaults={"batch_size": 32, "schedule": "poly_steps", "nesterov": True}):
+    epochs: Annotated[PositiveInt, LATER] = Field(50, description="passes over the images of a step, from step 1 on")
+    first_epochs: PositiveInt | None = Field(None, description="passes of step 0; default: training.epochs")
     lr: Annotated[PositiveFloat, LATER] = Field(0.01, description="decoder learning rate from step 1 on")
     backbone_lr_factor: Annotated[PositiveFloat, LATER] = Field(
         1.0, description="backbone learning rate from step 1 on, as a multiple of lr"
@@ -41,14 +43,23 @@ class StepTraining(Training, defaults={"epochs": 50, "batch_size": 32, "schedule
     first_lr: PositiveFloat = Field(0.01, description="decoder learning rate of step 0")
     first_backbone_lr_factor: PositiveFloat = Field(0.1, description="backbone rate of step 0 as a multiple of it")
 
-    def of_step(self, images: int, last_only: bool) -> "StepTraining":
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_first_epochs(cls, values: Any) -> Any:
+        """Step 0 as long as the others unless said; a value of its own, as `epochs` alone then decides later steps."""
+        if isinstance(values, dict) and values.get("first_epochs") is None:
+            return {**values, "first_epochs": values.get("epochs", cls.model_fields["epochs"].default)}
+        return values
+
+    def of_step(self, step: int, images: int, last_only: bool) -> "StepTraining":
         """For a step with so many images: full passes over them, validated every hundredth of the iterations, or every
         100, whichever is rarer; at the end only where the last network is taken anyway.
         """
+        epochs = self.epochs if step else self.first_epochs or self.epochs
         length = self.iters_per_epoch or max(1, images // self.batch_size)
-        total = self.epochs * length
+        total = epochs * length
         every = total if last_only else self.eval_steps or max(100, total // 100)
-        return self.model_copy(update={"iters_per_epoch": length, "eval_steps": every})
+        return self.model_copy(update={"epochs": epochs, "iters_per_epoch": length, "eval_steps": every})
 
 
 WITH_MEMORY = Only(where=TRAINS, key="method", values=("ssul_m",))
@@ -69,7 +80,13 @@ class Ssul(Section):
     background_lr_factor: Annotated[NonNegativeFloat, LATER] = Field(
         1e-4, description="rate of the background head as a multiple of lr"
     )
-    loss: Literal["bce", "ce"] = Field("bce", description="binary cross-entropy per class, or softmax cross-entropy")
+    loss: Literal["bce", "ce", "focal"] = Field(
+        "bce",
+        description="binary cross-entropy per class, softmax cross-entropy, or focal loss over all pixels, ignored too",
+    )
+    focal_gamma: NonNegativeFloat = Field(
+        0.0, description="exponent of the focal loss (official code: 0, the cross-entropy of all pixels)"
+    )
     memory: Annotated[PositiveInt, LATER, WITH_MEMORY] = Field(100, description="exemplars (VOC 100, ADE 300)")
     memory_labels: Annotated[Literal["official", "corrected"], LATER, WITH_MEMORY] = Field(
         "official",

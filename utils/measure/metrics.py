@@ -70,28 +70,32 @@ def summarize(
     groups: Mapping[str, Sequence[int]],
     absent: Absent = "zero",
 ) -> dict[str, Any]:
-    """miou, pixel_accuracy, mean_accuracy, `<group>_miou` of class numbers, harmonic_miou of two groups, per_class.
+    """miou, pixel_accuracy, mean_accuracy, fw_iou, `<group>_miou` and `<group>_accuracy` of class numbers, per_class.
 
-    Fractions. A class without a pixel in truth and prediction has IoU None in `per_class`; in a mean it counts as 0
-    (absent="zero", the official convention) or not at all ("skip"). An empty mean is None.
+    Fractions; accuracies but that of pixels are means of hit / labelled over classes, `fw_iou` is the mean IoU weighted
+    by labelled pixels; two groups have a harmonic_miou. A class without a pixel in truth and prediction has IoU None in
+    `per_class`, one without a labelled pixel has no accuracy; in a mean these count as 0 (absent="zero", the official
+    convention) or not at all ("skip"). An empty mean is None, and so is everything when no pixel is labelled.
     """
     confusion = as_array(confusion)
-    scores = iou(confusion)
-    labelled = confusion.sum(1)
-    hit = np.diag(confusion[:, : len(confusion)])
+    scores, labelled = iou(confusion), confusion.sum(1)
+    hit, total = np.diag(confusion[:, : len(confusion)]), labelled.sum()
     with np.errstate(invalid="ignore", divide="ignore"):
-        accuracy = hit / labelled
+        accuracies = hit / labelled
 
-    def mean(rows: Sequence[int]) -> float | None:
-        index = list(rows)
-        chosen = np.nan_to_num(scores[index], nan=0.0) if absent == "zero" else scores[index][~np.isnan(scores[index])]
+    def mean(values: np.ndarray, rows: Sequence[int]) -> float | None:
+        chosen = values[list(rows)]
+        chosen = np.nan_to_num(chosen, nan=0.0) if absent == "zero" else chosen[~np.isnan(chosen)]
         return float(chosen.mean()) if len(chosen) else None
 
+    everything = range(len(names))
     result: dict[str, Any] = {
-        "miou": mean(range(len(names))),
-        "pixel_accuracy": float(hit.sum() / labelled.sum()) if labelled.sum() else None,
-        "mean_accuracy": float(np.nanmean(accuracy)) if labelled.any() else None,
-        **{f"{group}_miou": mean(index) for group, index in groups.items()},
+        "miou": mean(scores, everything),
+        "pixel_accuracy": float(hit.sum() / total) if total else None,
+        "mean_accuracy": mean(accuracies, everything) if total else None,
+        "fw_iou": float((labelled * np.nan_to_num(scores, nan=0.0)).sum() / total) if total else None,
+        **{f"{group}_miou": mean(scores, index) for group, index in groups.items()},
+        **{f"{group}_accuracy": mean(accuracies, index) if total else None for group, index in groups.items()},
         "per_class": {name: None if np.isnan(s) else float(s) for name, s in zip(names, scores, strict=True)},
     }
     if len(groups) == 2:

@@ -30,9 +30,8 @@ def clustering_metrics(
         scores = summarize(apply_match(matrix, match, 0), list(names), {}, absent)
         pairs = [[cluster, int(number)] for cluster, number in enumerate(match)]
         runs.append({"seed": seed, **scores, **partition_scores(matrix), "match": pairs})
-    means = {
-        key: _mean([run[key] for run in runs]) for key in ("miou", "pixel_accuracy", "mean_accuracy", "nmi", "ari")
-    }
+    averaged = ("miou", "pixel_accuracy", "mean_accuracy", "fw_iou", "nmi", "ari")
+    means = {key: _mean([run[key] for run in runs]) for key in averaged}
     spread = statistics.stdev([run["miou"] for run in runs]) if len(runs) > 1 else None
     per_class = {name: _mean([run["per_class"][name] for run in runs]) for name in names}
     return {**means, "miou_std": spread, "per_class": per_class, "match": runs[0]["match"], "seeds": runs}

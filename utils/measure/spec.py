@@ -20,7 +20,7 @@ class Spec:
 
     names: Sequence[str]  # of the rows
     num_outputs: int  # columns
-    groups: Groups = field(default_factory=dict)  # name -> rows of `<name>_miou`; two of them have a harmonic mean
+    groups: Groups = field(default_factory=dict)  # name -> rows of `<name>_miou`, `<name>_accuracy`; two: harmonic mean
     unions: Groups = field(default_factory=dict)  # the same for groups that overlap those, without such a mean
     absent: Absent = "zero"
     num_known: int | None = None
@@ -75,5 +75,6 @@ def _found(square: np.ndarray, match: np.ndarray, spec: Spec, known: int) -> tup
 def _summarized(square: np.ndarray, spec: Spec) -> dict[str, Any]:
     metrics = summarize(square, list(spec.names), spec.groups, spec.absent)
     for name, rows in spec.unions.items():
-        metrics |= {f"{name}_miou": summarize(square, list(spec.names), {"x": rows}, spec.absent)["x_miou"]}
+        found = summarize(square, list(spec.names), {name: rows}, spec.absent)
+        metrics |= {key: found[key] for key in (f"{name}_miou", f"{name}_accuracy")}
     return metrics

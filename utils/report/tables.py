@@ -30,17 +30,27 @@ def group_means(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     return {group: metrics[key] for group, key in keys.items() if key in metrics}
 
 
+def accuracies(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Name -> pixel accuracy, mean class accuracy of each group and of all, frequency-weighted IoU, of metrics.json."""
+    named = {f"{group}_accuracy": f"accuracy, {group}" for group in GROUPS}
+    named |= {"mean_accuracy": "accuracy, all", "pixel_accuracy": "accuracy, pixels"}
+    named |= {"fw_iou": "frequency-weighted IoU"}
+    return {name: metrics[key] for key, name in named.items() if key in metrics}
+
+
 def print_metrics(metrics: Mapping[str, Any], title: str, paper: Mapping[str, float] | None = None) -> None:
-    """One aligned table in per cent: IoU of every class, beside the `paper`'s if given, then the group means."""
+    """One aligned table in per cent: IoU of every class, beside the `paper`'s if given, the group means, accuracies."""
     rows = [[name, percent(value)] for name, value in metrics["per_class"].items()]
     groups = [[name, percent(value)] for name, value in group_means(metrics).items()]
+    others = [[name, percent(value)] for name, value in accuracies(metrics).items()]
     heading = ["class", "IoU"]
     if paper:
         heading = [*heading, "paper"]
         rows = [[*row, f"{paper[row[0]]:.1f}" if row[0] in paper else "-"] for row in rows]
         mean = f"{statistics.mean(paper.values()):.1f}"
         groups = [[*row, mean if row[0] == "all" else "-"] for row in groups]
-    print(f"{title}\n{_aligned([heading, None, *rows, None, *groups])}")
+        others = [[*row, "-"] for row in others]
+    print(f"{title}\n{_aligned([heading, None, *rows, None, *groups, *([None] if others else []), *others])}")
 
 
 def print_comparison(compared: Sequence[Mapping[str, Any]]) -> None:

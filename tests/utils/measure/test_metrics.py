@@ -216,17 +216,53 @@ def test_summary_by_hand():
     assert (summary["base_miou"], summary["novel_miou"]) == (0.375, 0.25)
     assert summary["harmonic_miou"] == pytest.approx(2 * 0.375 * 0.25 / 0.625)
     assert summary["pixel_accuracy"] == 18 / 24
-    assert summary["mean_accuracy"] == pytest.approx((0.8 + 1 + 0.5) / 3)
+    assert summary["mean_accuracy"] == pytest.approx((0.8 + 1 + 0.5) / 5)
+    assert (summary["base_accuracy"], summary["novel_accuracy"]) == (0.5, 0.25)
+    assert summary["fw_iou"] == pytest.approx((10 * 0.8 + 6 * 0.75 + 8 * 0.5) / 24)
     skipped = summarize(matrix, names, GROUPS, "skip")
     assert skipped["miou"] == pytest.approx((0.8 + 0.75 + 0.5) / 3)
     assert (skipped["base_miou"], skipped["novel_miou"]) == (0.75, 0.5)
+    assert skipped["mean_accuracy"] == pytest.approx((0.8 + 1 + 0.5) / 3)
+    assert (skipped["base_accuracy"], skipped["novel_accuracy"], skipped["fw_iou"]) == (1, 0.5, summary["fw_iou"])
+
+
+def test_scores_are_those_of_the_official_incremental_code():
+    """A confusion matrix and the scores that SSUL's validation gives for it; the last class has no pixel at all."""
+    matrix = np.array(
+        [
+            [483, 43, 43, 40, 38, 44, 34],
+            [127, 11, 13, 8, 15, 11, 9],
+            [110, 13, 13, 11, 11, 11, 15],
+            [111, 7, 12, 7, 11, 11, 7],
+            [112, 10, 11, 8, 11, 11, 9],
+            [140, 9, 10, 12, 9, 8, 8],
+            [0, 0, 0, 0, 0, 0, 0],
+        ]
+    )
+    class_accuracy = [0.6662068956, 0.0567010306, 0.0706521735, 0.0421686744, 0.0639534880, 0.0408163163, 0.0]
+    summary = summarize(matrix, list("abcdefg"), {"old": range(4), "new": range(4, 7)}, "zero")
+    expected = {
+        "pixel_accuracy": 0.32559560171044594,
+        "mean_accuracy": 0.1343569412235496,
+        "fw_iou": 0.18230385843859748,
+        "miou": 0.07881594480684935,
+        "old_miou": 0.12014346245761794,
+        "new_miou": 0.023712587939157898,
+        "old_accuracy": np.mean(class_accuracy[:4]),  # "before" and "after" of the official tables
+        "new_accuracy": np.mean(class_accuracy[4:]),
+    }
+    assert {key: summary[key] for key in expected} == pytest.approx(expected, abs=1e-8)
+    skipped = summarize(matrix, list("abcdefg"), {"old": range(4), "new": range(4, 7)}, "skip")
+    assert skipped["mean_accuracy"] == pytest.approx(np.mean(class_accuracy[:6]), abs=1e-8)
+    assert skipped["new_accuracy"] == pytest.approx(np.mean(class_accuracy[4:6]), abs=1e-8)
 
 
 def test_a_predicted_but_absent_class_has_iou_zero_not_null():
     matrix = np.array([[3, 1], [0, 0]])
     summary = summarize(matrix, ["a", "b"], {}, "skip")
     assert summary["per_class"] == {"a": 0.75, "b": 0.0}
-    assert summary["mean_accuracy"] == 0.75  # b has no labelled pixel
+    assert summary["mean_accuracy"] == summary["fw_iou"] == 0.75  # b has no labelled pixel
+    assert summarize(matrix, ["a", "b"], {}, "zero")["mean_accuracy"] == 0.375
     assert "harmonic_miou" not in summary
 
 

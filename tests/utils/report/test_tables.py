@@ -47,6 +47,21 @@ def test_metrics_as_one_aligned_table(capsys):
     ]
 
 
+def test_accuracies_below_the_means(capsys):
+    values = {"pixel_accuracy": 0.9, "mean_accuracy": 0.5, "fw_iou": 0.8, "base_accuracy": 0.7, "novel_accuracy": None}
+    print_metrics(BASE | values, "base")
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()[-6:]] == [
+        "----------------------------",
+        "accuracy, base          70.0",
+        "accuracy, novel            -",
+        "accuracy, all           50.0",
+        "accuracy, pixels        90.0",
+        "frequency-weighted IoU  80.0",
+    ]
+    print_metrics({"miou": 0.5, "fw_iou": 0.8, "per_class": {"cat": 0.2}}, "linear", {"cat": 79.1})
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["frequency-weighted", "IoU", "80.0", "-"]
+
+
 def test_beside_the_values_of_the_paper(capsys):
     print_metrics(
         {"miou": 0.5, "per_class": {"background": 0.8, "cat": 0.2}}, "linear", {"background": 90.95, "cat": 79.1}
