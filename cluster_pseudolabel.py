@@ -119,9 +119,7 @@ def describe_objects(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarra
         return network(network.normalize(images)).features.float()
 
     for batch, features in predict(features_of, network, loader, run, "features"):
-        weight = batch["saliency"].to(run.device).float()
-        weight = torch.where(weight > 0.5, weight, 0)  # grey saliency weighs the mean; 0/1 saliency is a plain mean
-        vectors = mask_prototypes(features, weight).cpu().numpy()
+        vectors = mask_prototypes(features, batch["saliency"].to(run.device).float()).cpu().numpy()
         rows |= dict(zip(batch["index"].tolist(), vectors, strict=True))
     everywhere = {index: row for part in dist.gather(rows) for index, row in part.items()}
     return np.stack([everywhere[index] for index in range(len(ids))])
