@@ -195,6 +195,11 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     data = DiscoveryData.open(cfg)
     inputs = {"base_checkpoint": base_model(cfg, cfg.cluster.base_model)}
+    if cfg.cluster.assign == "oracle" and cfg.cluster.k < len(data.novel_names):
+        raise UserError(
+            f"cluster.k={cfg.cluster.k}: cluster.assign=oracle has a cluster for each novel class of "
+            f"split={cfg.split}; use at least {len(data.novel_names)}"
+        )
     if cfg.cluster.features == "maskcontrast" and not cfg.cluster.features_checkpoint:
         raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
     if cfg.cluster.features_checkpoint:
