@@ -246,20 +246,19 @@ def _by_split(rows: Sequence[Row], about: ResultTable, column: Column, options: 
     splits = sorted({entry.split for row in rows for entry in row.entries if entry.values(column)})
     if splits == [""]:
         raise UserError("--columns split: these stages have no splits; leave it out")
-    table, means = [[column.heading, *splits, "mean", *(["paper"] if about.whole else [])]], []
+    table = [[column.heading, *splits, "mean", *(["paper"] if about.whole else [])]]
+    means: list[dict[Hashable, float]] = []  # of each row, by seed
     for row in rows:
         runs: dict[Path, dict[str, float]] = {}
         for entry in row.entries:
             for value in entry.values(column):
                 runs.setdefault(entry.output_dir, {})[entry.split] = value
         cells = [spread(run.get(split) for run in runs.values()) for split in splits]
-        complete = [statistics.mean(run.values()) for run in runs.values() if len(run) == len(splits)]
+        complete = {place: statistics.mean(run.values()) for place, run in runs.items() if len(run) == len(splits)}
         paper = [_paper_mean(row, about, splits, column)] if about.whole else []
-        table.append([_title(row, rows, about), *cells, spread(complete), *paper])
+        table.append([_title(row, rows, about), *cells, spread(complete.values()), *paper])
         seeds = {entry.output_dir: entry.stage.seed for entry in row.entries}
-        means.append(
-            {seeds[place]: statistics.mean(run.values()) for place, run in runs.items() if len(run) == len(splits)}
-        )
+        means.append({seeds[place]: mean for place, mean in complete.items()})
     if options.rows == "variant":
         return table
     against = _reference(rows, about, options)
