@@ -119,9 +119,7 @@ def describe_objects(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarra
         return network(network.normalize(images)).features.float()
 
     for batch, features in predict(features_of, network, loader, run, "features"):
-        weight = batch["saliency"].to(run.device).float()
-        weight = torch.where(weight > 0.5, weight, 0)  # grey saliency weighs the mean; 0/1 saliency is a plain mean
-        vectors = mask_prototypes(features, weight).cpu().numpy()
+        vectors = mask_prototypes(features, batch["saliency"].to(run.device).float()).cpu().numpy()
         rows |= dict(zip(batch["index"].tolist(), vectors, strict=True))
     everywhere = {index: row for part in dist.gather(rows) for index, row in part.items()}
     return np.stack([everywhere[index] for index in range(len(ids))])
@@ -197,6 +195,11 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     data = DiscoveryData.open(cfg)
     inputs = {"base_checkpoint": base_model(cfg, cfg.cluster.base_model)}
+    if cfg.cluster.assign == "oracle" and cfg.cluster.k < len(data.novel_names):
+        raise UserError(
+            f"cluster.k={cfg.cluster.k}: cluster.assign=oracle has a cluster for each novel class of "
+            f"split={cfg.split}; use at least {len(data.novel_names)}"
+        )
     if cfg.cluster.features == "maskcontrast" and not cfg.cluster.features_checkpoint:
         raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
     if cfg.cluster.features_checkpoint:

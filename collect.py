@@ -21,7 +21,7 @@ from typing import get_args
 
 from reports import TABLES
 from utils.errors import UserError
-from utils.report.aggregate import Options, Over, ResultTable, result_table, same_seed
+from utils.report.aggregate import NOTABLE, RATIO, Options, Over, ResultTable, result_table, same_seed
 from utils.report.cost import cost_table
 from utils.report.results import Stage, find_stages, save_stages
 from utils.report.tables import STYLES, table
@@ -42,6 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--over", choices=get_args(Over), default="seeds", help="average splits, or even data sets, as well as seeds"
     )
+    parser.add_argument("--against", default="", metavar="ROW", help="method that others are compared with")
     parser.add_argument("--cost", action="store_true", help="time, speed and memory of every stage instead")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write what was read to one file, to collect again")
     parser.add_argument("--style", choices=STYLES, default="text")
@@ -55,13 +56,16 @@ def result_tables(stages: list[Stage], options: Options) -> dict[str, list[list[
     return {system: rows for system, rows in tables.items() if len(rows) > 1}
 
 
-def explain(stages: list[Stage], about: ResultTable, options: Options) -> None:
+def explain(stages: list[Stage], heading: list[str], about: ResultTable, options: Options) -> None:
     """What the numbers are, on the error stream, so that a table can be piped on."""
     over = {"seeds": "seeds", "splits": "splits and seeds", "datasets": "data sets, splits and seeds"}[options.over]
     notes = [f"mean ± standard deviation over {over} in per cent"]
     notes += ["number of runs in brackets, if any row has several"] if options.columns == "metrics" else []
     notes += [f"of one run ± is over {about.deviation}"] if about.deviation else []
     notes += [f"the paper's value is {about.paper_is}"] if options.columns == "split" and about.paper_is else []
+    if any(name.startswith(RATIO) for name in heading):
+        of = options.metric or about.main if options.rows == "method" else about.compared or about.main
+        notes += [f"{RATIO}: of {of}, paired by seed where seeds match, * above {NOTABLE}"]
     print(f"\n{'; '.join(notes)}", file=sys.stderr)
     if options.rows == "method":
         for line in same_seed(stages, about):
@@ -79,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"{given.folders[0]}: no finished stage there; run one first")
         print(table(rows, given.style))
         return 0
-    options = Options(given.rows, given.columns, given.metric, given.over)
+    options = Options(given.rows, given.columns, given.metric, given.over, given.against)
     tables = result_tables(stages, options)
     if not tables:
         wanted = [TABLES[given.system]] if given.system else TABLES.values()
@@ -90,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         if len(tables) > 1:
             print(f"{'' if not place else chr(10)}{system}\n")
         print(table(rows, given.style))
-        explain([stage for stage in stages if stage.system == system], TABLES[system], options)
+        explain([stage for stage in stages if stage.system == system], rows[0], TABLES[system], options)
     return 0
 
 

@@ -71,10 +71,9 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
 
 def compare(origins: list[str], protocol: Protocol, counts: Counts) -> list[dict[str, Any]]:
     """What the choices that use validation labels are worth: every network by every way of matching clusters."""
-    clusters = protocol.spec.num_known is not None and not protocol.spec.partial
     rows = []
     for place, origin in enumerate(origins):
-        for rule in dict.fromkeys([protocol.spec.match, "official", "one_to_one"] if clusters else ["official"]):
+        for rule in protocol.spec.rules or ("official",):
             metrics = protocol.metrics(counts, place, rule)
             scores = {key: value for key, value in metrics.items() if key.endswith("miou")}
             rows.append({"model": origin, "matching": rule, **scores})

@@ -84,7 +84,7 @@ class ContrastData:
                 f"data.train_list={d.train_list}: none of its {len(ids)} images has {wanted}; check "
                 "data.saliency_folder (object 1 or 255)"
             )
-        log.info("%d images to train on; %d of the list have no mask file", len(usable), len(ids) - len(found))
+        log.info("%d images to train on", len(usable))
         return cls(context, usable, _validation(context))
 
     @property

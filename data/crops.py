@@ -1,6 +1,7 @@
 """Joint transforms of class-incremental segmentation (PIL, as the official code): scaled crops, the evaluation crop.
 
-Only the part of an image that a crop keeps is resampled. Fields as in data.transforms.
+Only the part of an image that a training crop keeps is resampled, which may move pixels by one grey level; the
+evaluation crop is PIL's to the last digit. Fields as in data.transforms.
 """
 
 import math
@@ -8,7 +9,7 @@ import math
 import numpy as np
 
 from data.transforms import Random
-from utils.resize import resize_part, shorter_to
+from utils.resize import resize_part, resize_whole, shorter_to
 
 SCALES = (0.5, 2.0)
 AREAS, RATIOS, TRIES = (0.5, 2.0), (3 / 4, 4 / 3), 10
@@ -69,9 +70,9 @@ class ResizedCrop:
 
     def crop(self, fields: dict[str, np.ndarray], box: tuple[int, int, int, int], flip: bool) -> dict[str, np.ndarray]:
         """The square made of `box` (top, left, height, width)."""
-        (top, left, height, width), whole = box, slice(0, self.size)
+        top, left, height, width = box
         made = {
-            name: resize_part(name, f[top : top + height, left : left + width], (self.size, self.size), whole, whole)
+            name: resize_whole(name, f[top : top + height, left : left + width], (self.size, self.size))
             for name, f in fields.items()
         }
         return {name: np.ascontiguousarray(values[:, ::-1]) if flip else values for name, values in made.items()}
@@ -103,7 +104,8 @@ class CentreCrop:
     def resize(self, name: str, values: np.ndarray) -> np.ndarray:
         rows, columns = shorter_to(values.shape[:2], self.size)
         top, left = round((rows - self.size) / 2), round((columns - self.size) / 2)
-        return resize_part(name, values, (rows, columns), slice(top, top + self.size), slice(left, left + self.size))
+        resized = resize_whole(name, values, (rows, columns))  # a part alone would be a grey level off
+        return np.ascontiguousarray(resized[top : top + self.size, left : left + self.size])
 
 
 def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:

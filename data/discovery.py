@@ -21,6 +21,7 @@ from utils.checkpoint import read_list
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
 from utils.labels import IGNORE, ignore_of, ignored
+from utils.measure.matching import rules_for
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
 
@@ -42,14 +43,7 @@ class DiscoveryData:
 
     @classmethod
     def open(cls, cfg: NcdssConfig) -> "DiscoveryData":
-        context, d = DataContext.open(cfg), cfg.data
-        groups = load_split(cfg.split, d.dataset)
-        novel = len(groups.groups[NOVEL])
-        if cfg.cluster.k < novel:
-            raise UserError(
-                f"cluster.k={cfg.cluster.k}: fewer clusters than split={cfg.split} has novel classes; use at least "
-                f"{novel}"
-            )
+        context, groups = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
         return cls(context, groups, load_lists(groups, context))
 
     @property
@@ -69,6 +63,15 @@ class DiscoveryData:
     @property
     def novel_names(self) -> list[str]:
         return self.groups.names[self.num_known :]
+
+    def require_matching(self, clusters: int) -> None:
+        """UserError when `evaluation.match` is not defined for so many clusters: they are fewer than novel classes."""
+        rule, novel = self.cfg.evaluation.match, len(self.novel_names)
+        defined = rules_for(clusters, novel)
+        if rule not in defined:
+            few = f"not defined for {clusters} clusters, fewer than the {novel} novel classes of split={self.cfg.split}"
+            cure = f"give evaluation.match={' or '.join(defined)}, or cluster.k={novel} and more"
+            raise UserError(f"evaluation.match={rule}: {few}; {cure}")
 
     # ---- images and labels
 
@@ -138,12 +141,16 @@ class DiscoveryData:
         return self._protocol(images, spec, native)
 
     def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> Protocol:
-        """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`."""
+        """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`.
+
+        Fewer clusters than classes leave some without one: their IoU is 0.
+        """
         options, names, known = self.cfg.evaluation, self.groups.names, self.num_known
         folder = options.label_folder if native else TRAIN_FOLDER
         images = self.labelled(self.lists.val, self.full_map(), folder=folder)
         groups = {"base": range(1, known), "novel": range(known, len(names))}
         outputs = num_outputs or self.num_outputs
+        self.require_matching(outputs - known)
         spec = Spec(names, outputs, groups, absent=options.absent, num_known=known, match=options.match)
         return self._protocol(images, spec, native)
 
@@ -157,15 +164,16 @@ class DiscoveryData:
 
         Its number of outputs tells base models from others. UserError when it cannot be of this split.
         """
-        clusters, novel = network.num_outputs - self.num_known, len(self.groups.groups[NOVEL])
+        clusters = network.num_outputs - self.num_known
         theirs, split = network.classes[: self.num_known], f"split={self.cfg.split}"
         if theirs and theirs != output_classes(self.groups, {}):
             raise UserError(f"{network.path}: trained on other base classes than {split} has; give its own split")
-        if clusters and clusters < novel:
-            needed = f"{self.num_known} (base model) or at least {self.num_known} + {novel}"
+        if clusters < 0 or clusters and self.cfg.evaluation.match not in rules_for(clusters, len(self.novel_names)):
+            needed = f"{self.num_known} (base model) or at least {self.num_known} + {len(self.novel_names)}"
             raise UserError(
                 f"{network.path}: has {network.num_outputs} outputs, but {split} of {self.cfg.data.dataset} needs "
-                f"{needed}; give the split it was trained on"
+                f"{needed}; give the split it was trained on, or, if it has so few clusters, "
+                "evaluation.match=many_to_one"
             )
         if not clusters:
             return replace(self.base_protocol(native=True), stage="base")

@@ -74,17 +74,20 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
     """A saliency map as uint8 [H, W] of 0 and 1, whatever values it was written with.
 
     any       1 of a map of 0 and 1, 255 of one of 0 and 255, else what is at least 128 of a grey map; UserError for
-              another palette map, and OneSidedMask where no pixel or every pixel is salient, unless `one_sided`
-    official  255 alone, as MaskContrast's loader: a map of 0 and 1 comes out empty, and none is refused
+              a colour picture or another palette map, and OneSidedMask where no pixel or every pixel is salient, unless
+              `one_sided`
+    official  as MaskContrast's loader, which refuses none: 255 of the first channel alone, so that a map of 0 and 1
+              comes out empty; but 1 of a map stored with one bit per pixel
     """
     values, mode = _read_png(path)
+    if rule == "official":
+        first = values if values.ndim == 2 else values[..., 0]
+        return (first == (1 if mode == "1" else 255)).astype(np.uint8)
     if values.ndim == 3:  # a grey map may have been saved with three equal channels, or with transparency
         colours = values[..., : 3 if values.shape[-1] >= 3 else 1]
         values = values[..., 0]
         if (colours != values[..., None]).any():
             raise UserError(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
-    if rule == "official":
-        return (values == 255).astype(np.uint8)
     found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
     if mode == "P" and not (set(found) <= {0, 1} or set(found) <= {0, 255}):
         listed = ", ".join(map(str, found[:6]))

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from data.io import IMAGES, read_label
 from data.label_map import LabelMap
 from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
+from utils.log import log
 
 Reader = Callable[[Path], np.ndarray]
 
@@ -200,6 +202,7 @@ def index_samples(
 
     `saliency_folder` replaces the layout's.
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
+    How many those were, and in which folders their files were looked for, goes to the log.
     """
     layout = layout or find_layout(root)
     folders: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
@@ -211,7 +214,7 @@ def index_samples(
             folders[field, part] = path, _files(path, layout.endings(field))
         return folders[field, part]
 
-    samples = []
+    samples, ids, dropped = [], list(ids), Counter[Path]()
     for image_id in ids:
         part, absent = layout.part(image_id), []
         paths: dict[str, Any] = {}  # names of fields
@@ -223,8 +226,12 @@ def index_samples(
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
+        dropped.update(folders[kind, part][0] for kind in absent)
         if not absent:
             samples.append(Sample(image_id, **paths, read_label=layout.read_label))
+    if dropped:
+        where = ", ".join(f"{count} without a file in {folder}" for folder, count in dropped.items())
+        log.info("%d of %d images left out: %s", len(ids) - len(samples), len(ids), where)
     return samples
 
 

@@ -14,7 +14,6 @@ from data.layouts import Layout, Sample, find_layout, index_samples
 from data.loading import Source, eval_loader
 from utils.config.common import Common
 from utils.errors import UserError
-from utils.log import log
 
 C = TypeVar("C", bound=Common)
 DRY_IMAGES = 40  # enough for PCA to 32 dimensions
@@ -48,12 +47,8 @@ class DataContext(Generic[C]):
         return list(items)[:DRY_IMAGES] if self.cfg.run.dry else list(items)
 
     def index(self, ids: Iterable[str], fields: tuple[str, ...], **where: Any) -> list[Sample]:
-        """Samples with the paths of their fields (data.layouts.index_samples); tells how many were dropped."""
-        ids = self.cut(ids)
-        samples = index_samples(self.root, ids, fields=fields, layout=self.layout, **where)
-        if len(samples) < len(ids):
-            log.info("%d of %d images dropped, because a file of theirs is missing", len(ids) - len(samples), len(ids))
-        return samples
+        """Samples with the paths of their fields, see data.layouts.index_samples."""
+        return index_samples(self.root, self.cut(ids), fields=fields, layout=self.layout, **where)
 
     def dataset(self, samples: Sequence[Sample], fields: tuple[str, ...], **options: Any) -> SegmentationDataset:
         """A data set with the seed, cache and size limit of the run."""

@@ -16,9 +16,17 @@ class TeacherStudent(nn.Module):
         self.student, self.teacher, self.momentum = student, copy.deepcopy(student), momentum
         for network in (self.student, self.teacher):
             reinitialize_decoder(network.classifier)
-        # the parts that never train are equal in both and stay so: leave them out of the average
-        self._averaged = [p.requires_grad for p in student.parameters()]
         self.teacher.requires_grad_(False)
+        self._choose_averaged()
+        self.register_load_state_dict_post_hook(lambda module, _keys: module._choose_averaged())
+
+    def _choose_averaged(self) -> None:
+        """Leave out of the average what does not train and is equal in both: it stays so.
+
+        What does not train here may have trained before a run was resumed; then the teacher still lags behind.
+        """
+        pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+        self._averaged = [student.requires_grad or not student.equal(teacher) for teacher, student in pairs]
 
     def compile(self, *args, **kwargs) -> None:
         self.student.compile(*args, **kwargs)

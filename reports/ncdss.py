@@ -185,6 +185,7 @@ TABLE = ResultTable(
         Column("EUMS base", "base_miou", "eval_eums"),
     ),
     compared="EUMS novel",
+    against="basic",
     published=DISCOVERY,
     paper="mean",
     whole=("fold0", "fold1", "fold2", "fold3"),

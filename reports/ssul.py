@@ -307,5 +307,6 @@ TABLE = ResultTable(
     heading="task, method",
     names_split=True,
     methods=METHODS,
+    against="plop",
     published=INCREMENTAL,
 )

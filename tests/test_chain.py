@@ -226,6 +226,23 @@ def test_stage_needs_the_one_before(tiny, capsys):
     assert "stage 'base' has not finished; run first: python train_base.py" in capsys.readouterr().err
 
 
+def test_fewer_clusters_than_novel_classes(chain, tmp_path):
+    """One cluster for two classes: the chain runs, and the class that it is not matched to has IoU 0."""
+    out, config = chain
+    few = [f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}", "cluster.k=1"]
+    assert run(cluster_pseudolabel.main, config, *few) == 0
+    few.append("evaluation.match=many_to_one")
+    assert run(finetune_novel.main, config, "method=basic", *few) == 0
+    assert run(entropy_rank.main, config, *few) == 0
+    assert run(finetune_novel.main, config, "method=eums", *few) == 0
+    assert run(evaluation.main, config, "method=eums", "save_predictions=true", *few) == 0
+    metrics = json.loads((tmp_path / "two" / "eval_eums" / "metrics.json").read_text())
+    [[cluster, novel]] = metrics["match"]
+    assert cluster == 0 and metrics["per_class"][["bar", "dot"][1 - novel]] == 0
+    assert {row["matching"] for row in metrics["compared"]} == {"many_to_one", "one_to_one"}
+    assert run(report.main, config, *few) == 0
+
+
 def test_report_is_one_file(chain):
     out, _ = chain
     page = (out / "report.html").read_text()

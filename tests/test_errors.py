@@ -119,6 +119,7 @@ def test_checkpoint_for_other_classes(fail, config, tmp_path, outputs):
     path = save_network(tmp_path / "voc.pth", config, outputs)
     error = fail(evaluation.main, f"checkpoint={path}")
     assert f"{path}: has {outputs} outputs" in error and "split=two" in error and "needs 3 (base model)" in error
+    assert "or, if it has so few clusters, evaluation.match=many_to_one" in error
 
 
 def test_checkpoint_for_other_classes_in_the_other_stages(fail, config, root, tmp_path):
@@ -255,9 +256,20 @@ def test_pseudo_labels_of_more_clusters(fail, root, tmp_path):
     assert "label value 5 is not a class here; allowed: 0-4, 255" in fail(finetune_novel.main, *options)
 
 
-def test_fewer_clusters_than_novel_classes(fail):
-    assert "cluster.k=1: fewer clusters than split=two has novel classes; use at least 2" in fail(
-        train_base.main, "cluster.k=1"
+def test_fewer_clusters_than_novel_classes(fail, config, root, tmp_path):
+    """Only what matches clusters to classes needs more, and says so before it trains; the oracle has one per class."""
+    pseudo = make_pseudo(tmp_path / "pseudo", root)
+    line = (
+        "evaluation.match=official: not defined for 1 clusters, fewer than the 2 novel classes of split=two; give "
+        "evaluation.match=many_to_one or one_to_one, or cluster.k=2 and more"
+    )
+    few = (f"pseudo_dir={pseudo}", f"split_dir={pseudo}", "cluster.k=1")
+    assert line in fail(finetune_novel.main, "method=basic", *few)
+    assert line in fail(finetune_novel.main, "method=eums", *few)
+    base = save_network(tmp_path / "base.pth", config, 3)
+    oracle = fail(cluster_pseudolabel.main, f"base_checkpoint={base}", "cluster.k=1", "cluster.assign=oracle")
+    assert (
+        "cluster.k=1: cluster.assign=oracle has a cluster for each novel class of split=two; use at least 2" in oracle
     )
 
 

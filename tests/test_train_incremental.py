@@ -272,6 +272,10 @@ def test_eval_of_any_step_gives_the_figures_of_training(config, tmp_path, method
         assert guarded(evaluation.main, [str(config), *options]) == 0
         found, expected = read(folder / f"eval_step{step}"), read(trained)
         assert found["per_class"] == expected["per_class"] and found["step"] == step
+        matrix = np.load(folder / f"eval_step{step}" / "confusion.npy")
+        union = matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
+        known = [value or 0.0 for value in expected["per_class"].values()]
+        assert known == pytest.approx(matrix.diagonal() / np.maximum(union, 1))
 
 
 def test_eval_of_an_official_checkpoint(config, tmp_path):

@@ -146,6 +146,7 @@ def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:
     try:
         recipe.model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        _require_fitting_momentum(optimizer)
         scaler.load_state_dict(state["scaler"])
         recipe.load_state(state["recipe"])
         progress = Progress(**state["progress"])
@@ -158,6 +159,15 @@ def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:
     run.restore_history(state["history"])
     log.info("resumed from step %d", progress.step)
     return progress
+
+
+def _require_fitting_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """ValueError when the state is of other parameters; torch compares their numbers only, and would fail in a step."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.dim() and value.shape != parameter.shape:
+                found = f"{name} of shape {tuple(value.shape)} for a parameter of shape {tuple(parameter.shape)}"
+                raise ValueError(f"{found}: other parts were trained")
 
 
 def _random_state() -> dict[str, torch.Tensor]:

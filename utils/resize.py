@@ -25,15 +25,26 @@ def shorter_to(shape: tuple[int, int], size: int) -> tuple[int, int]:
 def resize_shorter(image: np.ndarray, size: int, divisor: int = 1) -> np.ndarray:
     """The whole image with the shorter side `size`, both as near as multiples of `divisor` allow."""
     height, width = (max(1, round(side / divisor)) * divisor for side in shorter_to(image.shape[:2], size))
-    return resize_part("image", image, (height, width), slice(0, height), slice(0, width))
+    return resize_whole("image", image, (height, width))
+
+
+def resize_whole(name: str, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A field at `size`, bilinear for the image, nearest for maps: to the last digit what PIL makes."""
+    if name != "image":
+        return values[np.ix_(*(nearest(*axis) for axis in zip(values.shape, size, strict=True)))]
+    return np.asarray(Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
 def resize_part(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
-    """`resize(values, size)[rows, columns]` without the rest: bilinear for the image, nearest for maps, as PIL."""
+    """`resize_whole(name, values, size)[rows, columns]` without the rest.
+
+    A map is the same; pixels of an image may be one grey level off where `rows` are not all rows: PIL keeps the borders
+    of a part in single precision. Good enough for a crop that is drawn by chance anyway.
+    """
     if name != "image":
         index = (nearest(*axis) for axis in zip(values.shape, size, strict=True))
         return values[np.ix_(*(i[part] for i, part in zip(index, (rows, columns), strict=True)))]
-    # PIL keeps a box in single precision: rounding would add up to 2 grey levels if both axes had one
+    # all columns: with a box on both axes rounding would add up to 2 grey levels
     height, width = values.shape[:2]
     scale = height / size[0]
     box = (0, rows.start * scale, width, min(rows.stop * scale, height))

@@ -1,9 +1,9 @@
 """How good are the labels that EUMS trains on? Pseudo labels and the teacher's, against the truth that no stage reads.
 
 reads   pseudo/, ranking/ and eums/ of a finished chain, and the masks of its novel training images
-prints  for the clean and the unclean images of the first ranking, and of the last reassignment if there was one: how many
-        there are; the share of objects whose cluster's majority class is theirs (purity); novel mIoU of the pseudo labels,
-        and of what the teacher says at the end, in training mode as in training; clusters that the list has an object of
+prints  for the clean and the unclean images of the first ranking, and of the last reassignment if there was one: their
+        number; the share of objects whose cluster's majority class is theirs (purity); novel mIoU of the pseudo labels,
+        and of what the teacher says at the end, in the mode it had in training; how many clusters the list holds
 
 Clusters are matched to classes once, on all pseudo labels, by the official rule.
 
@@ -34,7 +34,6 @@ from utils.measure.spec import confusion_metrics
 from utils.report.tables import percent, table
 from utils.run import entry
 
-
 KINDS = {"clean": "easy", "unclean": "hard"}
 
 
@@ -48,7 +47,7 @@ def teacher_of(path: Path, data: DiscoveryData) -> DeepLabV3:
 def count(
     data: DiscoveryData, images: FineTuningImages, teacher: DeepLabV3
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """(ids [N], true class 0..n of every object [N], confusions [N, 2, true, outputs] of pseudo and teacher's labels)."""
+    """(ids [N], true class 0..n of every object [N], counts [N, 2, true, outputs] of pseudo and teacher's labels)."""
     fields = ("image", "label", "pseudo")
     samples = data.context.index(images.novel, fields, pseudo_dir=images.pseudo_dir)
     allowed = LabelMap.from_pairs({value: value for value in range(data.num_outputs)})

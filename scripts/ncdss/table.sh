@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The paper's table from what is evaluated: novel mIoU per fold, mean and deviation over seeds, the published value.
+# The paper's table from what is evaluated: novel mIoU per fold, mean and deviation over seeds, the published value, and of
+# every method the difference to basic over its standard error, marked (*) above 2.
 #   scripts/ncdss/table.sh [FOLDER ...] [--style text|markdown|latex]
 #   scripts/ncdss/table.sh output/pascal output/pascal_seed1 --style latex
 # A FOLDER is the output_dir of one seed, output/pascal when none is given.

@@ -53,7 +53,7 @@ def test_dropped_images_are_counted_in_the_log(tiny, voc, tmp_path, caplog):
     write_label(root / "saliency" / f"{kept}.png", np.ones((40, 40), np.uint8))
     with caplog.at_level(logging.INFO, "beyond_fixed_classes"):
         assert len(v.unlabelled(v.lists.novel)) == 1
-    assert "23 of 24 images dropped" in caplog.text
+    assert f"23 of 24 images left out: 23 without a file in {root / 'saliency'}" in caplog.text
     with pytest.raises(UserError, match="no such file"):
         views(tiny, f"data.root={root}").unlabelled(v.lists.novel)
 

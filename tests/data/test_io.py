@@ -150,7 +150,7 @@ def save(path, values, mode: str | None = None) -> None:
         ([[0, 255]], "P", [[0, 1]], [[0, 1]]),
         ([[0, 1]], None, [[0, 1]], [[0, 0]]),
         ([[0, 255]], None, [[0, 1]], [[0, 1]]),
-        ([[0, 255]], "1", [[0, 1]], [[0, 0]]),  # stored as one bit, read as 1
+        ([[0, 255]], "1", [[0, 1]], [[0, 1]]),  # stored as one bit, read as true
         ([[0, 127, 128, 254, 255]], None, [[0, 0, 1, 1, 1]], [[0, 0, 0, 0, 1]]),
         ([[3, 254]], None, [[0, 1]], [[0, 0]]),
         ([[0, 255]], "RGB", [[0, 1]], [[0, 1]]),
@@ -183,8 +183,17 @@ def test_saliency_that_is_none_is_one_line(tmp_path, values, mode, message):
     with pytest.raises(UserError, match=rf"a\.png: {message}") as error:
         read_mask(tmp_path / "a.png")
     assert "\n" not in str(error.value)
-    if "colour" not in message:
-        assert read_mask(tmp_path / "a.png", "official").max() == (np.max(values) == 255)  # refuses no values
+    assert read_mask(tmp_path / "a.png", "official").max() == (np.max(values) == 255)  # refuses no values
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_official_rule_takes_the_first_channel_of_a_colour_picture(tmp_path, channels):
+    values = np.zeros((1, 4, channels), np.uint8)
+    values[0, :, 0], values[0, :, 1] = [255, 0, 254, 255], [0, 255, 255, 255]
+    save(tmp_path / "a.png", values)
+    assert read_mask(tmp_path / "a.png", "official").tolist() == [[1, 0, 0, 1]]
+    with pytest.raises(UserError, match="a colour picture"):
+        read_mask(tmp_path / "a.png")
 
 
 def test_grey_map_is_written_and_read_back(tmp_path):

@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 
@@ -75,9 +76,13 @@ def test_coco_folders_follow_from_the_image_id(tmp_path):
         index_samples(tmp_path, ["25"], fields=("image",))
 
 
-def test_images_without_a_map_are_dropped_when_asked(root):
-    samples = index_samples(root, IDS, fields=("image", "saliency"), missing="drop")
-    assert [sample.id for sample in samples] == ["a", "c"]
+def test_images_without_a_map_are_dropped_when_asked(root, caplog):
+    with caplog.at_level(logging.INFO, "beyond_fixed_classes"):
+        samples = index_samples(root, IDS, fields=("image", "saliency"), missing="drop")
+        assert [sample.id for sample in samples] == ["a", "c"]
+        index_samples(root, ["a"], fields=("image", "saliency"), missing="drop")  # nothing to tell
+    folder = root / "saliency_supervised_model"
+    assert caplog.messages == [f"1 of 3 images left out: 1 without a file in {folder}"]
 
 
 def test_a_missing_map_is_one_line_with_its_path(root):

@@ -143,3 +143,36 @@ def test_state_round_trip():
     for network in (model, other):
         network.update_teacher()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_parts_that_trained_before_are_still_averaged_after_a_resume_that_freezes_them():
+    """Resumed with another `trained`: the official average is over all parameters, so theta_k goes on to theta_q."""
+    before = build(momentum=0.5, trained=("layer3", "layer4"))
+    disturb(before.student)
+    before.update_teacher()
+    resumed = build(momentum=0.5, trained=("layer4",))
+    resumed.load_state_dict(before.state_dict())
+    frozen = resumed.student.backbone.layer3[0].conv1.weight
+    start = resumed.teacher.backbone.layer3[0].conv1.weight.clone()
+    assert not frozen.requires_grad and not torch.equal(start, frozen)
+    resumed.update_teacher()
+    expected = 0.5 * start + 0.5 * frozen
+    torch.testing.assert_close(resumed.teacher.backbone.layer3[0].conv1.weight, expected)
+
+
+def test_parts_that_train_after_a_resume_only_are_averaged():
+    before, resumed = build(trained=("layer4",)), build(momentum=0.5, trained=("layer3", "layer4"))
+    resumed.load_state_dict(before.state_dict())
+    disturb(resumed.student)
+    start = resumed.teacher.backbone.layer3[0].conv1.weight.clone()
+    resumed.update_teacher()
+    expected = 0.5 * start + 0.5 * resumed.student.backbone.layer3[0].conv1.weight
+    torch.testing.assert_close(resumed.teacher.backbone.layer3[0].conv1.weight, expected)
+
+
+def test_frozen_parts_that_are_equal_stay_out_of_the_average():
+    model = build()
+    averaged = sum(model._averaged)
+    model.load_state_dict(model.state_dict())
+    assert sum(model._averaged) < len(model._averaged)
+    assert sum(model._averaged) == averaged == sum(p.requires_grad for p in model.student.parameters())

@@ -185,6 +185,20 @@ def test_resuming_from_a_checkpoint_of_another_network(tiny, tmp_path):
         toy_fit(tiny, ToyRecipe(), f"resume={tmp_path / 'best.pth'}")
 
 
+def test_resuming_where_as_many_but_other_parameters_were_trained(tiny, tmp_path):
+    """Two tensors per group either way; their momenta are of other shapes."""
+    _, run = toy_fit(tiny, ToyRecipe())
+    state = checkpoint.load(run.last)
+    momenta = state["optimizer"]["state"]
+    momenta[0], momenta[2] = momenta[2], momenta[0]  # [1, 3] and [3, 2]
+    checkpoint.save(tmp_path / "other.pth", state)
+    message = (
+        r"other.pth: does not fit this run \(momentum_buffer of shape \(3, 2\) for a parameter of shape \(1, 3\): "
+    )
+    with pytest.raises(UserError, match=message + "other parts were trained"):
+        toy_fit(tiny, ToyRecipe(), f"output_dir={tmp_path}/b", f"resume={tmp_path / 'other.pth'}")
+
+
 def stop_in_step(monkeypatch, recipe_class, number: int) -> None:
     """SIGTERM arrives while step `number` (from 1) of the next training is computed."""
     step, calls = recipe_class.step, []

@@ -100,7 +100,9 @@ class Data(Section):
         "background", description="label of pixels that rotation brings in from outside (official code: background)"
     )
     missing: Literal["error", "drop"] = Field(
-        "error", description="novel image without saliency or label file: stop, or drop it as the official code does"
+        "error",
+        description="image without a map that is read of it (class discovery: saliency of novel images; MaskContrast: "
+        "object masks; probes: masks and labels): stop, or leave it out as the official code does, counted in the log",
     )
     max_side: PositiveInt | None = Field(None, description="shrink decoded images to this longest side first, pixels")
     cache: Annotated[bool, NEUTRAL] = Field(False, description="keep decoded images in memory (small data sets)")

@@ -18,7 +18,8 @@ class PretrainData(Data, defaults={"image_size": 224, "missing": "drop"}):
         None, description="folder of the masks; default saliency_supervised_model, or the layout's"
     )
     mask_rule: Literal["any", "official"] = Field(
-        "any", description="what is object in them: 1, 255 or grey from 128 on; or 255 alone (official code)"
+        "any",
+        description="what is object in them: 1, 255 or grey from 128 on; or, as officially, 255 of channel 1 alone",
     )
 
 

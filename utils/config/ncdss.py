@@ -102,7 +102,9 @@ class Ranking(Section):
 
 class Evaluation(Section):
     match: MatchingRule = Field(
-        "official", description="clusters to classes: IoU arg-max when K > classes, else Hungarian"
+        "official",
+        description="clusters to classes: by IoU arg-max (many to one), Hungarian (one to one); official: the first "
+        "when K > classes, the second when K = classes, undefined below",
     )
     absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")
     label_folder: str = Field("SegmentationClass", description="masks of the base-stage validation and of eval.py")

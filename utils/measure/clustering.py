@@ -20,16 +20,21 @@ class Clusters:
     points: np.ndarray  # [N, d], what was clustered
 
 
-def mask_prototypes(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """L2-normalised sum over pixels of (bilinearly up-sampled feature * weight).
+LEAST_WEIGHT = 0.5  # of a pixel, which must exceed it to be of the object: of a saliency value as of a logit
 
-    features [B, D, h, w], weight [B, H, W] -> [B, D]; zeros where an image has no weight.
+
+def mask_prototypes(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """L2-normalised sum over pixels of (bilinearly up-sampled feature * weight), of weights above 0.5 alone.
+
+    features [B, D, h, w], weight [B, H, W] -> [B, D]; zeros where an image has no such weight. Grey saliency weighs the
+    mean (NCDSS), as saliency logits do (MaskContrast); 0 and 1 make a plain mean.
 
     Up-sampling is linear, so its adjoint moves the weights down to the feature cells instead of D channels up to the
     pixels: the same vector for a fraction of the time and memory (benchmarks/prototypes.py).
     """
     rows = interpolation_matrix(features.shape[-2], weight.shape[-2]).to(features)
     columns = interpolation_matrix(features.shape[-1], weight.shape[-1]).to(features)
+    weight = torch.where(weight > LEAST_WEIGHT, weight, 0)
     cell_weight = rows.T @ weight.to(features) @ columns  # [B, h, w]
     return F.normalize(torch.einsum("bdhw,bhw->bd", features, cell_weight), dim=1, eps=1e-12)
 

@@ -1,5 +1,7 @@
 """Which class a cluster stands for, as a function of one confusion matrix."""
 
+from typing import get_args
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -8,21 +10,24 @@ from utils.config.common import MatchingRule
 from utils.measure.metrics import as_array
 
 
-def match_clusters(
-    confusion: torch.Tensor | np.ndarray, num_known: int, rule: MatchingRule, partial: bool = False
-) -> np.ndarray:
+def match_clusters(confusion: torch.Tensor | np.ndarray, num_known: int, rule: MatchingRule) -> np.ndarray:
     """Novel class 0..n-1 of each cluster, int64 [K]; -1 for a cluster left over by one-to-one matching.
 
     Only pixels of novel classes predicted as clusters count, and IoU is taken among them, as in the official code.
     many_to_one: arg-max of IoU, ties and clusters never seen go to the first class. one_to_one: the assignment with the
-    largest sum of IoU. official: one_to_one when K equals n, else many_to_one. Raises ValueError when K < n, unless
-    `partial` lets classes go without a cluster.
+    largest sum of IoU. official: one_to_one when K equals n, many_to_one when K > n; the official code has no rule for
+    K < n (ValueError), where the other two leave classes without a cluster.
     """
     block = as_array(confusion)[num_known:, num_known:].astype(np.float64)  # [n, K]
     num_novel, num_clusters = block.shape
-    if num_clusters < num_novel and not partial:
+    if rule not in rules_for(num_clusters, num_novel):
         raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least {num_novel}")
     return _assign(block, rule)
+
+
+def rules_for(num_clusters: int, num_novel: int) -> tuple[MatchingRule, ...]:
+    """The rules that are defined for so many clusters and novel classes."""
+    return ("many_to_one", "one_to_one") if num_clusters < num_novel else get_args(MatchingRule)
 
 
 def match_all(confusion: torch.Tensor | np.ndarray, rule: MatchingRule = "official") -> np.ndarray:

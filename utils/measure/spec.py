@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from utils.config.common import Absent, MatchingRule
-from utils.measure.matching import apply_match, match_clusters
+from utils.measure.matching import apply_match, match_clusters, rules_for
 from utils.measure.metrics import as_array, summarize
 
 Groups = Mapping[str, Sequence[int]]
@@ -32,6 +32,14 @@ class Spec:
     def num_true(self) -> int:
         return len(self.names)
 
+    @property
+    def rules(self) -> tuple[MatchingRule, ...]:
+        """Ways of matching clusters that are defined for their number, the spec's own first; none without a choice."""
+        if self.num_known is None or self.partial:
+            return ()
+        defined = rules_for(self.num_outputs - self.num_known, self.num_true - self.num_known)
+        return tuple(dict.fromkeys((self.match, *(rule for rule in ("official", "one_to_one") if rule in defined))))
+
 
 def confusion_metrics(
     matrix: torch.Tensor | np.ndarray,
@@ -49,7 +57,7 @@ def confusion_metrics(
         return _summarized(total, spec)
     on, known = total if match_on is None else as_array(match_on), spec.num_known
     if spec.partial:
-        match = match_clusters(on, known, "one_to_one" if total.shape[1] <= spec.num_true else "many_to_one", True)
+        match = match_clusters(on, known, "one_to_one" if total.shape[1] <= spec.num_true else "many_to_one")
         square, spec = _found(apply_match(total, match, known), match, spec, known)
     else:
         match = match_clusters(on, known, rule or spec.match)

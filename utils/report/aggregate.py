@@ -4,8 +4,9 @@ A run is what one output_dir holds of one split. What a system's table shows, a 
 reports/. Runs of different data sets or splits are averaged only on request (`over`).
 """
 
+import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from utils.report.results import Stage
 from utils.report.tables import percent, spread
 
 DEFAULT = "default"  # the variant that others are compared with
+RATIO, NOTABLE = "difference / s.e.", 2  # of differences over their standard errors, and from where one is marked
+SAME = 1e-20  # variance of fractions that differ by rounding alone
 Over = Literal["seeds", "splits", "datasets"]
 
 
@@ -45,6 +48,7 @@ class ResultTable:
     methods: tuple[str, ...] = ()  # that are shown first, in this order
     variants: tuple[Column, ...] = ()  # columns of a row per variant; () takes `columns`, in a row per method, too
     compared: str = ""  # of those the column that is set against the default; "" takes `main`
+    against: str = ""  # method that others are compared with, if it is there; else the first row's
     published: Published = field(default_factory=dict)
     paper: Literal["column", "rows", "mean"] = "column"  # its place: beside ours, below, or where splits are columns
     whole: tuple[str, ...] = ()  # splits that the published mean is over
@@ -60,6 +64,7 @@ class Options:
     columns: Literal["metrics", "split"] = "metrics"
     metric: str = ""  # heading or key; "" shows all as columns, and the main one where splits are columns
     over: Over = "seeds"
+    against: str = ""  # method that others are compared with; "" takes the table's
 
 
 BY_METHOD = Options()
@@ -111,6 +116,13 @@ class Row:
     def values(self, column: Column) -> list[float]:
         return [value for entry in self.entries for value in entry.values(column)]
 
+    def by_draw(self, column: Column) -> dict[Hashable, float]:
+        """Value of each seed, split and data set; runs that have all three in common are averaged."""
+        found: dict[Hashable, list[float]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.draw, []).extend(entry.values(column))
+        return {draw: statistics.mean(values) for draw, values in found.items() if values}
+
     def cell(self, column: Column) -> str:
         """Mean ± deviation over runs; of a single run the deviation that it knows itself."""
         values = self.values(column)
@@ -126,15 +138,20 @@ def result_table(stages: Sequence[Stage], about: ResultTable, options: Options =
     if not rows:
         return [[about.heading]]
     if options.columns == "split":
-        return _by_split(rows, about, columns[0])
+        return _by_split(rows, about, columns[0], options)
     columns = [c for c in columns if not (c.stage or c.optional) or any(row.values(c) for row in rows)]
     heading = [about.heading if options.rows == "method" else "variant", *(column.heading for column in columns)]
     several = any(row.num_runs > 1 for row in rows)
     names = [f"{_title(row, rows, about)} ({row.num_runs})" if several else _title(row, rows, about) for row in rows]
     table = [[name, *(row.cell(column) for column in columns)] for name, row in zip(names, rows, strict=True)]
+    compared = _compared(about, columns)
     if options.rows == "variant":
-        against = _against_default(rows, _compared(about, columns))
-        return _with_column([heading, *table], f"against {DEFAULT}", against)
+        table = _with_column([heading, *table], f"against {DEFAULT}", _against_default(rows, compared))
+        return _with_ratios(table, "", [_ratio(row, _default_of(row, rows), compared) for row in rows])
+    against = _reference(rows, about, options)
+    [heading, *table] = _with_ratios(
+        [heading, *table], against, [_ratio(row, _other_method(row, rows, against), compared) for row in rows]
+    )
     if about.paper == "column" and about.published and options.over == "seeds" and about.main in heading:
         keys = ((row.dataset, row.split, row.method) for row in rows)
         cells = [_published(about, key, about.main) for key in keys]
@@ -222,22 +239,36 @@ def _with_column(table: list[list[str]], heading: str, cells: Iterable[str]) -> 
     return [[*row, cell] for row, cell in zip(table, [heading, *cells], strict=True)]
 
 
-def _by_split(rows: Sequence[Row], about: ResultTable, column: Column) -> list[list[str]]:
-    """A column per split; the mean of every run that has all of them; the published mean over the paper's splits."""
+def _by_split(rows: Sequence[Row], about: ResultTable, column: Column, options: Options) -> list[list[str]]:
+    """A column per split; the mean of every run that has all of them; the published mean over the paper's splits.
+
+    Methods are compared by those means, of the same seed where there is one.
+    """
     splits = sorted({entry.split for row in rows for entry in row.entries if entry.values(column)})
     if splits == [""]:
         raise UserError("--columns split: these stages have no splits; leave it out")
     table = [[column.heading, *splits, "mean", *(["paper"] if about.whole else [])]]
+    means: list[dict[Hashable, float]] = []  # of each row, by seed
     for row in rows:
         runs: dict[Path, dict[str, float]] = {}
         for entry in row.entries:
             for value in entry.values(column):
                 runs.setdefault(entry.output_dir, {})[entry.split] = value
         cells = [spread(run.get(split) for run in runs.values()) for split in splits]
-        complete = [statistics.mean(run.values()) for run in runs.values() if len(run) == len(splits)]
+        complete = {place: statistics.mean(run.values()) for place, run in runs.items() if len(run) == len(splits)}
         paper = [_paper_mean(row, about, splits, column)] if about.whole else []
-        table.append([_title(row, rows, about), *cells, spread(complete), *paper])
-    return table
+        table.append([_title(row, rows, about), *cells, spread(complete.values()), *paper])
+        seeds = {entry.output_dir: entry.stage.seed for entry in row.entries}
+        means.append({seeds[place]: mean for place, mean in complete.items()})
+    if options.rows == "variant":
+        return table
+    against = _reference(rows, about, options)
+    others = [_other_method(row, rows, against) for row in rows]
+    ratios = [
+        None if other is None else t_statistic(mean, means[rows.index(other)])
+        for mean, other in zip(means, others, strict=True)
+    ]
+    return _with_ratios(table, against, ratios)
 
 
 def _against_default(rows: Sequence[Row], column: Column) -> list[str]:
@@ -255,6 +286,60 @@ def _against_default(rows: Sequence[Row], column: Column) -> list[str]:
         gains = [ours - theirs for ours, theirs in pairs if theirs is not None]
         cells.append("-" if row.variant == DEFAULT else spread(gains, "+"))
     return cells
+
+
+# ---- is a difference more than noise?
+
+
+def t_statistic(ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float]) -> float | None:
+    """Mean difference over its standard error, None where fewer than two differences are known or all are the same.
+
+    Values by seed. With n >= 2 seeds in common the paired statistic t = mean(d) / (s(d) / sqrt(n)) of the differences
+    d of a seed, s the sample standard deviation; else that of Welch, the difference of the means over
+    sqrt(s1^2 / n1 + s2^2 / n2). Few seeds ask for more than 2: at 5 % two-sided 4.3 for three, 2.8 for five paired.
+    """
+    common = ours.keys() & theirs.keys()
+    if len(common) > 1:
+        gains = [ours[key] - theirs[key] for key in common]
+        difference, variance = statistics.mean(gains), statistics.variance(gains) / len(gains)
+    elif len(ours) > 1 and len(theirs) > 1:
+        difference = statistics.mean(ours.values()) - statistics.mean(theirs.values())
+        variance = sum(statistics.variance(values.values()) / len(values) for values in (ours, theirs))
+    else:
+        return None
+    return difference / math.sqrt(variance) if variance > SAME else None
+
+
+def _with_ratios(table: list[list[str]], against: str, ratios: Sequence[float | None]) -> list[list[str]]:
+    """The table with its column "difference / s.e.", marked above 2, if any is known."""
+    if all(ratio is None for ratio in ratios):
+        return table
+    cells = ["-" if ratio is None else f"{ratio:+.1f}{' *' if abs(ratio) > NOTABLE else ''}" for ratio in ratios]
+    return _with_column(table, f"{RATIO} to {against}" if against else RATIO, cells)
+
+
+def _ratio(row: Row, other: Row | None, column: Column) -> float | None:
+    return None if other is None else t_statistic(row.by_draw(column), other.by_draw(column))
+
+
+def _default_of(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The row of the default variant that a variant is compared with."""
+    like = replace(row, variant=DEFAULT, entries=())
+    return next((r for r in rows if replace(r, entries=()) == like and row.variant != DEFAULT), None)
+
+
+def _reference(rows: Sequence[Row], about: ResultTable, options: Options) -> str:
+    """The method that others are compared with; UserError for one that is not there but was asked for."""
+    methods = [row.method for row in rows]
+    if options.against and options.against not in methods:
+        raise UserError(f"--against {options.against}: no such row; there are {', '.join(dict.fromkeys(methods))}")
+    return next(method for method in (options.against, about.against, methods[0]) if method in methods)
+
+
+def _other_method(row: Row, rows: Sequence[Row], method: str) -> Row | None:
+    """The row of a method on the same data set and split."""
+    like = replace(row, method=method, entries=())
+    return next((r for r in rows if replace(r, entries=()) == like and row.method != method), None)
 
 
 # ---- published values

@@ -55,10 +55,17 @@ def test_prototype_by_hand():
 
 def test_grey_levels_weigh_and_their_scale_does_not():
     g = torch.Generator().manual_seed(1)
-    features, weight = torch.randn(2, 8, 4, 4, generator=g), torch.rand(2, 32, 32, generator=g).round(decimals=1)
-    torch.testing.assert_close(mask_prototypes(features, 255 * weight), mask_prototypes(features, weight))
+    features, weight = torch.randn(2, 8, 4, 4, generator=g), torch.randint(0, 10, (2, 32, 32), generator=g).float()
+    torch.testing.assert_close(mask_prototypes(features, 25 * weight), mask_prototypes(features, weight))
     flat = mask_prototypes(features, (weight > 0).float())
     assert (flat - mask_prototypes(features, weight)).abs().max() > 1e-3
+
+
+def test_weights_up_to_a_half_do_not_count():
+    """As many cells as pixels: 0.5 and -3 are left out, 0.6 and 1.2 weigh 1 to 2."""
+    features = torch.tensor([[[[1.0, 0.0, 7.0, 9.0]], [[0.0, 1.0, 7.0, 0.0]]]])
+    weight = torch.tensor([[[0.6, 1.2, 0.5, -3.0]]])
+    torch.testing.assert_close(mask_prototypes(features, weight), torch.tensor([[1.0, 2.0]]) / 5**0.5)
 
 
 def test_an_empty_mask_gives_zeros_and_images_do_not_mix():

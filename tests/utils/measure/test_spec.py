@@ -67,3 +67,21 @@ def test_the_rule_can_be_replaced():
     matrix = torch.tensor([[1, 0, 0, 0], [0, 5, 4, 0], [0, 0, 0, 3]])
     assert confusion_metrics(matrix, spec)["match"] == [[0, 0], [1, 0], [2, 1]]
     assert confusion_metrics(matrix, spec, rule="one_to_one")["match"] == [[0, 0], [1, -1], [2, 1]]
+
+
+def test_ways_of_matching_that_are_defined():
+    spec = Spec(["background", "x", "y"], 4, num_known=1)  # three clusters for two classes
+    assert spec.rules == ("official", "one_to_one")
+    assert replace(spec, match="many_to_one").rules == ("many_to_one", "official", "one_to_one")
+    few = replace(spec, num_outputs=2, match="many_to_one")
+    assert few.rules == ("many_to_one", "one_to_one")
+    assert replace(spec, partial=True).rules == Spec(["background", "x"], 2).rules == ()
+
+
+def test_a_class_without_a_cluster_counts_as_zero():
+    """One cluster for x and y: it is x, and all pixels of y are errors."""
+    spec = Spec(["background", "x", "y"], 2, {"novel": [1, 2]}, num_known=1, match="many_to_one")
+    metrics = confusion_metrics(torch.tensor([[6, 0], [0, 4], [1, 3]]), spec)
+    assert metrics["match"] == [[0, 0]]
+    assert metrics["per_class"] == pytest.approx({"background": 6 / 7, "x": 4 / 7, "y": 0})
+    assert metrics["novel_miou"] == pytest.approx(2 / 7)
