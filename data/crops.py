@@ -1,4 +1,5 @@
-"""Joint transforms of class-incremental segmentation (PIL, as the official code): scaled crops, the evaluation crop.
+"""Joint transforms of class-incremental and zero-shot segmentation (PIL, as the official code): scaled crops, the
+evaluation crop, the whole image.
 
 Only the part of an image that a crop keeps is resampled. Fields as in data.transforms.
 """
@@ -6,8 +7,10 @@ Only the part of an image that a crop keeps is resampled. Fields as in data.tran
 import math
 
 import numpy as np
+from PIL import Image, ImageFilter
 
 from data.transforms import Random
+from utils.labels import ignore_of
 from utils.resize import resize_part, shorter_to
 
 SCALES = (0.5, 2.0)
@@ -104,6 +107,55 @@ class CentreCrop:
         rows, columns = shorter_to(values.shape[:2], self.size)
         top, left = round((rows - self.size) / 2), round((columns - self.size) / 2)
         return resize_part(name, values, (rows, columns), slice(top, top + self.size), slice(left, left + self.size))
+
+
+class ScaleBlurCrop:
+    """ZS3: flip (p 0.5), shorter side to 0.5-2 times the crop, crop, Gaussian blur (p 0.5, radius U(0, 1)).
+
+    A smaller image is padded at the right and below: black, and ignored in maps.
+    """
+
+    def __init__(self, size: int, blur: bool = True):
+        self.size, self.blur = size, blur
+
+    def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
+        flip = rng.random() < 0.5
+        least, most = (int(self.size * scale) for scale in SCALES)
+        scaled = shorter_to(fields["image"].shape[:2], least + _corner(most - least, rng))
+        rows, columns = (max(side, self.size) for side in scaled)
+        left, top = _corner(columns - self.size, rng), _corner(rows - self.size, rng)
+        made = {name: self.crop(name, values, scaled, top, left, flip) for name, values in fields.items()}
+        if self.blur and rng.random() < 0.5:
+            blur = ImageFilter.GaussianBlur(rng.random())
+            made["image"] = np.asarray(Image.fromarray(made["image"]).filter(blur))
+        return made
+
+    def crop(
+        self, name: str, values: np.ndarray, scaled: tuple[int, int], top: int, left: int, flip: bool
+    ) -> np.ndarray:
+        """The square at (top, left) of the image, flipped, then scaled to `scaled`."""
+        fill = 0 if name == "image" else ignore_of(values)
+        out = np.full((self.size, self.size, *values.shape[2:]), fill, values.dtype)
+        rows, columns = (slice(at, min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            values = np.ascontiguousarray(values[:, ::-1]) if flip else values
+            part = resize_part(name, values, scaled, rows, columns)
+            out[: part.shape[0], : part.shape[1]] = part
+        return out
+
+
+class ShorterSide:
+    """Evaluation: the whole image with the shorter side at `size`."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
+        return {name: self.resize(name, values) for name, values in fields.items()}
+
+    def resize(self, name: str, values: np.ndarray) -> np.ndarray:
+        rows, columns = shorter_to(values.shape[:2], self.size)
+        return resize_part(name, values, (rows, columns), slice(0, rows), slice(0, columns))
 
 
 def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:

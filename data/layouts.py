@@ -127,7 +127,7 @@ STUFF = Layout(  # COCO-Stuff-10K
 SBD_FOLDERS = ("", "dataset/", "benchmark_RELEASE/dataset/")
 SBD = Layout(
     folders={
-        "image": tuple(f"{folder}img" for folder in SBD_FOLDERS),
+        "image": (*(f"{folder}img" for folder in SBD_FOLDERS), "JPEGImages"),  # its photographs are VOC's
         "saliency": ("saliency_supervised_model", "saliency"),
         "sets": ("sets", "benchmark_RELEASE/dataset", "dataset", "."),
         "SegmentationClassAug": tuple(f"{folder}cls" for folder in SBD_FOLDERS),
