@@ -1,7 +1,6 @@
 """Pascal-Context names its 459 labels in a file; the classes of a class list are those of them that it names."""
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 from data.label_map import LabelMap
@@ -23,11 +22,10 @@ def raw_labels(label_folder: Path) -> dict[str, int]:
             f"{label_folder.parent / LABELS}: no such file; expected the list of Pascal-Context's labels, 'number: "
             "name' in each line, which comes with the annotations"
         )
-    return dict(_read(path))
+    return _read(path)
 
 
-@cache
-def _read(path: Path) -> tuple[tuple[str, int], ...]:
+def _read(path: Path) -> dict[str, int]:
     names = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         number, colon, name = line.partition(":")
@@ -35,7 +33,7 @@ def _read(path: Path) -> tuple[tuple[str, int], ...]:
             if not colon or not number.strip().isdigit():
                 raise UserError(f"{path}: '{line.strip()[:40]}' is not of the form 'number: name'")
             names[plain(name)] = int(number)
-    return tuple(names.items())
+    return names
 
 
 def plain(name: str) -> str:
