@@ -31,7 +31,6 @@ ALIASES = {  # of the class names of VOC, Pascal-Context, COCO and the tables th
     "tvmonitor": "tv monitor",
     "waterdrops": "water drops",
 }
-LISTED = 12  # names in an error message
 
 
 class Table(NamedTuple):
@@ -49,6 +48,10 @@ def class_vectors(names: Sequence[str], source: ZeroShotImages) -> np.ndarray:
 
 def name_vectors(names: Sequence[str], source: ZeroShotImages, classes: Sequence[str]) -> np.ndarray:
     """float32 [n, D] of names in no list, in the scale of the vectors of the trained `classes`."""
+    if source.embeddings.endswith(".npy"):
+        raise UserError(
+            f"{source.embeddings}: a matrix without names, which has no vectors of other words; {_advice()}"
+        )
     vectors = look_up([*classes, *names], source.embeddings, source.dataset, source.aliases)
     factor = 1 / largest(vectors[: len(classes)]) if source.vector_scale == "largest" else 1.0
     new = vectors[len(classes) :]
@@ -59,7 +62,7 @@ def scaled(vectors: np.ndarray, scale: str) -> np.ndarray:
     """none: as they are; largest: all divided by the largest norm (the VOC table); unit: each by its own."""
     if scale == "none":
         return vectors
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
     return (vectors / (norms if scale == "unit" else norms.max())).astype(np.float32)
 
 
@@ -83,7 +86,8 @@ def look_up(names: Sequence[str], source: str, dataset: str, aliases: Mapping[st
         if source == SHIPPED and not path.is_file():
             raise UserError(f"data.embeddings={SHIPPED}: none ship for data.dataset={dataset}; {_advice()}")
         known, where = (_rows(path) if path.suffix == ".npz" else read_words(path, wanted)), str(path)
-    return np.stack(list(_choose(tokens, known, where)))
+    chosen = _choose(tokens, known, where)
+    return np.stack([chosen[name] for name in names])
 
 
 def spellings(name: str, aliases: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
@@ -102,12 +106,12 @@ def _own(name: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
     return (aliases[name],) if name in aliases else ()
 
 
-def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, where: str) -> Iterator[np.ndarray]:
+def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, where: str) -> Vectors:
     """The vector of each name; one UserError for all names without."""
     found = {name: next((w for w in spelled if all(t in known for t in w)), None) for name, spelled in tokens.items()}
     missing = [name for name, words in found.items() if words is None]
     if missing:
-        listed = ", ".join(f"'{name}'" for name in missing[:LISTED]) + (", ..." if len(missing) > LISTED else "")
+        listed = ", ".join(f"'{name}'" for name in missing)
         raise UserError(
             f"{where}: no vector for {len(missing)} of {len(found)} names: {listed}; say by data.aliases under which "
             f"words to look, or {_advice()}"
@@ -115,9 +119,8 @@ def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, whe
     other = [f"{name}: {' + '.join(words)}" for name, words in found.items() if words and words != (name,)]
     if other:
         log.info("vectors of %s; looked up under other words: %s", where, "; ".join(other))
-    for words in found.values():
-        assert words is not None
-        yield np.stack([known[word] for word in words]).mean(0, dtype=np.float64).astype(np.float32)
+    rows = {name: np.stack([known[word] for word in words or ()]) for name, words in found.items()}
+    return {name: values.mean(0, dtype=np.float64).astype(np.float32) for name, values in rows.items()}
 
 
 def _advice() -> str:
@@ -168,9 +171,7 @@ def _plain_rows(path: Path, names: Iterable[str]) -> np.ndarray:
         raise UserError(f"{path}: not a readable matrix ({error})") from None
     count = len(list(names))
     if vectors.ndim != 2 or len(vectors) != count:
-        raise UserError(
-            f"{path}: a matrix of shape {vectors.shape}, but there are {count} classes; expected a row of each"
-        )
+        raise UserError(f"{path}: a matrix of shape {vectors.shape}, but {count} classes; expected a row of each")
     return _finite(vectors, path)
 
 

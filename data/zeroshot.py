@@ -14,7 +14,7 @@ from data.classes import ClassGroups, load_split
 from data.context_labels import context_map
 from data.crops import ScaleBlurCrop, ShorterSide, whole
 from data.dataset import SegmentationDataset
-from data.embeddings import class_vectors
+from data.embeddings import class_vectors, name_vectors
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import SBD, SBD_FOLDERS, VOC, Layout, Sample
@@ -23,12 +23,14 @@ from data.loading import Source
 from data.mat import read_context
 from data.presence import values_in
 from data.source import DataContext
+from utils.config.strict_yaml import read_yaml
 from utils.config.zs3 import Zs3Config
 from utils.errors import UserError
 from utils.labels import IGNORE, is_wide
 from utils.log import log
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
+from utils.measure.sweep import Sweep
 
 FIELDS = ("image", "label")
 SEEN, UNSEEN = 0, 1  # groups of a class split
@@ -92,6 +94,22 @@ class ZeroShotData:
     def embeddings(self) -> torch.Tensor:
         """Word vectors float32 [C, D], a row per train id; UserError when a class has none."""
         return torch.from_numpy(class_vectors(self.names, self.cfg.data))
+
+    def own_classes(self) -> tuple[list[str], torch.Tensor] | None:
+        """Names of `classes`, a YAML list, that the data set does not have, and their vectors float32 [n, D]."""
+        path = self.cfg.classes
+        if path is None:
+            return None
+        listed = read_yaml(path)
+        names = [str(name) for name in listed] if isinstance(listed, list) else []
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if not names or twice:
+            wrong = f"'{twice}' is there twice" if twice else "no list of names"
+            raise UserError(f"{path}: {wrong}; expected a list of class names of your own, each once")
+        new = [name for name in names if name not in self.names]
+        if not new:
+            raise UserError(f"{path}: the data set has all of these classes; name others")
+        return new, torch.from_numpy(name_vectors(new, self.cfg.data, self.names))
 
     # ---- images
 
@@ -253,14 +271,15 @@ class ZeroShotData:
         added = [name for _, name in network.classes[self.num_classes :]]
         images = self.val_images(options.size)
         made = self._protocol(images, options.size, options.native, added + ["?"] * (extra - len(added)))
-        return replace(made, about={"images": len(images)}, stage=self.cfg.stage)
+        sweep = None if extra else Sweep(self.seen, self.unseen, absent=options.absent)
+        return replace(made, about={"images": len(images)}, stage=self.cfg.stage, sweep=sweep)
 
     def _protocol(
         self, images: SegmentationDataset, size: int, native: bool = False, added: Sequence[str] = ()
     ) -> Protocol:
         options = self.cfg.evaluation
         groups = {"seen": self.seen, "unseen": self.unseen}
-        spec = Spec(self.names, self.num_classes + len(added), groups, absent=options.absent)
+        spec = Spec(self.names, self.num_classes + len(added), groups, absent=options.absent, accuracies=True)
         name = "image size" if native else f"shorter side {size}"
         first = max(len(self.groups.classes), 1 + max(self.groups.order))
 

@@ -64,6 +64,24 @@ def test_coco_stuff_leaves_out_what_no_mask_holds(tmp_path):
     assert data.label_map()(np.array([[0, 11, 12, 181, 255]], np.uint8)).tolist() == [[0, 255, 11, 170, 255]]
 
 
+def test_classes_of_ones_own(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "own.yaml").write_text("[coin, star, sun]")
+    demo = {"dataset": "demo"}
+    assert open_data(tmp_path, tmp_path, data=demo).own_classes() is None
+    names, vectors = open_data(tmp_path, tmp_path, data=demo, classes=tmp_path / "own.yaml").own_classes()
+    assert names == ["coin", "sun"] and vectors.shape == (2, 64)  # the star is a class already
+    for text, message in (
+        ("[star]", r"own\.yaml: the data set has all of these classes; name others"),
+        ("coin: 1", r"own\.yaml: no list of names; expected a list of class names of your own, each once"),
+        ("[coin, coin]", "'coin' is there twice"),
+        ("[coin, canoe]", "no vector for 1 of 23 names: 'canoe'"),
+    ):
+        (tmp_path / "own.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            open_data(tmp_path, tmp_path, data=demo, classes=tmp_path / "own.yaml").own_classes()
+
+
 # ---- VOC and SBD
 
 IMAGES = {
