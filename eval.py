@@ -56,7 +56,7 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
             kind = np.uint16 if is_wide(protocol.spec.num_outputs) else np.uint8
             write_label(run.dir / "predictions" / f"{images.samples[index].id}.png", values.astype(kind))
 
-    maps = label_maps(models, decide, protocol.loader, run, "evaluation")
+    maps = label_maps(models, decide, protocol.loader, run, "evaluation", protocol.sweep)
     counts = protocol.count(maps, run, len(models), save)
     metrics = protocol.metrics(counts)
     if save:
@@ -65,6 +65,8 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
     if dist.is_main():
         matrix = counts.network if counts.native is None else counts.native
         write_array(run.dir / "confusion.npy", matrix[0].numpy())
+    if protocol.sweep:
+        metrics["sweep"] = protocol.sweep.curve(protocol.spec.names)
     compared = compare(list(networks), protocol, counts)
     return metrics | {"compared": compared, "protocol": protocol.name, "images": len(images)} | protocol.about
 

@@ -135,10 +135,11 @@ class Training(Section):
     momentum: Fraction = Field(0.9, description="SGD momentum")
     nesterov: bool = Field(False, description="SGD with Nesterov's momentum")
     weight_decay: NonNegativeFloat = Field(1e-4, description="L2 penalty")
-    schedule: Literal["step", "poly", "poly_steps", "warm_poly_steps"] = Field(
+    schedule: Literal["step", "poly", "poly_steps", "poly_to_zero", "warm_poly_steps"] = Field(
         "step",
         description="step: times lr_decay after each milestone; poly: (1-e/E)^0.9; poly_steps: the same per optimiser "
-        "step, not below 1e-6; warm_poly_steps: without that floor, after a rise over the first tenth",
+        "step, not below 1e-6; poly_to_zero: without that floor; warm_poly_steps: the same after a rise over the first "
+        "tenth",
     )
     milestones: tuple[NonNegativeInt, ...] = Field((15,), description="epochs after which (strictly) the rate decays")
     lr_decay: PositiveFloat = Field(0.1, description="factor at a milestone")

@@ -74,7 +74,7 @@ class SeenTraining(
         "lr": 0.07,
         "backbone_lr_factor": 0.1,
         "weight_decay": 5e-4,
-        "schedule": "poly_steps",
+        "schedule": "poly_to_zero",
         "eval_every": 10,
     },
 ):
@@ -88,7 +88,7 @@ class GeneratorTraining(
         "batch_size": 8,
         "lr": 0.07,
         "weight_decay": 5e-4,
-        "schedule": "poly_steps",
+        "schedule": "poly_to_zero",
     },
 ):
     generator_lr: PositiveFloat = Field(2e-4, description="Adam rate of the generators, constant")
@@ -143,7 +143,6 @@ class ZeroShotEvaluation(Section):
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
     native: bool = Field(False, description="count at the size of the label files instead")
     absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")
-    bias: NonNegativeFloat = Field(0.0, description="constant that is subtracted from the seen probabilities")
 
 
 class Zs3Config(Common):

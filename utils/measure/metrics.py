@@ -101,6 +101,27 @@ def summarize(
     return result
 
 
+def group_accuracies(
+    confusion: torch.Tensor | np.ndarray, groups: Mapping[str, Sequence[int]], absent: Absent = "zero"
+) -> dict[str, float | None]:
+    """`<group>_pixel_accuracy`, the pixels of its classes together, and `<group>_mean_accuracy`, the mean over classes.
+
+    Here a class without a pixel in truth counts by `absent` in the mean, also in `mean_accuracy`, over all classes.
+    """
+    confusion = as_array(confusion)
+    labelled, hit = confusion.sum(1), np.diag(confusion[:, : len(confusion)])
+    result: dict[str, float | None] = {}
+    for group, rows in {"": range(len(confusion)), **{f"{name}_": rows for name, rows in groups.items()}}.items():
+        index = list(rows)
+        index = index if absent == "zero" else [row for row in index if labelled[row]]
+        if group:
+            pixels = labelled[index].sum()
+            result[f"{group}pixel_accuracy"] = float(hit[index].sum() / pixels) if pixels else None
+        shares = hit[index] / np.maximum(labelled[index], 1)
+        result[f"{group}mean_accuracy"] = float(shares.mean()) if index else None
+    return result
+
+
 def as_array(confusion: torch.Tensor | np.ndarray) -> np.ndarray:
     """Counts of any device as an array."""
     return confusion.cpu().numpy() if torch.is_tensor(confusion) else np.asarray(confusion)

@@ -9,7 +9,7 @@ import torch
 
 from utils.config.common import Absent, MatchingRule
 from utils.measure.matching import apply_match, match_clusters
-from utils.measure.metrics import as_array, summarize
+from utils.measure.metrics import as_array, group_accuracies, summarize
 
 Groups = Mapping[str, Sequence[int]]
 
@@ -26,6 +26,7 @@ class Spec:
     num_known: int | None = None
     match: MatchingRule = "official"
     partial: bool = False  # clusters may be fewer than classes: one to one then, many to one beyond
+    accuracies: bool = False  # of each group, too; classes without a pixel count by `absent` there
     complete: bool = True  # with `partial`: no cluster is to come, so that a class without one counts
 
     @property
@@ -76,4 +77,6 @@ def _summarized(square: np.ndarray, spec: Spec) -> dict[str, Any]:
     metrics = summarize(square, list(spec.names), spec.groups, spec.absent)
     for name, rows in spec.unions.items():
         metrics |= {f"{name}_miou": summarize(square, list(spec.names), {"x": rows}, spec.absent)["x_miou"]}
+    if spec.accuracies:
+        metrics |= group_accuracies(square, spec.groups, spec.absent)
     return metrics
