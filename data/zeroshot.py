@@ -95,8 +95,8 @@ class ZeroShotData:
         """Word vectors float32 [C, D], a row per train id; UserError when a class has none."""
         return torch.from_numpy(class_vectors(self.names, self.cfg.data))
 
-    def own_classes(self) -> tuple[list[str], torch.Tensor] | None:
-        """Names of `classes`, a YAML list, that the data set does not have, and their vectors float32 [n, D]."""
+    def own_classes(self) -> tuple[list[str], torch.Tensor, torch.Tensor] | None:
+        """Names of `classes`, a YAML list, that the data set does not have, their vectors [n, D], those of its own."""
         path = self.cfg.classes
         if path is None:
             return None
@@ -109,7 +109,7 @@ class ZeroShotData:
         new = [name for name in names if name not in self.names]
         if not new:
             raise UserError(f"{path}: the data set has all of these classes; name others")
-        return new, torch.from_numpy(name_vectors(new, self.cfg.data, self.names))
+        return new, torch.from_numpy(name_vectors(new, self.cfg.data, self.names)), self.embeddings
 
     # ---- images
 

@@ -69,8 +69,10 @@ def test_classes_of_ones_own(tmp_path):
     (tmp_path / "own.yaml").write_text("[coin, star, sun]")
     demo = {"dataset": "demo"}
     assert open_data(tmp_path, tmp_path, data=demo).own_classes() is None
-    names, vectors = open_data(tmp_path, tmp_path, data=demo, classes=tmp_path / "own.yaml").own_classes()
-    assert names == ["coin", "sun"] and vectors.shape == (2, 64)  # the star is a class already
+    names, vectors, known = open_data(tmp_path, tmp_path, data=demo, classes=tmp_path / "own.yaml").own_classes()
+    assert (
+        names == ["coin", "sun"] and vectors.shape == (2, 64) and known.shape == (21, 64)
+    )  # the star is a class already
     for text, message in (
         ("[star]", r"own\.yaml: the data set has all of these classes; name others"),
         ("coin: 1", r"own\.yaml: no list of names; expected a list of class names of your own, each once"),
