@@ -6,8 +6,8 @@ Only the part of an image that a crop keeps is resampled. Fields as in data.tran
 
 import math
 
+import cv2
 import numpy as np
-from PIL import Image, ImageFilter
 
 from data.transforms import Random
 from utils.labels import ignore_of
@@ -126,8 +126,7 @@ class ScaleBlurCrop:
         left, top = _corner(columns - self.size, rng), _corner(rows - self.size, rng)
         made = {name: self.crop(name, values, scaled, top, left, flip) for name, values in fields.items()}
         if self.blur and rng.random() < 0.5:
-            blur = ImageFilter.GaussianBlur(rng.random())
-            made["image"] = np.asarray(Image.fromarray(made["image"]).filter(blur))
+            made["image"] = blurred(made["image"], rng.random())
         return made
 
     def crop(
@@ -138,10 +137,25 @@ class ScaleBlurCrop:
         out = np.full((self.size, self.size, *values.shape[2:]), fill, values.dtype)
         rows, columns = (slice(at, min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True))
         if rows.start < rows.stop and columns.start < columns.stop:
-            values = np.ascontiguousarray(values[:, ::-1]) if flip else values
+            values = cv2.flip(values, 1) if flip else values
             part = resize_part(name, values, scaled, rows, columns)
             out[: part.shape[0], : part.shape[1]] = part
         return out
+
+
+def blurred(image: np.ndarray, radius: float) -> np.ndarray:
+    """PIL's GaussianBlur of an image uint8 [H, W, 3] with a radius below 1, up to rounding and three times as fast.
+
+    PIL approximates it by three box filters along each axis and rounds to whole numbers after each.
+    """
+    variance = radius * radius / 3
+    side = variance / (2 * (1 - variance))  # of a filter (side, 1, side): what a box of fractional length comes to
+    kernel, one = np.array([side, 1, side], np.float32) / np.float32(1 + 2 * side), np.ones(1, np.float32)
+    values = image.astype(np.float32)
+    for along, across in ((kernel, one),) * 3 + ((one, kernel),) * 3:
+        values = cv2.sepFilter2D(values, cv2.CV_32F, along, across, borderType=cv2.BORDER_REPLICATE)
+        values = np.floor(values + 0.5)
+    return values.astype(np.uint8)
 
 
 class ShorterSide:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from data.crops import CentreCrop, ResizedCrop, ScaleBlurCrop, ScaleCrop, ShorterSide, padding
+from data.crops import CentreCrop, ResizedCrop, ScaleBlurCrop, ScaleCrop, ShorterSide, blurred, padding
 from utils.resize import resize_shorter
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
@@ -170,6 +170,14 @@ def test_zero_shot_evaluation_is_that_of_the_official_code(number):
     assert np.array_equal(made["label"], ZS3[f"val_lab_{number}"])
     difference = normalized(made["image"])[:, ::7, ::7] - ZS3[f"val_img_sub_{number}"]
     assert np.abs(difference).max() < 0.02
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.1, 0.45, 0.99])
+def test_blur_is_that_of_pil(radius):
+    image = ZS3["img_3"]
+    expected = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
+    difference = np.abs(blurred(image, radius).astype(int) - expected)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
 
 
 def test_sizes_and_places_of_the_zero_shot_crop_are_uniform():
