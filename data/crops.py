@@ -153,8 +153,8 @@ def blurred(image: np.ndarray, radius: float) -> np.ndarray:
     kernel, one = np.array([side, 1, side], np.float32) / np.float32(1 + 2 * side), np.ones(1, np.float32)
     values = image.astype(np.float32)
     for along, across in ((kernel, one),) * 3 + ((one, kernel),) * 3:
-        values = cv2.sepFilter2D(values, cv2.CV_32F, along, across, borderType=cv2.BORDER_REPLICATE)
-        values = np.floor(values + 0.5)
+        filtered = cv2.sepFilter2D(values, cv2.CV_32F, along, across, borderType=cv2.BORDER_REPLICATE)
+        values = np.floor(filtered + np.float32(0.5)).astype(np.float32, copy=False)
     return values.astype(np.uint8)
 
 

@@ -21,7 +21,7 @@ class Page(NamedTuple):
 
     kind: int
     packed: int  # bytes
-    count: int  # values
+    num_values: int
     encoding: int
 
 
@@ -39,13 +39,13 @@ def read_strings(path: Path) -> list[str]:
         values = unsnappy(content[at : at + page.packed])
         at += page.packed
         if page.kind == DICTIONARY_PAGE:
-            known = _plain(values, 0, page.count)
+            known = _plain(values, 0, page.num_values)
         elif page.kind == DATA_PAGE:
             start = 4 + struct.unpack_from("<i", values)[0]  # behind the levels, which say that no value is missing
             if page.encoding == PLAIN:
-                words += _plain(values, start, page.count)
+                words += _plain(values, start, page.num_values)
             elif page.encoding in BY_DICTIONARY:
-                words += [known[index] for index in _indices(values, start, page.count)]
+                words += [known[index] for index in _indices(values, start, page.num_values)]
             else:
                 raise ValueError(f"pages of encoding {page.encoding}")
         else:
@@ -142,7 +142,8 @@ def _plain(values: bytes, at: int, count: int) -> list[bytes]:
 
 def _indices(values: bytes, at: int, count: int) -> list[int]:
     """Runs of one index, and groups of eight of so many bits each, by turns."""
-    width, at, found = values[at], at + 1, []
+    found: list[int] = []
+    width, at = values[at], at + 1
     while len(found) < count:
         header, at = _varint(values, at)
         if header & 1:
