@@ -31,6 +31,7 @@ from losses.zs3 import (
 )
 from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
 from models.systems import load_segmenter
+from models.weights import read_weights
 from models.zs3 import DeviseNet, ZeroShotNet
 from models.zs3_graph import LabelGraph, label_graph
 from models.zs3_layout import Layout, paste_unseen, read_layouts, shrink_label
@@ -293,7 +294,9 @@ def label_images(cfg: Zs3Config, data: ZeroShotData, labelled_by: Path, run: Run
     folder, options = run.dir / "labels", cfg.self_training
     if (folder / "manifest.json").exists():
         return folder
-    network = run.place(load_segmenter(labelled_by, cfg).model)
+    file = read_weights(labelled_by)
+    data.check_split(file.path, file.extra.get("config", {}))
+    network = run.place(load_segmenter(file, cfg).model)
     samples, loader = data.to_label()
     entries = []
     for batch, output in predict(lambda images: respond(network, images), network, loader, run, "pseudo-labels"):
@@ -314,7 +317,8 @@ def label_images(cfg: Zs3Config, data: ZeroShotData, labelled_by: Path, run: Run
 def zs3_recipe(cfg: Zs3Config, data: ZeroShotData, start: Path, run: Run) -> Recipe:
     """Step 2, with or without graph, from the network of step 1."""
     network = build_deeplab_plus(cfg.model, data.num_classes, init="random")
-    load_deeplab_plus(network, start)
+    file = load_deeplab_plus(network, start)
+    data.check_split(file.path, file.extra.get("config", {}))
     model = ZeroShotNet(network, data.embeddings, cfg.zs3, graph=cfg.method == "zs3_gc")
     model.start_classifier(cfg.zs3.classifier)
     feed = {"all": data.step2_source(cfg.zs3.batch_size)}

@@ -1,6 +1,6 @@
 """Zero-shot segmentation: which images and labels the steps read, the word vectors of the classes, how it is scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +110,22 @@ class ZeroShotData:
         if not new:
             raise UserError(f"{path}: the data set has all of these classes; name others")
         return new, torch.from_numpy(name_vectors(new, self.cfg.data, self.names)), self.embeddings
+
+    def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
+        """UserError when the network of a file, with its configuration, learned without other classes than these.
+
+        Official files have no configuration, and a split file may be gone: nothing can be said then.
+        """
+        try:
+            theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))
+        except (KeyError, UserError):
+            return
+        other, own = {theirs.classes[n] for n in theirs.groups[UNSEEN]}, {self.names[n] for n in self.unseen}
+        if other != own:
+            raise UserError(
+                f"{path}: trained with split={config['split']}, unseen {', '.join(sorted(other))}; but "
+                f"split={self.cfg.split} has unseen {', '.join(sorted(own))}; give a network of this split"
+            )
 
     # ---- images
 

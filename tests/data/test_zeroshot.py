@@ -210,6 +210,18 @@ def test_evaluation_at_its_own_size(voc, tmp_path):
     assert "\n" not in str(e.value)
 
 
+def test_a_network_of_another_split_is_refused(voc, tmp_path):
+    data, theirs = open_data(voc, tmp_path, "unseen4"), {"split": "unseen2", "data": {"dataset": "pascal"}}
+    with pytest.raises(
+        UserError, match=r"x\.pth: trained with split=unseen2, unseen cow, motorbike; but split=unseen4"
+    ):
+        data.check_split(Path("x.pth"), theirs)
+    (tmp_path / "same.yaml").write_text("unseen: [sofa, 1, 14, cow]")
+    for fits in ({"split": str(tmp_path / "same.yaml")}, {"split": "gone.yaml"}):
+        data.check_split(Path("x.pth"), theirs | fits)
+    data.check_split(Path("x.pth"), {})  # an official file
+
+
 def test_photographs_in_a_folder_of_their_own(voc, tmp_path):
     (voc / "JPEGImages").rename(tmp_path / "photographs")
     data = open_data(voc, tmp_path, data={"images": tmp_path / "photographs"})
