@@ -17,12 +17,12 @@ from data.dataset import SegmentationDataset
 from data.embeddings import class_vectors, name_vectors
 from data.io import read_label
 from data.label_map import LabelMap
-from data.layouts import SBD, SBD_FOLDERS, VOC, Layout, Sample
-from data.lists import find_list, image_list, shipped_ids
+from data.layouts import Sample
 from data.loading import Source
 from data.mat import read_context
 from data.presence import values_in
 from data.source import DataContext
+from data.zeroshot_lists import Listed, open_context, training_lists, validation_list
 from utils.config.strict_yaml import read_yaml
 from utils.config.zs3 import Zs3Config
 from utils.errors import UserError
@@ -34,7 +34,6 @@ from utils.measure.sweep import Sweep
 
 FIELDS = ("image", "label")
 SEEN, UNSEEN = 0, 1  # groups of a class split
-VOC_TRAIN, SBD_TRAIN = "voc12_train", "sbd_train_noval"  # official lists, shipped
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ZeroShotData:
     @classmethod
     def open(cls, cfg: Zs3Config) -> "ZeroShotData":
         """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
-        context, split = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
+        split = load_split(cfg.split, cfg.data.dataset)
         objects = tuple(sorted(number for group in split.groups for number in group))
         background = split.background if cfg.data.background == "class" else None
         groups = replace(split, groups=(objects,), background=background)
@@ -68,9 +67,8 @@ class ZeroShotData:
             raise UserError(
                 f"split={cfg.split}: {len(groups.order)} classes; zero-shot training takes at most {IGNORE}"
             )
-        layout = VOC if cfg.data.use_sbd else context.layout
-        context = replace(context, layout=_with_images(layout, cfg.data.images))
-        return cls(context, groups, tuple(sorted(groups.order.index(number) for number in split.groups[UNSEEN])))
+        unseen = tuple(sorted(groups.order.index(number) for number in split.groups[UNSEEN]))
+        return cls(open_context(cfg), groups, unseen)
 
     @property
     def cfg(self) -> Zs3Config:
@@ -152,27 +150,14 @@ class ZeroShotData:
         """Training images whose mask shows an unseen class: step 3 reads them without it."""
         return [image for image in self.train_images if image.has_unseen]
 
-    @property
-    def _val_list(self) -> str:
-        return self.cfg.data.val_list or self.context.layout.val_list
-
     @cached_property
     def _parts(self) -> list[list[Image]]:
         """The training images of each source: VOC or another data set, and SBD."""
-        d, context = self.cfg.data, self.context
-        if not d.use_sbd:
-            own = next((name for name in ("trainaug", "train") if find_list(context, name)), "trainaug")
-            return [self._images(context, image_list(context, d.train_list or own), "SegmentationClassAug")]
-        voc = _official(context, d.train_list or "train", VOC_TRAIN)
-        sbd = replace(context, root=_sbd_root(context), layout=_with_images(SBD, d.images))
-        return [
-            self._images(context, voc, "SegmentationClass"),
-            self._images(sbd, _official(sbd, "train_noval", SBD_TRAIN), "SegmentationClass"),
-        ]
+        return [self._images(part) for part in training_lists(self.context)]
 
-    def _images(self, context: DataContext[Zs3Config], ids: Sequence[str], folder: str) -> list[Image]:
-        samples = context.index(ids, FIELDS, label_folder=folder)
-        label_map, unseen = self.label_map(context), set(self.unseen)
+    def _images(self, part: Listed) -> list[Image]:
+        samples = part.context.index(part.ids, FIELDS, label_folder=part.folder)
+        label_map, unseen = self.label_map(part.context), set(self.unseen)
         values = values_in(samples, self.cfg.output_dir / "presence.json")
         images = []
         for sample, raw in zip(samples, values, strict=True):
@@ -184,7 +169,7 @@ class ZeroShotData:
         kept: dict[str, Image] = {}
         for image in images:
             kept.setdefault(image.sample.id, image)
-        for name in image_list(self.context, self._val_list) if self.cfg.data.use_sbd else ():
+        for name in validation_list(self.context).ids if self.cfg.data.use_sbd else ():
             kept.pop(name, None)
         return list(kept.values())
 
@@ -254,12 +239,11 @@ class ZeroShotData:
 
     def val_images(self, size: int, seen_only: bool = False) -> SegmentationDataset:
         """Validation images with all their classes, shorter side `size`; `seen_only`: none with an unseen one."""
-        ids = image_list(self.context, self._val_list)
+        listed = validation_list(self.context)
         if seen_only:
-            images = self._images(self.context, ids, "SegmentationClass")
-            samples = [image.sample for image in images if not image.has_unseen]
+            samples = [image.sample for image in self._images(listed) if not image.has_unseen]
         else:
-            samples = self.context.index(ids, FIELDS, label_folder="SegmentationClass")
+            samples = self.context.index(listed.ids, FIELDS, label_folder=listed.folder)
         return self._dataset(samples, ShorterSide(size))
 
     def step1_protocol(self) -> Protocol:
@@ -308,32 +292,6 @@ class ZeroShotData:
     def output_classes(self, _metrics: dict[str, Any]) -> Classes:
         """(class number in the masks, name) of each output."""
         return list(zip(self.groups.order, self.names, strict=True))
-
-
-def _with_images(layout: Layout, folder: Path | None) -> Layout:
-    """The layout with its photographs in a folder of their own."""
-    if folder is None:
-        return layout
-    if not folder.is_dir():
-        raise UserError(f"data.images={folder}: no such folder; give the one with the photographs, <id>.jpg")
-    return replace(layout, folders={**layout.folders, "image": (str(folder.resolve()),)})
-
-
-def _sbd_root(context: DataContext[Zs3Config]) -> Path:
-    root = context.cfg.data.sbd_root or context.root
-    if not any((root / folder / "cls").is_dir() for folder in SBD_FOLDERS):
-        raise UserError(
-            f"data.use_sbd=true: {root} has no folder 'cls', 'dataset/cls' or 'benchmark_RELEASE/dataset/cls'; set "
-            "data.sbd_root to the folder of SBD (python prepare_data.py voc says where to get it)"
-        )
-    return root
-
-
-def _official(context: DataContext[Zs3Config], name: str, shipped: str) -> list[str]:
-    """Ids of a list of `data.lists` or the data root, else the official one that ships."""
-    if find_list(context, name):
-        return image_list(context, name)
-    return shipped_ids(context.cfg.data.dataset, shipped)
 
 
 def _allowed(label_map: LabelMap, value: int, sample: Sample) -> int | None:
