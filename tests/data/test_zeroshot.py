@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
 from data.classes import load_split
@@ -57,10 +58,10 @@ def test_without_background_its_pixels_are_ignored(tmp_path):
 
 def test_coco_stuff_leaves_out_what_no_mask_holds(tmp_path):
     (tmp_path / "images").mkdir()
-    table = tmp_path / "words.txt"
-    data = open_data(tmp_path, tmp_path, "156-15", data={"dataset": "cocostuff", "embeddings": str(table)})
+    data = open_data(tmp_path, tmp_path, "156-15", data={"dataset": "cocostuff"})
     assert (data.num_classes, len(data.unseen), len(data.seen)) == (171, 15, 156)
     assert data.groups.order[:12] == (*range(11), 12)  # 11 is the street sign
+    assert data.embeddings.shape == (171, 300) and data.embeddings.norm(dim=1).allclose(torch.tensor(1.0), atol=1e-4)
     assert data.label_map()(np.array([[0, 11, 12, 181, 255]], np.uint8)).tolist() == [[0, 255, 11, 170, 255]]
 
 
