@@ -23,6 +23,7 @@ from models.segmenter import Segmenter
 from models.systems import load_segmenter
 from utils import checkpoint, dist
 from utils.config.reader import load_config
+from utils.errors import UserError
 from utils.labels import is_wide
 from utils.measure.confusion import Counts
 from utils.measure.expected import expectation_status
@@ -39,6 +40,16 @@ def load_networks(paths: dict[str, Path], run: Run) -> dict[str, Segmenter]:
     networks = {origin: load_segmenter(path, run.cfg) for origin, path in paths.items()}
     first, *others = networks
     return {name: networks[name] for name in (first, *(name for name in others if _differ(networks, first, name)))}
+
+
+def with_own_classes(network: Segmenter, data: Any) -> Segmenter:
+    """The network with outputs for the classes of one's own that the data names, if they do; UserError if it cannot."""
+    own = data.own_classes() if hasattr(data, "own_classes") else None
+    if own is None:
+        return network
+    if network.extend is None:
+        raise UserError(f"{network.path}: takes no classes but those it was trained on; leave `classes` out")
+    return network.extend(*own)
 
 
 def _differ(networks: dict[str, Segmenter], one: str, other: str) -> bool:
@@ -104,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     cfg = load_config(argv, __doc__, __file__)
     data, given = DATA[cfg.system](cfg), cfg.checkpoint
     if given:
-        network = load_segmenter(given, cfg)
+        network = with_own_classes(load_segmenter(given, cfg), data)
         stage, paths = data.evaluation(network).stage, {"given file": given}
         if dist.is_main():
             print(f"{given}: {network.flavour}, {network.num_outputs} outputs, evaluated as {stage}")
@@ -114,6 +125,8 @@ def main(argv: list[str] | None = None) -> int:
     with start_run(cfg, f"eval_{stage}", reads, {"checkpoint": next(iter(paths.values()))}) as run:
         if not run.finished:
             networks = {"given file": network} if given else load_networks(paths, run)
+            if not given:
+                networks = {name: with_own_classes(network, data) for name, network in networks.items()}
             first = next(iter(networks.values()))
             protocol = data.evaluation(first)
             metrics = evaluate(networks, protocol, run)

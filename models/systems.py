@@ -99,8 +99,10 @@ def load_zero_shot(file: WeightsFile, config: Any) -> Segmenter:
     resize = partial(resize_shorter, size=config.evaluation.size, divisor=network.backbone.divisor)
     made = Segmenter(file.path, model, most_likely, resize, outputs, *saved_classes(file, outputs), flavour)
 
-    def extend(names: list[str], new: torch.Tensor, known: torch.Tensor) -> Segmenter:
-        generator = read_generator(config.generator_checkpoint or file)
+    def extend(
+        names: list[str], new: torch.Tensor, known: torch.Tensor, generator_file: Path | None = None
+    ) -> Segmenter:
+        generator = read_generator(generator_file or config.generator_checkpoint or file)
         add_classes(network, generator, known, new, config.zs3.noise)
         classes = named_behind(made.classes, names)
         return replace(made, num_outputs=outputs + len(new), classes=classes, num_known=outputs)
@@ -109,9 +111,9 @@ def load_zero_shot(file: WeightsFile, config: Any) -> Segmenter:
 
 
 def named_behind(classes: list[tuple[int, str]], names: list[str]) -> list[tuple[int, str]]:
-    """Classes of one's own get the numbers behind those of the masks."""
+    """Classes of one's own get the numbers behind those of the masks; without known classes, none are."""
     first = 1 + max((number for number, _ in classes), default=-1)
-    return [*classes, *enumerate(names, first)]
+    return [*classes, *enumerate(names, first)] if classes else []
 
 
 LOADERS: dict[str, Callable[[WeightsFile, Any], Segmenter]] = {

@@ -5,7 +5,7 @@ reports/. Runs of different data sets or splits are averaged only on request (`o
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +45,8 @@ class ResultTable:
     variants: tuple[Column, ...] = ()  # columns of a row per variant; () takes `columns`, in a row per method, too
     compared: str = ""  # of those the column that is set against the default; "" takes `main`
     published: Published = field(default_factory=dict)
+    paper_columns: tuple[str, ...] = ()  # headings that the paper's stand beside; () for the main one
+    from_memory: Collection[tuple[str, str, str, str]] = ()  # published values, (*key, heading), that get a *
     paper: Literal["column", "rows", "mean"] = "column"  # its place: beside ours, below, or where splits are columns
     whole: tuple[str, ...] = ()  # splits that the published mean is over
     paper_is: str = ""  # what its value under the splits is
@@ -135,9 +137,11 @@ def result_table(stages: Sequence[Stage], about: ResultTable, options: Options =
         against = _against_default(rows, _compared(about, columns))
         return _with_column([heading, *table], f"against {DEFAULT}", against)
     if about.paper == "column" and about.published and options.over == "seeds" and about.main in heading:
-        keys = ((row.dataset, row.split, row.method) for row in rows)
-        cells = [_published(about, key, about.main) for key in keys]
-        return _with_column([heading, *table], f"paper, {about.main}", cells)
+        keys = [(row.dataset, row.split, row.method) for row in rows]
+        shown = [heading, *table]
+        for name in about.paper_columns or (about.main,):
+            shown = _with_column(shown, f"paper, {name}", [_published(about, key, name) for key in keys])
+        return shown
     datasets = {entry.dataset for row in rows for entry in row.entries}
     paper = _paper_rows(about, datasets.pop(), heading[1:]) if about.paper == "rows" and len(datasets) == 1 else []
     return [heading, *table, *paper]
@@ -261,7 +265,10 @@ def _against_default(rows: Sequence[Row], column: Column) -> list[str]:
 
 def _published(about: ResultTable, key: tuple[str, str, str], heading: str) -> str:
     value = about.published.get(key, {}).get(heading)
-    return "-" if value is None else f"{value:.1f}"
+    if value is None:
+        unknown = about.paper_columns and key[:2] in {known[:2] for known in about.published}
+        return "not known" if unknown else "-"
+    return f"{value:.1f}" + ("*" if (*key, heading) in about.from_memory else "")
 
 
 def _paper_mean(row: Row, about: ResultTable, splits: Sequence[str], column: Column) -> str:
