@@ -11,7 +11,7 @@ import numpy as np
 
 from data.transforms import Random
 from utils.labels import ignore_of
-from utils.resize import resize_part, shorter_to
+from utils.resize import resize_box, resize_part, shorter_to
 
 SCALES = (0.5, 2.0)
 AREAS, RATIOS, TRIES = (0.5, 2.0), (3 / 4, 4 / 3), 10
@@ -138,7 +138,7 @@ class ScaleBlurCrop:
         rows, columns = (slice(at, min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True))
         if rows.start < rows.stop and columns.start < columns.stop:
             values = cv2.flip(values, 1) if flip else values
-            part = resize_part(name, values, scaled, rows, columns)
+            part = resize_box(name, values, scaled, rows, columns)
             out[: part.shape[0], : part.shape[1]] = part
         return out
 
@@ -151,10 +151,10 @@ def blurred(image: np.ndarray, radius: float) -> np.ndarray:
     variance = radius * radius / 3
     side = variance / (2 * (1 - variance))  # of a filter (side, 1, side): what a box of fractional length comes to
     kernel, one = np.array([side, 1, side], np.float32) / np.float32(1 + 2 * side), np.ones(1, np.float32)
-    values = image.astype(np.float32)
+    values: np.ndarray = image.astype(np.float32)
     for along, across in ((kernel, one),) * 3 + ((one, kernel),) * 3:
-        filtered = cv2.sepFilter2D(values, cv2.CV_32F, along, across, borderType=cv2.BORDER_REPLICATE)
-        values = np.floor(filtered + np.float32(0.5)).astype(np.float32, copy=False)
+        values = cv2.sepFilter2D(values, cv2.CV_32F, along, across, delta=0.5, borderType=cv2.BORDER_REPLICATE)
+        np.floor(values, out=values)
     return values.astype(np.uint8)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from data.crops import CentreCrop, ResizedCrop, ScaleBlurCrop, ScaleCrop, ShorterSide, blurred, padding
-from utils.resize import resize_shorter
+from utils.resize import resize_box, resize_shorter, shorter_to
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 GOLDEN = np.load(FIXTURES / "transforms.npz")
@@ -203,3 +203,16 @@ def test_padding_is_black_and_ignored():
     )
     assert (small["label"][:4] == 1).all() and (small["label"][4:] == 255).all()
     assert (small["image"][:4] == 200).all() and (small["image"][4:] == 0).all()
+
+
+@pytest.mark.parametrize("shorter", [160, 300, 431, 624])
+def test_a_box_of_the_resized_image_is_that_of_all_of_it(shorter):
+    image = np.asarray(Image.fromarray(ZS3["img_3"]).resize((500, 375)))
+    size = shorter_to(image.shape[:2], shorter)
+    whole = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+    rows, columns = (slice(side // 5, side // 5 + min(side // 2, 312)) for side in size)
+    difference = np.abs(resize_box("image", image, size, rows, columns) - whole[rows, columns])
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.02
+    label = image[..., 0]
+    expected = np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))[rows, columns]
+    assert np.array_equal(resize_box("label", label, size, rows, columns), expected)
