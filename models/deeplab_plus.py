@@ -14,6 +14,7 @@ from torch import nn
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
 from models.backbones.resnet import ResNet
+from models.deeplab import find_parts
 from models.output import Output
 from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
@@ -82,7 +83,10 @@ class Decoder(nn.Module):
 
 
 class DeepLabPlus(nn.Module):
-    """Keys are those of the official ZS3 checkpoints: backbone.*, aspp.*, decoder.*"""
+    """Keys are those of the official ZS3 checkpoints: backbone.*, aspp.*, decoder.*
+
+    `trained` names the backbone parts that train, None: all, as published.
+    """
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class DeepLabPlus(nn.Module):
         head_channels: int = 256,
         dropout: float = 0.5,
         low_channels: int = 48,
+        trained: tuple[str, ...] | None = None,
     ):
         super().__init__()
         if backbone.low_channels is None:
@@ -104,6 +109,10 @@ class DeepLabPlus(nn.Module):
         for part in [*self.aspp.modules(), *self.decoder.modules()]:
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight)
+        if trained is not None:
+            backbone.requires_grad_(False)
+            for part in find_parts(backbone, trained):
+                part.requires_grad_(True)
 
     @property
     def classifier(self) -> nn.Conv2d:
@@ -124,14 +133,18 @@ class DeepLabPlus(nn.Module):
         return resize(self.classifier(features).contiguous(memory_format=torch.channels_last), size)
 
     def forward(self, image: torch.Tensor) -> Output:
+        """Images whose sides the backbone does not take are continued to the right and below with their last pixels."""
+        (height, width), divisor = image.shape[-2:], self.backbone.divisor
+        if height % divisor or width % divisor:
+            image = F.pad(image, (0, -width % divisor, 0, -height % divisor), mode="replicate")
         features = self.features(image)
-        return Output(self.classify(features, image.shape[-2:]), features)
+        return Output(self.classify(features, image.shape[-2:])[..., :height, :width], features)
 
     def decoder_parameters(self) -> list[nn.Parameter]:
         return [*self.aspp.parameters(), *self.decoder.parameters()]
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        return list(self.backbone.parameters())
+        return [p for p in self.backbone.parameters() if p.requires_grad]
 
 
 def resize(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
@@ -162,7 +175,9 @@ def build_deeplab_plus(cfg, num_classes: int, init: str | None = None) -> DeepLa
     backbone = build_backbone(cfg.backbone, cfg.output_stride, init or cfg.init)
     if isinstance(backbone, ResNet):
         use_multi_grid(backbone, cfg.output_stride, cfg.multi_grid)
-    return DeepLabPlus(backbone, num_classes, cfg.atrous_rates, cfg.head_channels, cfg.dropout, cfg.low_channels)
+    return DeepLabPlus(
+        backbone, num_classes, cfg.atrous_rates, cfg.head_channels, cfg.dropout, cfg.low_channels, cfg.trained
+    )
 
 
 def load_deeplab_plus(model: DeepLabPlus, source: Path | WeightsFile, *, other_classes: bool = False) -> WeightsFile:

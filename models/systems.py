@@ -96,7 +96,7 @@ def load_zero_shot(file: WeightsFile, config: Any) -> Segmenter:
     devise = vectors is not None and not holds_generator(file)
     model = DeviseNet(network, vectors) if devise else network
     outputs, flavour = (len(vectors), "word vectors") if devise else (network.classifier.out_channels, "DeepLabV3+")
-    resize = partial(resize_shorter, size=config.evaluation.size, divisor=network.backbone.divisor)
+    resize = partial(resize_shorter, size=config.evaluation.size)
     made = Segmenter(file.path, model, most_likely, resize, outputs, *saved_classes(file, outputs), flavour)
 
     def extend(

@@ -119,3 +119,22 @@ def test_a_file_of_another_kind(tmp_path):
     torch.save({"state_dict": {"model.0.weight": torch.ones(2, 3)}}, tmp_path / "generator.pth")
     with pytest.raises(UserError, match=r"generator.pth: not a DeepLabV3\+ of ZS3 \(its keys begin with model\)"):
         load_deeplab_plus(small(), tmp_path / "generator.pth")
+
+
+def test_sides_that_a_backbone_does_not_take():
+    """The image is continued with its last pixels; what comes out is of its own size."""
+    model = build_deeplab_plus(
+        Section(backbone="efficientnet_lite0", init="random", head_channels=8, atrous_rates=(1, 2)), 4
+    )
+    image = torch.randn(1, 3, 50, 64)
+    continued = torch.cat([image, image[:, :, -1:].expand(-1, -1, 14, -1)], dim=2)
+    model.eval()
+    torch.testing.assert_close(model(image).logits, model(continued).logits[:, :, :50], atol=1e-6, rtol=0)
+
+
+def test_parts_of_the_backbone_that_train():
+    section = Section(backbone="resnet18", init="random", head_channels=8, atrous_rates=(1, 2), trained=("layer4",))
+    model = build_deeplab_plus(section, 3)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)].split(".")[1] for p in model.backbone_parameters()} == {"layer4"}
+    assert len(model.decoder_parameters()) == len([*model.aspp.parameters(), *model.decoder.parameters()])

@@ -61,6 +61,9 @@ class DeepLabPlus(
     DeepLab, defaults={"backbone": "resnet101", "output_stride": 16, "atrous_rates": (6, 12, 18), "dropout": 0.5}
 ):
     low_channels: PositiveInt = Field(48, description="width of the reduced features at stride 4")
+    trained: tuple[str, ...] | None = Field(
+        None, description="backbone parts that train in steps 1 and 3, e.g. [layer4]; default: all (published)"
+    )
     multi_grid: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (1, 2, 4), description="dilation of the three last blocks of a ResNet, times that of the stage"
     )
