@@ -269,6 +269,8 @@ class ZeroShotData:
                 f"({self.num_classes}); give the data set and split it was trained on"
             )
         added = [name for _, name in network.classes[self.num_classes :]]
+        if extra and not theirs and (own_classes := self.own_classes()):  # an official file names none
+            added = own_classes[0]
         images = self.val_images(options.size)
         made = self._protocol(images, options.size, options.native, added + ["?"] * (extra - len(added)))
         sweep = None if extra else Sweep(self.seen, self.unseen, absent=options.absent)
