@@ -22,8 +22,7 @@ def mmd(fake: torch.Tensor, real: torch.Tensor, bandwidths: Sequence[float] = BA
     fake [..., M, D], real [..., N, D] -> [...]. Biased estimator, the diagonals counted, as the official code has it
     for M = N. Gradients flow to `fake` only.
     """
-    real, both = real.detach().float(), fake.shape[-2]
-    joined = torch.cat([fake.float(), real], dim=-2)
+    both, joined = fake.shape[-2], torch.cat([_wide(fake), _wide(real.detach())], dim=-2)
     squares = joined.square().sum(-1)
     distance = (squares[..., :, None] + squares[..., None, :] - 2 * joined @ joined.mT).clamp(min=0)
     kernel = torch.stack([torch.exp(distance / (-2 * v)) for v in bandwidths]).sum(0)
@@ -56,8 +55,9 @@ def weighted_cross_entropy(
     weights, for a batch that is spread over processes. 0 with zero gradients when nothing is labelled (official: NaN).
     """
     label = label.long().flatten()
-    per_pixel = logits.float().movedim(1, -1).flatten(0, -2)
-    loss = F.cross_entropy(per_pixel, label, weights, ignore_index=IGNORE, reduction="sum")
+    per_pixel = _wide(logits).movedim(1, -1).flatten(0, -2)
+    own = None if weights is None else weights.to(per_pixel.dtype)
+    loss = F.cross_entropy(per_pixel, label, own, ignore_index=IGNORE, reduction="sum")
     if total is None:
         ones = torch.ones(logits.shape[1], device=logits.device)
         total = label_weight(label, ones if weights is None else weights)
@@ -103,3 +103,8 @@ def keep_most_certain(
     if others == "keep":
         kept |= ~torch.stack(found).any(0)
     return torch.where(kept, label, IGNORE).to(torch.uint8), thresholds
+
+
+def _wide(values: torch.Tensor) -> torch.Tensor:
+    """In at least single precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -11,7 +11,7 @@ import torch
 from models.contrast import SALIENT, load_encoder
 from models.deeplab import build_model
 from models.deeplab_files import load_deeplab, read_deeplab
-from models.deeplab_plus import LAST, build_deeplab_plus, load_deeplab_plus, network_file
+from models.deeplab_plus import LAST, DeepLabPlus, build_deeplab_plus, load_deeplab_plus, network_file
 from models.incremental import StepWeights, load_incremental, predicted_ids
 from models.output import Output
 from models.probes import load_probe
@@ -93,9 +93,11 @@ def load_zero_shot(file: WeightsFile, config: Any) -> Segmenter:
     weights, vectors = network_file(file), file.state.get("vectors")
     network = build_deeplab_plus(config.model, len(weights.state[LAST]), init="random")
     load_deeplab_plus(network, weights)
+    model: DeviseNet | DeepLabPlus = network
+    outputs, flavour = network.classifier.out_channels, "DeepLabV3+"
     devise = vectors is not None and not holds_generator(file)
-    model = DeviseNet(network, vectors) if devise else network
-    outputs, flavour = (len(vectors), "word vectors") if devise else (network.classifier.out_channels, "DeepLabV3+")
+    if vectors is not None and devise:
+        model, outputs, flavour = DeviseNet(network, vectors), len(vectors), "word vectors"
     resize = partial(resize_shorter, size=config.evaluation.size)
     made = Segmenter(file.path, model, most_likely, resize, outputs, *saved_classes(file, outputs), flavour)
 

@@ -31,6 +31,13 @@ class Generator(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.constant_(layer.bias, BIAS)
 
+    @property
+    def inputs(self) -> int:
+        """Length of a word vector and noise together."""
+        first = self.model[0]
+        assert isinstance(first, nn.Linear)
+        return first.in_features
+
     def forward(self, vectors: torch.Tensor, noise: torch.Tensor, which: torch.Tensor | None = None) -> torch.Tensor:
         """Features [..., N, D] of word vectors [..., N, E] and noise [..., N, Z].
 

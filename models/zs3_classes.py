@@ -29,16 +29,18 @@ def add_classes(
 
     known [C, E], new [n, E] word vectors.
     """
-    inputs = generator.model[0].in_features
+    inputs = generator.inputs
     if known.shape[1] != new.shape[1] or inputs <= new.shape[1]:
         raise UserError(
             f"word vectors of {new.shape[1]} numbers: the generator takes {inputs} with the noise, and was trained on "
             f"vectors of {known.shape[1]}; give the embeddings of its training"
         )
     old = network.classifier
+    assert old.bias is not None
     weight, bias = old.weight.detach().flatten(1), old.bias.detach()
     rows = learn_rows(generator.to(weight.device), weight, bias, torch.cat([known, new]).to(weight.device), noise)
     grown = nn.Conv2d(old.in_channels, len(weight) + len(new), 1).to(weight.device)
+    assert grown.bias is not None
     with torch.no_grad():
         grown.weight.copy_(torch.cat([weight, rows[0]])[..., None, None])
         grown.bias.copy_(torch.cat([bias, rows[1]]))
@@ -61,7 +63,7 @@ def learn_rows(
     new_bias = bias.mean().repeat(added).requires_grad_()
     optimizer = torch.optim.Adam([new_weight, new_bias], lr=RATE)
     which = torch.arange(count, device=weight.device).repeat_interleave(SAMPLES)
-    width = generator.model[0].in_features - vectors.shape[1]
+    width = generator.inputs - vectors.shape[1]
     draws = torch.Generator().manual_seed(SEED)
     draw = torch.rand if noise == "uniform" else torch.randn
     for _ in range(STEPS):

@@ -130,3 +130,10 @@ def test_the_most_certain_unseen_labels_stay():
 def test_ties_with_the_last_one_stay_too():
     logits = F.one_hot(torch.tensor([[1, 1, 1, 0]]), 3).movedim(-1, 0).float()
     assert keep_most_certain(logits, [1], 34)[0].tolist() == [[1, 1, 1, 255]]
+
+
+def test_double_precision_is_kept_and_half_is_left():
+    logits, label = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.randint(0, 3, (2, 4, 4))
+    assert weighted_cross_entropy(logits, label, class_weights(3, [1], 5)).dtype == torch.float64
+    assert weighted_cross_entropy(logits.bfloat16(), label).dtype == torch.float32
+    assert mmd(logits[0, 0], logits[1, 0]).dtype == torch.float64 and mmd(logits[0, 0].half(), logits[1, 0].half()) > 0

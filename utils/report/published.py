@@ -76,7 +76,9 @@ PROBE_IOU = {  # mode and protocol, as in metrics.json
 
 # mIoU of seen, unseen and all classes, harmonic mean (Bucher et al., NeurIPS 2019, tables 1, 3 and 4); None: not known
 _ZERO_SHOT_GROUPS = ("seen", "unseen", "all", "harmonic")
-_ZERO_SHOT = {  # (data set, method) -> {unseen classes: values, and which of them a third text confirms}
+_Value = float | None
+# (data set, method) -> {unseen classes: values, and which of them a third text confirms}
+_ZERO_SHOT: dict[tuple[str, str], dict[int, tuple[_Value, _Value, _Value, _Value, str]]] = {
     ("pascal", "devise"): {
         2: (68.1, 3.2, None, 6.1, "seen unseen harmonic"),
         4: (64.3, 2.9, None, 5.5, ""),
@@ -120,15 +122,15 @@ _ZERO_SHOT = {  # (data set, method) -> {unseen classes: values, and which of th
 }
 ZERO_SHOT: Published = {
     (data, f"unseen{count}", method): {
-        group: value for group, value in zip(_ZERO_SHOT_GROUPS, values, strict=True) if value is not None
+        group: value for group, value in zip(_ZERO_SHOT_GROUPS, row[:4], strict=True) if value is not None
     }
     for (data, method), rows in _ZERO_SHOT.items()
-    for count, (*values, _) in rows.items()
+    for count, row in rows.items()
 }
 ZERO_SHOT_FROM_MEMORY = frozenset(
     (data, f"unseen{count}", method, group)
     for (data, method), rows in _ZERO_SHOT.items()
-    for count, (*_, confirmed) in rows.items()
+    for count, row in rows.items()
     for group in _ZERO_SHOT_GROUPS
-    if group not in confirmed.split()
+    if group not in row[4].split()
 )
