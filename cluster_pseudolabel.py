@@ -2,7 +2,7 @@
 
 reads   base model, images and saliency maps of the novel list
 writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png, full_pred/, high_base_pred/,
-        high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}
+        high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}, names.json if asked for
 
     python cluster_pseudolabel.py configs/demo/ncdss.yaml
     python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.assign=oracle    # reference: pseudo_oracle/
@@ -21,6 +21,7 @@ from data.chain import base_model
 from data.discovery import DiscoveryData, main_class
 from data.io import read_label, write_array, write_label
 from data.layouts import Sample
+from data.naming import vocabulary
 from models.backbones import build_backbone
 from models.contrast import load_encoder
 from models.deeplab import DeepLabV3, build_model
@@ -35,8 +36,10 @@ from utils.labels import is_wide
 from utils.log import log
 from utils.measure.clustering import cluster_prototypes, mask_prototypes, purity
 from utils.measure.confusion import predict
+from utils.measure.naming import suggest
 from utils.run import Run, entry, start_run
 
+NAMED_IMAGES = 400  # that tell what base classes look like, to suggest names of clusters
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 
 
@@ -107,12 +110,11 @@ def keep_images(pixels: dict[str, int], least: int) -> list[str]:
     return kept
 
 
-def describe_objects(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray:
+def describe_objects(data: DiscoveryData, ids: list[str], network: FeatureNetwork, run: Run) -> np.ndarray:
     """Prototypes [N, D]: mean feature of each image's novel region, L2-normalised, in the order of `ids`."""
     cfg = run.cfg
     dataset = data.objects(ids, run.dir / "novel_map", cfg.cluster.features_size or cfg.data.image_size)
     loader = data.context.loader(dataset, cfg.cluster.batch_size)
-    network = run.place(feature_network(cfg))
     rows: dict[int, np.ndarray] = {}
 
     def features_of(images: torch.Tensor) -> torch.Tensor:
@@ -123,6 +125,33 @@ def describe_objects(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarra
         rows |= dict(zip(batch["index"].tolist(), vectors, strict=True))
     everywhere = {index: row for part in dist.gather(rows) for index, row in part.items()}
     return np.stack([everywhere[index] for index in range(len(ids))])
+
+
+def describe_base_classes(data: DiscoveryData, network: FeatureNetwork, run: Run) -> np.ndarray:
+    """Mean L2-normalised feature [A, D] of the base classes 1..A, each over its regions in images of base classes."""
+    cfg = run.cfg
+    ids = data.lists.base[:: max(1, len(data.lists.base) // NAMED_IMAGES)]
+    dataset = data.labelled_at(ids, cfg.cluster.features_size or cfg.data.image_size)
+    loader = data.context.loader(dataset, cfg.cluster.batch_size)
+    rows: dict[int, list[np.ndarray]] = {number: [] for number in range(1, data.num_known)}
+
+    def features_of(images: torch.Tensor) -> torch.Tensor:
+        return network(network.normalize(images)).features.float()
+
+    for batch, features in predict(features_of, network, loader, run, "base classes"):
+        label = batch["label"].to(run.device)
+        for number in set(label.unique().tolist()) & rows.keys():
+            shown = (label == number).flatten(1).any(1)
+            vectors = mask_prototypes(features[shown], (label[shown] == number).float())
+            rows[number] += list(vectors.cpu().numpy())
+    parts = dist.gather(rows)
+    found = [[row for part in parts for row in part[number]] for number in rows]
+    missing = next((data.groups.names[1 + place] for place, vectors in enumerate(found) if not vectors), None)
+    if missing:
+        raise UserError(
+            f"cluster.names=suggest: no pixel of base class '{missing}' in {len(ids)} images of base classes"
+        )
+    return np.stack([np.mean(vectors, axis=0) for vectors in found])
 
 
 def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
@@ -146,12 +175,28 @@ def assign_clusters(data: DiscoveryData, ids: list[str], classes: np.ndarray | N
         if classes is None:
             raise UserError("cluster.assign=oracle needs the masks of the novel images; this data root has none")
         return classes
-    c, prototypes = cfg.cluster, describe_objects(data, ids, run)
+    c, network = cfg.cluster, run.place(feature_network(cfg))
+    prototypes = describe_objects(data, ids, network, run)
     found = cluster_prototypes(prototypes, c.k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
     if dist.is_main():
         for image_id, point in zip(ids, found.points, strict=True):
             write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32))
+    if c.names == "suggest":
+        suggest_names(data, prototypes, found.ids, network, run)
     return found.ids + 1
+
+
+def suggest_names(data: DiscoveryData, objects: np.ndarray, ids: np.ndarray, network: FeatureNetwork, run: Run) -> None:
+    """Write names.json: for each cluster 1..K the words whose features, as base classes tell, are like its objects'."""
+    c, names = run.cfg.cluster, data.groups.names[1 : data.num_known]
+    words = vocabulary(names, c.name_vectors, run.cfg.data.dataset, c.candidates)
+    base = describe_base_classes(data, network, run)
+    means = np.stack([objects[ids == cluster].sum(0) / max(1, np.sum(ids == cluster)) for cluster in range(c.k)])
+    found = suggest(words.known, base, words.names, words.vectors, means)
+    for cluster, best in enumerate(found, start=1):
+        log.info("cluster %d could be: %s", cluster, ", ".join(f"{name} ({score:.2f})" for name, score in best))
+    if dist.is_main():
+        write_json(run.dir / "names.json", {str(1 + cluster): best for cluster, best in enumerate(found)})
 
 
 def true_classes(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray | None:
@@ -202,6 +247,10 @@ def main(argv: list[str] | None = None) -> None:
         )
     if cfg.cluster.features == "maskcontrast" and not cfg.cluster.features_checkpoint:
         raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
+    if cfg.cluster.names == "suggest" and cfg.cluster.assign != "kmeans":
+        raise UserError(
+            f"cluster.names=suggest: cluster.assign={cfg.cluster.assign} describes no objects; leave it out"
+        )
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
     with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs) as run:

@@ -23,6 +23,7 @@ from models.segmenter import Segmenter
 from models.systems import load_segmenter
 from utils import checkpoint, dist
 from utils.config.reader import load_config
+from utils.errors import UserError
 from utils.labels import is_wide
 from utils.measure.confusion import Counts
 from utils.measure.expected import expectation_status
@@ -41,6 +42,16 @@ def load_networks(paths: dict[str, Path], run: Run) -> dict[str, Segmenter]:
     return {name: networks[name] for name in (first, *(name for name in others if _differ(networks, first, name)))}
 
 
+def with_own_classes(network: Segmenter, data: Any) -> Segmenter:
+    """The network with outputs for the classes of one's own that the data names, if they do; UserError if it cannot."""
+    own = data.own_classes() if hasattr(data, "own_classes") else None
+    if own is None:
+        return network
+    if network.extend is None:
+        raise UserError(f"{network.path}: takes no classes but those it was trained on; leave `classes` out")
+    return network.extend(*own)
+
+
 def _differ(networks: dict[str, Segmenter], one: str, other: str) -> bool:
     states = (networks[name].model.state_dict().values() for name in (one, other))
     return not all(a.equal(b) for a, b in zip(*states, strict=True))
@@ -56,7 +67,7 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
             kind = np.uint16 if is_wide(protocol.spec.num_outputs) else np.uint8
             write_label(run.dir / "predictions" / f"{images.samples[index].id}.png", values.astype(kind))
 
-    maps = label_maps(models, decide, protocol.loader, run, "evaluation")
+    maps = label_maps(models, decide, protocol.loader, run, "evaluation", protocol.sweep)
     counts = protocol.count(maps, run, len(models), save)
     metrics = protocol.metrics(counts)
     if save:
@@ -65,6 +76,8 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
     if dist.is_main():
         matrix = counts.network if counts.native is None else counts.native
         write_array(run.dir / "confusion.npy", matrix[0].numpy())
+    if protocol.sweep:
+        metrics["sweep"] = protocol.sweep.curve(protocol.spec.names)
     compared = compare(list(networks), protocol, counts)
     return metrics | {"compared": compared, "protocol": protocol.name, "images": len(images)} | protocol.about
 
@@ -101,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     cfg = load_config(argv, __doc__, __file__)
     data, given = DATA[cfg.system](cfg), cfg.checkpoint
     if given:
-        network = load_segmenter(given, cfg)
+        network = with_own_classes(load_segmenter(given, cfg), data)
         stage, paths = data.evaluation(network).stage, {"given file": given}
         if dist.is_main():
             print(f"{given}: {network.flavour}, {network.num_outputs} outputs, evaluated as {stage}")
@@ -111,6 +124,8 @@ def main(argv: list[str] | None = None) -> int:
     with start_run(cfg, f"eval_{stage}", reads, {"checkpoint": next(iter(paths.values()))}) as run:
         if not run.finished:
             networks = {"given file": network} if given else load_networks(paths, run)
+            if not given:
+                networks = {name: with_own_classes(network, data) for name, network in networks.items()}
             first = next(iter(networks.values()))
             protocol = data.evaluation(first)
             metrics = evaluate(networks, protocol, run)

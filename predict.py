@@ -4,6 +4,10 @@ reads   best.pth of a training stage, or model.pth, which eval.py makes of any c
 writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg to look at
 
     python predict.py output/demo/fold0/eums/best.pth photo.jpg holiday/ --to predictions
+    python predict.py output/zs3_voc/unseen10/zs3/last.pth photo.jpg --classes "zebra, canoe" --embeddings glove6b
+
+--classes adds classes that were in no list, if the file holds a generator: it makes their classifier from word vectors.
+These are to be from where those of its training were.
 """
 
 import argparse
@@ -15,23 +19,50 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data.embeddings import class_vectors, name_vectors
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
 from models.segmenter import Segmenter
-from models.systems import load_segmenter
+from models.systems import load_segmenter, read_config
+from models.weights import WeightsFile, read_weights
 from utils.errors import UserError
 from utils.measure.protocol import number_table
 from utils.report.pictures import overlay
 from utils.run import entry, pick_device
 
 
-def open_model(path: Path, device: torch.device) -> Segmenter:
-    """The network on its device; UserError for a file that does not know its classes."""
-    segmenter = load_segmenter(path)
+def open_model(
+    path: Path, device: torch.device, added: str = "", embeddings: str = "", generator: Path | None = None
+) -> Segmenter:
+    """The network on its device, with the classes `added`, separated by commas; UserError for a file that does not know
+    its classes, or takes no others.
+    """
+    file = read_weights(path)
+    segmenter = load_segmenter(file)
     if len(segmenter.classes) != segmenter.num_outputs:
         cure = f"python eval.py CONFIG checkpoint={path} makes a model.pth that does"
         raise UserError(f"{path}: does not know the classes of its outputs; {cure}")
+    if added:
+        segmenter = with_classes(segmenter, file, added, embeddings, generator)
     segmenter.model.eval().to(device)
     return segmenter
+
+
+def with_classes(
+    segmenter: Segmenter, file: WeightsFile, added: str, embeddings: str, generator: Path | None
+) -> Segmenter:
+    """The network with classes of one's own, named between commas; those that it has already are left out."""
+    known = [name for _, name in segmenter.classes]
+    names = [name for name in dict.fromkeys(part.strip() for part in added.split(",")) if name and name not in known]
+    if not names:
+        raise UserError(f"--classes {added!r}: the network has all of these classes; name others, or leave it out")
+    if segmenter.extend is None:
+        raise UserError(f"{file.path}: takes no classes but those it was trained on; leave --classes out")
+    source = read_config(file.extra["config"], file.path).data
+    source = source.model_copy(update={"embeddings": embeddings} if embeddings else {})
+    vectors = [
+        torch.from_numpy(values) for values in (name_vectors(names, source, known), class_vectors(known, source))
+    ]
+    return segmenter.extend(names, *vectors, generator)
 
 
 @torch.inference_mode()
@@ -60,10 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="best.pth or model.pth")
     parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
+    parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
+    parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
+    parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     paths, device = find_images(options.images), pick_device(options)
-    segmenter = open_model(options.model, device)
+    segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names = dict(segmenter.classes)
     for path in tqdm(paths, leave=False, disable=None):
         image = read_image(path)

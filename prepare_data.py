@@ -1,8 +1,11 @@
 """Make, list and check data sets.
 
 python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
+python prepare_data.py voc   --root VOCdevkit/VOC2012 [--sbd DIR]               VOC 2012 with the masks of SBD
+python prepare_data.py context --annotations DIR --images DIR --root DIR      masks of Pascal-Context's 60 classes
 python prepare_data.py coco  --images DIR --annotations DIR --root DIR        masks and lists of COCO 2014
 python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   salient objects
+python prepare_data.py vectors --words FILE --dataset NAME --to FILE.npz      word vectors of the classes as a table
 python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
 python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
 """
@@ -12,12 +15,17 @@ import os
 import sys
 from pathlib import Path
 
+from data.classes import load_classes
 from data.discovery import DiscoveryData
+from data.embeddings import look_up, write_table
 from data.lists import write_lists
-from data.prepare.check import check_discovery
+from data.prepare.check import check_discovery, check_zeroshot
 from data.prepare.coco import build_coco
+from data.prepare.context import build_context
 from data.prepare.demo import DemoOptions, build_demo
 from data.prepare.saliency import OVERVIEW, estimate_folder, spectral
+from data.prepare.voc import build_voc
+from data.zeroshot import ZeroShotData
 from models.saliency.estimator import load_estimator
 from utils.checkpoint import digest
 from utils.config.reader import load_config
@@ -28,6 +36,16 @@ from utils.run import entry, pick_device
 def demo(options: argparse.Namespace) -> None:
     build_demo(options.root, DemoOptions(seed=options.seed, saliency_error=options.saliency_error))
     print(f"demo set: {options.root}")
+
+
+def voc(options: argparse.Namespace) -> None:
+    for line in build_voc(options.root, options.sbd, options.workers):
+        print(line)
+
+
+def context(options: argparse.Namespace) -> None:
+    for line in build_context(options.root, options.annotations, options.images, options.lists, options.workers):
+        print(line)
 
 
 def coco(options: argparse.Namespace) -> None:
@@ -51,6 +69,14 @@ def saliency(options: argparse.Namespace) -> None:
     print(f"{options.to}: {counts[0]} maps, {counts[1]} images without an object; {options.to / OVERVIEW} shows some")
 
 
+def vectors(options: argparse.Namespace) -> None:
+    more = [name.strip() for name in options.names.split(",") if name.strip()]
+    names = list(dict.fromkeys((*load_classes(options.dataset).names, *more)))
+    found = look_up(names, options.words, options.dataset)
+    write_table(options.to, names, found)
+    print(f"{options.to}: {found.shape[1]} numbers for each of {len(names)} names; for data.embeddings={options.to}")
+
+
 def open_discovery(options: argparse.Namespace) -> DiscoveryData:
     return DiscoveryData.open(load_config(options.config, __doc__, systems=("ncdss",)))
 
@@ -62,13 +88,16 @@ def lists(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    for line in check_discovery(open_discovery(options)):
+    config = load_config(options.config, __doc__, systems=("ncdss", "zs3"))
+    is_zeroshot = config.system == "zs3"
+    lines = check_zeroshot(ZeroShotData.open(config)) if is_zeroshot else check_discovery(DiscoveryData.open(config))
+    for line in lines:
         print(line)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="demo|coco|saliency|lists|check")
+    commands = parser.add_subparsers(required=True, metavar="demo|voc|context|coco|saliency|vectors|lists|check")
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
     one.add_argument("--seed", type=int, default=0)
@@ -76,6 +105,28 @@ def main(argv: list[str] | None = None) -> int:
         "--saliency-error", type=float, default=DemoOptions.saliency_error, help="0: perfect maps, 1: mostly wrong"
     )
     one.set_defaults(run=demo)
+    six = commands.add_parser("voc")
+    six.add_argument("--root", type=Path, default=Path("datasets/pascal"), help="VOCdevkit/VOC2012, or a folder above")
+    six.add_argument("--sbd", type=Path, help="folder of SBD, benchmark_RELEASE; default: in --root")
+    six.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
+    six.set_defaults(run=voc)
+    seven = commands.add_parser("context")
+    seven.add_argument("--annotations", type=Path, required=True, help="folder with labels.txt and trainval/*.mat")
+    seven.add_argument("--images", type=Path, required=True, help="JPEGImages of VOC 2010 or 2012")
+    seven.add_argument("--lists", type=Path, help="folder with train.txt and val.txt; default: VOC 2010's")
+    seven.add_argument("--root", type=Path, default=Path("datasets/context"), help="data root to make")
+    seven.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
+    seven.set_defaults(run=context)
+    eight = commands.add_parser("vectors")
+    eight.add_argument(
+        "--words",
+        required=True,
+        help="word2vec (.bin), fastText (.vec) or GloVe (.txt) file, also .gz; glove6b; a table",
+    )
+    eight.add_argument("--dataset", default="pascal", help="class list: a folder of data/splits, or with classes.yaml")
+    eight.add_argument("--names", default="", help='further names, "zebra, canoe"')
+    eight.add_argument("--to", type=Path, required=True, help="table to write, .npz")
+    eight.set_defaults(run=vectors)
     four = commands.add_parser("coco")
     four.add_argument("--images", type=Path, required=True, help="folder with train2014/ and val2014/")
     four.add_argument("--annotations", type=Path, required=True, help="folder with instances_{train,val}2014.json")

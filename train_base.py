@@ -1,23 +1,31 @@
-"""Stage 1 of 6: train a segmentation network on the base classes; novel objects are labelled background.
+"""The first stage: train a segmentation network on the classes that are labelled.
 
-reads   images and masks of the base list
-writes  <output_dir>/<split>/base/{best.pth, last.pth, metrics.json, ...}
+discovery   base classes; novel objects are background          stage base
+zero-shot   images without a pixel of an unseen class           stage step1
+
+reads   images and masks of the base list, or of the images with seen classes only
+writes  <output_dir>/<split>/{base, step1}/{best.pth, last.pth, metrics.json, ...}; step1 has no best.pth
 
     python train_base.py configs/demo/ncdss.yaml
+    python train_base.py configs/demo/zs3.yaml
     torchrun --nproc_per_node=2 train_base.py configs/ncdss/pascal_subset.yaml split=fold1 data.root=/my/voc
 """
 
 from typing import Any
 
 from data.discovery import DiscoveryData
+from data.systems import DATA
+from data.zeroshot import ZeroShotData
 from losses.cross_entropy import cross_entropy
+from losses.zs3 import weighted_cross_entropy
 from models.deeplab import build_model
 from models.deeplab_files import load_deeplab
+from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
 from utils import dist
 from utils.config.reader import load_config
 from utils.loop import fit
 from utils.recipe import Recipe, decoder_and_backbone
-from utils.run import entry, start_run
+from utils.run import Run, entry, start_run
 
 
 class SupervisedRecipe(Recipe):
@@ -33,20 +41,53 @@ class SupervisedRecipe(Recipe):
         return {"base": cross_entropy(self.model(images).logits, label, pixels=dist.labelled_pixels(label))}
 
 
+class SeenRecipe(Recipe):
+    """L = CE(f(x), y) / B on images with seen classes only; the network has outputs for all classes (ZS3, step 1)."""
+
+    score = None  # the best epoch by validation images would look at unseen classes
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return decoder_and_backbone(self.model, self.settings)
+
+    def step(self, batch: dict, epoch: int) -> dict:
+        images, label = self.model.normalize(batch["seen"]["image"]), batch["seen"]["label"]
+        count, pixels = len(label) * dist.world_size() * self.settings.accumulate, dist.labelled_pixels(label)
+        return {"seen": weighted_cross_entropy(self.model(images).logits, label, images=count, total=pixels)}
+
+
+def base_recipe(cfg: Any, data: DiscoveryData, run: Run) -> Recipe:
+    """Of class discovery."""
+    model = run.place(build_model(cfg.model, data.num_known))
+    if cfg.init_from:
+        load_deeplab(model, cfg.init_from, other_classes=True)
+    images = data.labelled(data.lists.base_train, data.base_map(), train=True)
+    feed = {"base": data.context.source("base", images, cfg.base_training.batch_size)}
+    return SupervisedRecipe(model, cfg.base_training, feed, data.base_protocol())
+
+
+def seen_recipe(cfg: Any, data: ZeroShotData, run: Run) -> Recipe:
+    """Of zero-shot segmentation."""
+    model = run.place(build_deeplab_plus(cfg.model, data.num_classes))
+    if cfg.init_from:
+        load_deeplab_plus(model, cfg.init_from, other_classes=True)
+    return SeenRecipe(model, cfg.step1, {"seen": data.step1_source(cfg.step1.batch_size)}, data.step1_protocol())
+
+
+STAGES = {  # system -> its stage, what that reads, its recipe
+    "ncdss": ("base", "base_training", base_recipe),
+    "zs3": ("step1", "step1", seen_recipe),
+}
+
+
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__, __file__, ("ncdss",))
-    data = DiscoveryData.open(cfg)
+    cfg = load_config(argv, __doc__, __file__, tuple(STAGES))
+    data, (stage, reads, make) = DATA[cfg.system](cfg), STAGES[cfg.system]
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
-    with start_run(cfg, "base", ("base_training",), inputs) as run:
+    with start_run(cfg, stage, (reads,), inputs) as run:
         if run.finished:
             return
-        model = run.place(build_model(cfg.model, data.num_known))
-        if cfg.init_from:
-            load_deeplab(model, cfg.init_from, other_classes=True)
-        images = data.labelled(data.lists.base_train, data.base_map(), train=True)
-        feed = {"base": data.context.source("base", images, cfg.base_training.batch_size)}
-        recipe = SupervisedRecipe(model, cfg.base_training, feed, data.base_protocol())
-        run.finish(fit(recipe, cfg.base_training, run))
+        recipe = make(cfg, data, run)
+        run.finish(fit(recipe, recipe.settings, run))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,10 @@ def load_split(spec: str, dataset: str) -> ClassGroups:
     classes, tree = read_classes(folder / "classes.yaml"), read_yaml(path)
     later = next((key for key in PAIRS if isinstance(tree, dict) and tree.get(key)), None)
     if not later or tree.keys() - {later, PAIRS[later]}:
-        raise UserError(f"{path}: expected the key 'novel' (optionally also 'base'), a list of class names or numbers")
+        raise UserError(
+            f"{path}: expected the key 'novel' (optionally also 'base') or 'unseen' (optionally 'seen'), a list of "
+            "class names or numbers"
+        )
     first = PAIRS[later]
     novel = _ascending(tree[later], classes, path)
     rest = [number for number in _objects(classes) if number not in novel]

@@ -1,4 +1,5 @@
-"""Joint transforms of class-incremental segmentation (PIL, as the official code): scaled crops, the evaluation crop.
+"""Joint transforms of class-incremental and zero-shot segmentation (PIL, as the official code): scaled crops, the
+evaluation crop, the whole image.
 
 Only the part of an image that a training crop keeps is resampled, which may move pixels by one grey level; the
 evaluation crop is PIL's to the last digit. Fields as in data.transforms.
@@ -6,10 +7,12 @@ evaluation crop is PIL's to the last digit. Fields as in data.transforms.
 
 import math
 
+import cv2
 import numpy as np
 
 from data.transforms import Random
-from utils.resize import resize_part, resize_whole, shorter_to
+from utils.labels import ignore_of
+from utils.resize import resize_box, resize_part, resize_whole, shorter_to
 
 SCALES = (0.5, 2.0)
 AREAS, RATIOS, TRIES = (0.5, 2.0), (3 / 4, 4 / 3), 10
@@ -106,6 +109,68 @@ class CentreCrop:
         top, left = round((rows - self.size) / 2), round((columns - self.size) / 2)
         resized = resize_whole(name, values, (rows, columns))  # a part alone would be a grey level off
         return np.ascontiguousarray(resized[top : top + self.size, left : left + self.size])
+
+
+class ScaleBlurCrop:
+    """ZS3: flip (p 0.5), shorter side to 0.5-2 times the crop, crop, Gaussian blur (p 0.5, radius U(0, 1)).
+
+    A smaller image is padded at the right and below: black, and ignored in maps.
+    """
+
+    def __init__(self, size: int, blur: bool = True):
+        self.size, self.blur = size, blur
+
+    def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
+        flip = rng.random() < 0.5
+        least, most = (int(self.size * scale) for scale in SCALES)
+        scaled = shorter_to(fields["image"].shape[:2], least + _corner(most - least, rng))
+        rows, columns = (max(side, self.size) for side in scaled)
+        left, top = _corner(columns - self.size, rng), _corner(rows - self.size, rng)
+        made = {name: self.crop(name, values, scaled, top, left, flip) for name, values in fields.items()}
+        if self.blur and rng.random() < 0.5:
+            made["image"] = blurred(made["image"], rng.random())
+        return made
+
+    def crop(
+        self, name: str, values: np.ndarray, scaled: tuple[int, int], top: int, left: int, flip: bool
+    ) -> np.ndarray:
+        """The square at (top, left) of the image, flipped, then scaled to `scaled`."""
+        fill = 0 if name == "image" else ignore_of(values)
+        out = np.full((self.size, self.size, *values.shape[2:]), fill, values.dtype)
+        rows, columns = (slice(at, min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            values = cv2.flip(values, 1) if flip else values
+            part = resize_box(name, values, scaled, rows, columns)
+            out[: part.shape[0], : part.shape[1]] = part
+        return out
+
+
+def blurred(image: np.ndarray, radius: float) -> np.ndarray:
+    """PIL's GaussianBlur of an image uint8 [H, W, 3] with a radius below 1, up to rounding and three times as fast.
+
+    PIL approximates it by three box filters along each axis and rounds to whole numbers after each.
+    """
+    variance = radius * radius / 3
+    side = variance / (2 * (1 - variance))  # of a filter (side, 1, side): what a box of fractional length comes to
+    kernel, one = np.array([side, 1, side], np.float32) / np.float32(1 + 2 * side), np.ones(1, np.float32)
+    values: np.ndarray = image.astype(np.float32)
+    for along, across in ((kernel, one),) * 3 + ((one, kernel),) * 3:
+        values = cv2.sepFilter2D(values, cv2.CV_32F, along, across, delta=0.5, borderType=cv2.BORDER_REPLICATE)
+        np.floor(values, out=values)
+    return values.astype(np.uint8)
+
+
+class ShorterSide:
+    """Evaluation: the whole image with the shorter side at `size`."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
+        return {name: self.resize(name, values) for name, values in fields.items()}
+
+    def resize(self, name: str, values: np.ndarray) -> np.ndarray:
+        return resize_whole(name, values, shorter_to(values.shape[:2], self.size))
 
 
 def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:

@@ -115,6 +115,12 @@ class DiscoveryData:
         ]
         return self.context.dataset(samples, ("image", "saliency"), transform=ValTransform(size))
 
+    def labelled_at(self, ids: Iterable[str], size: int) -> SegmentationDataset:
+        """Images with the labels of base classes at another size than that of training, for describing the classes."""
+        samples = self.context.index(ids, ("image", "label"), label_folder=TRAIN_FOLDER)
+        transform, label_map = ValTransform(size), self.base_only_map()
+        return self.context.dataset(samples, ("image", "label"), transform=transform, label_map=label_map)
+
     def pseudo_labelled(
         self, ids: Iterable[str], pseudo_dir: Path, *, train: bool, strong: bool = False
     ) -> SegmentationDataset:

@@ -129,7 +129,7 @@ STUFF = Layout(  # COCO-Stuff-10K
 SBD_FOLDERS = ("", "dataset/", "benchmark_RELEASE/dataset/")
 SBD = Layout(
     folders={
-        "image": tuple(f"{folder}img" for folder in SBD_FOLDERS),
+        "image": (*(f"{folder}img" for folder in SBD_FOLDERS), "JPEGImages"),  # its photographs are VOC's
         "saliency": ("saliency_supervised_model", "saliency"),
         "sets": ("sets", "benchmark_RELEASE/dataset", "dataset", "."),
         "SegmentationClassAug": tuple(f"{folder}cls" for folder in SBD_FOLDERS),
@@ -172,13 +172,13 @@ LAYOUTS = {
 
 
 def find_layout(root: Path, name: str = "auto") -> Layout:
-    """The named layout; `auto` tells it by the folders that are there, VOC's when none says more."""
+    """The named layout; `auto` tells it by the folders that are there, VOC's when none says more, or SBD lies in it."""
     if name != "auto":
         return LAYOUTS[name]
     if (root / "full_annotations").is_dir():
         return CONTEXT
     if any((root / folder / "cls").is_dir() for folder in SBD_FOLDERS):
-        return SBD
+        return VOC if any((root / name).is_dir() for name in VOC.folders["SegmentationClass"]) else SBD
     if (root / "annotations").is_dir() and (root / "images").is_dir():
         return STUFF if (root / "imageLists").is_dir() or _has(root / "annotations", ".mat") else ADE
     own = all((root / folder).is_dir() for folder in ("images", "labels"))

@@ -81,6 +81,17 @@ def shipped_presence(dataset: str, part: str) -> Presence:
     return [(name, frozenset(1 + int(number) for number in numbers)) for name, *numbers in lines]
 
 
+def shipped_ids(dataset: str, name: str) -> list[str]:
+    """An official list that ships in data/splits/<dataset>/lists; UserError when the data set has none of that name."""
+    path = SPLITS / dataset / "lists" / f"{name}.txt.gz"
+    if not path.is_file():
+        raise UserError(
+            f"data.dataset={dataset}: no list '{name}' is shipped; give data.lists, or a list below data.root"
+        )
+    log.info("images of '%s': the official list of %s", name, dataset)
+    return gzip.decompress(path.read_bytes()).decode().split()
+
+
 def _table(dataset: str, part: str) -> Path:
     return SPLITS / dataset / "tasks" / f"{part}_classes.txt.gz"
 

@@ -7,10 +7,12 @@ from data.contrast import ContrastData
 from data.discovery import DiscoveryData
 from data.incremental import IncrementalData
 from data.probing import ProbeData
+from data.zeroshot import ZeroShotData
 
 DATA: dict[str, Callable[[Any], Any]] = {
     "ncdss": DiscoveryData.open,
     "ssul": IncrementalData.open,
     "maskcontrast": ContrastData.open,
     "probe": ProbeData.open,
+    "zs3": ZeroShotData.open,
 }

@@ -29,6 +29,8 @@ class Segmenter:
     num_known: int  # outputs of labelled classes, background included; those behind are discovered
     flavour: str  # whose file it is
     heads: tuple[int, ...] = ()  # outputs of each head, of the network of a step
+    # (names, their vectors, those of the known classes, file of a generator if not this one) -> with these classes, too
+    extend: Callable[..., "Segmenter"] | None = None
 
     def labels(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W], uint8 or float, already normalised -> outputs [B, H, W]."""

@@ -1,6 +1,7 @@
 """The systems by name: what makes a checkpoint, ours or official, a network that labels pixels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,19 @@ import torch
 from models.contrast import SALIENT, load_encoder
 from models.deeplab import build_model
 from models.deeplab_files import load_deeplab, read_deeplab
+from models.deeplab_plus import LAST, DeepLabPlus, build_deeplab_plus, load_deeplab_plus, network_file
 from models.incremental import StepWeights, load_incremental, predicted_ids
 from models.output import Output
 from models.probes import load_probe
 from models.segmenter import Segmenter, saved_classes, square_segmenter
 from models.weights import WeightsFile, read_weights
+from models.zs3 import DeviseNet, holds_generator, read_generator
+from models.zs3_classes import add_classes
 from utils.config.common import Common
 from utils.config.reader import find_system, validate
 from utils.config.systems import SCHEMAS
 from utils.errors import UserError
+from utils.measure.protocol import most_likely
 from utils.resize import resize_shorter, resize_square
 
 
@@ -83,9 +88,40 @@ def load_saliency(file: WeightsFile, config: Any) -> Segmenter:
     return Segmenter(file.path, model, decide, resize, len(classes), classes, len(classes), "MaskContrast encoder")
 
 
+def load_zero_shot(file: WeightsFile, config: Any) -> Segmenter:
+    """The network of any step of ZS3, ours or official; with a generator it takes classes of any name."""
+    weights, vectors = network_file(file), file.state.get("vectors")
+    network = build_deeplab_plus(config.model, len(weights.state[LAST]), init="random")
+    load_deeplab_plus(network, weights)
+    model: DeviseNet | DeepLabPlus = network
+    outputs, flavour = network.classifier.out_channels, "DeepLabV3+"
+    devise = vectors is not None and not holds_generator(file)
+    if vectors is not None and devise:
+        model, outputs, flavour = DeviseNet(network, vectors), len(vectors), "word vectors"
+    resize = partial(resize_shorter, size=config.evaluation.size)
+    made = Segmenter(file.path, model, most_likely, resize, outputs, *saved_classes(file, outputs), flavour)
+
+    def extend(
+        names: list[str], new: torch.Tensor, known: torch.Tensor, generator_file: Path | None = None
+    ) -> Segmenter:
+        generator = read_generator(generator_file or config.generator_checkpoint or file)
+        add_classes(network, generator, known, new, config.zs3.noise)
+        classes = named_behind(made.classes, names)
+        return replace(made, num_outputs=outputs + len(new), classes=classes, num_known=outputs)
+
+    return replace(made, extend=None if devise else extend)
+
+
+def named_behind(classes: list[tuple[int, str]], names: list[str]) -> list[tuple[int, str]]:
+    """Classes of one's own get the numbers behind those of the masks; without known classes, none are."""
+    first = 1 + max((number for number, _ in classes), default=-1)
+    return [*classes, *enumerate(names, first)] if classes else []
+
+
 LOADERS: dict[str, Callable[[WeightsFile, Any], Segmenter]] = {
     "ncdss": load_ncdss,
     "ssul": load_step,
     "maskcontrast": load_saliency,
     "probe": load_linear,
+    "zs3": load_zero_shot,
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports import maskcontrast, ncdss, probe, ssul
+from reports import maskcontrast, ncdss, probe, ssul, zs3
 from reports.common import Page
 from utils.report.aggregate import ResultTable
 
@@ -12,6 +12,7 @@ PAGES: dict[str, Callable[..., Page]] = {
     "ssul": ssul.page,
     "maskcontrast": maskcontrast.page,
     "probe": probe.page,
+    "zs3": zs3.page,
 }
 # system -> its table over many runs
 TABLES: dict[str, ResultTable] = {
@@ -19,4 +20,5 @@ TABLES: dict[str, ResultTable] = {
     "ssul": ssul.TABLE,
     "maskcontrast": maskcontrast.TABLE,
     "probe": probe.TABLE,
+    "zs3": zs3.TABLE,
 }

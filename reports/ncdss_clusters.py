@@ -60,6 +60,8 @@ def clusters(chain: Chain) -> str:
     members: dict[int, list[str]] = {}
     for name, cluster in sorted(chain.clusters.items()):
         members.setdefault(cluster, []).append(name)
+    path = chain.folder / "pseudo" / "names.json"
+    suggested = read_json(path) if path.is_file() else {}
     called, colors = ["no novel class", *chain.novel_names], pictures.cluster_colors(max(members))
     cards = []
     for cluster in sorted(members, key=lambda c: (chain.main_class.get(c, (0, 0))[0], c)):
@@ -69,12 +71,20 @@ def clusters(chain: Chain) -> str:
         if cluster in chain.main_class:
             novel, share = chain.main_class[cluster]
             text += f", {100 * share:.0f} % {called[novel]}"
+        if str(cluster) in suggested:
+            best = (f"{name} ({score:.2f})" for name, score in suggested[str(cluster)])
+            text += f"; could be {', '.join(best)}"
         color = "#" + bytes(colors[cluster - 1].tolist()).hex()
         cards.append(html.crops(f"Cluster {cluster}", text, chain.crops(shown), color))
     intro = (
         "Objects at even distances in each cluster; clusters sorted by the class of most of their objects. In orange "
         "frames: objects of another class. The classes come from the masks, which clustering never saw."
     )
+    if suggested:
+        intro += (
+            " What a cluster could be: the words whose features, as the base classes tell how words and features go "
+            "together, are most like its objects', with the cosine (cluster.names=suggest)."
+        )
     return html.section(title, intro, html.clusters(cards))
 
 

@@ -16,6 +16,7 @@ import finetune_novel
 import predict
 import report
 import train_base
+from data.embeddings import write_table
 from data.io import read_label
 from models.backbones import build_backbone
 from models.contrast import ContrastEncoder
@@ -72,6 +73,25 @@ def test_clustering_takes_its_features_from_any_checkpoint(chain, tmp_path):
     for name in read_list(out / "pseudo" / "novel.txt"):
         one, other = (folder / "pseudo" / "prototypes" / f"{name}.npy" for folder in (out, tmp_path / "two"))
         assert np.array_equal(np.load(one), np.load(other))
+
+
+def test_clusters_get_names_from_word_vectors(chain, tmp_path, capsys):
+    out, config = chain
+    vectors = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 1]])
+    write_table(tmp_path / "words.npz", ["disc", "square", "bar", "dot"], vectors)
+    options = [f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}", "cluster.names=suggest"]
+    words = f"cluster.name_vectors={tmp_path / 'words.npz'}"
+    assert run(cluster_pseudolabel.main, config, *options, words) == 0
+    pseudo = tmp_path / "two" / "pseudo"
+    names = json.loads((pseudo / "names.json").read_text())
+    assert list(names) == ["1", "2", "3"]
+    for best in names.values():
+        assert {name for name, _ in best} == {"bar", "dot"} and 1 >= best[0][1] >= best[1][1] >= -1
+    files = (pseudo / "clusters.json", out / "pseudo" / "clusters.json")
+    assert len({file.read_text() for file in files}) == 1  # names change nothing else
+    capsys.readouterr()
+    assert run(cluster_pseudolabel.main, config, *options, words, "cluster.assign=random", "resume=false") == 2
+    assert "cluster.names=suggest: cluster.assign=random describes no objects" in capsys.readouterr().err
 
 
 def test_clustering_on_maskcontrast_features(chain, tmp_path):

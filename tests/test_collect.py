@@ -238,3 +238,26 @@ def test_figures_saved_to_a_file_give_the_same_table(tmp_path, capsys):
     first = capsys.readouterr()
     collect.main([str(tmp_path / "figures.json")])
     assert capsys.readouterr() == first
+
+
+def test_zero_shot_beside_the_paper_with_marks(tmp_path, capsys):
+    """Published values from memory have a star; one that nobody knows says so, one of other data has a dash."""
+    for dataset, split, name, strict in (
+        ("pascal", "unseen2", "zs3", False),
+        ("pascal", "unseen4", "zs3", False),
+        ("context", "unseen2", "zs5", False),
+        ("demo", "unseen2", "zs3", True),
+    ):
+        metrics = {"seen_miou": 0.7, "unseen_miou": 0.3, "miou": 0.6, "harmonic_miou": 0.42, "sweep": {"area": 0.25}}
+        folder = tmp_path / dataset / split / f"eval_{name}{'_strict' if strict else ''}"
+        stage(folder, metrics, system="zs3", split=split, seed=0, data={"dataset": dataset})
+    collect.main(["--style", "markdown", str(tmp_path)])
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[0] == "| split, method | seen | unseen | all | harmonic | area | paper, unseen | paper, harmonic |"
+    ours = "70.0 | 30.0 | 60.0 | 42.0 | 25.0"
+    assert rows[2:6] == [
+        f"| context, unseen2, zs5 | {ours} | 55.5 | not known |",
+        f"| demo, unseen2, zs3, strict | {ours} | - | - |",
+        f"| pascal, unseen2, zs3 | {ours} | 35.4 | 47.5 |",
+        f"| pascal, unseen4, zs3 | {ours} | 23.2* | 34.4* |",
+    ]

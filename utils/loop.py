@@ -125,6 +125,8 @@ def _save(path: Path, recipe, optimizer, scaler, progress: Progress, run: Run) -
             "history": run.history,
             "config": run.cfg.model_dump(mode="json"),
         }
+        if recipe.score is None:  # no best.pth, so that this is the result
+            state["classes"] = recipe.output_classes(progress.last)
         checkpoint.save(path, state)
     dist.barrier()
 

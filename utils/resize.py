@@ -52,6 +52,20 @@ def resize_part(name: str, values: np.ndarray, size: tuple[int, int], rows: slic
     return np.asarray(strip)[:, columns]
 
 
+def resize_box(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+    """The same a third faster, without columns that are not asked for: a few pixels in a thousand are a level off."""
+    if name != "image":
+        return resize_part(name, values, size, rows, columns)
+    (height, width), (down, across) = (
+        values.shape[:2],
+        (old / new for old, new in zip(values.shape, size, strict=False)),
+    )
+    ends = min(columns.stop * across, width), min(rows.stop * down, height)
+    shape = columns.stop - columns.start, rows.stop - rows.start
+    box = (columns.start * across, rows.start * down, *ends)
+    return np.asarray(Image.fromarray(values).resize(shape, Image.Resampling.BILINEAR, box=box))
+
+
 def nearest(old: int, new: int) -> np.ndarray:
     """Source index of each of `new` pixels, in PIL's arithmetic: one addition after the other decides the ties."""
     steps = np.full(new, old / new)

@@ -91,6 +91,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, settings: Training, epoc
         "step": lambda rate: rate * step_factor(epoch, settings.milestones, settings.lr_decay),
         "poly_epochs": lambda rate: rate * poly_factor(epoch / settings.epochs),
         "poly_steps": lambda rate: poly_rate(rate, step, total),
+        "poly_to_zero": lambda rate: poly_rate(rate, step, total, floor=0.0),
         "warm_poly_steps": lambda rate: warm_poly_rate(rate, step, total),
     }[settings.schedule]
     for group in optimizer.param_groups:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import clustering, contrast_loss, devices, evaluation, incremental_step, prototypes
+from benchmarks import clustering, contrast_loss, devices, evaluation, incremental_step, prototypes, zeroshot
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from utils import checkpoint
@@ -57,3 +57,8 @@ def test_incremental_step(capsys):
 def test_contrast_loss(capsys):
     contrast_loss.main(["--images", "3", "--size", "20", "--bank", "4", "--repeat", "1"])
     assert "ratio" in capsys.readouterr().out
+
+
+def test_zeroshot(capsys):
+    zeroshot.main(["--size", "64", "--repeats", "1"])
+    assert all(name in capsys.readouterr().out for name in ("training sample",))

@@ -119,11 +119,13 @@ def test_a_faulty_class_list(folder, text):
 
 
 def test_unknown_split_and_data_set_list_the_choices(tmp_path):
-    with pytest.raises(UserError, match="split=fold9: .* use one of fold0, fold1, fold2, fold3, fold4"):
+    with pytest.raises(UserError, match="split=fold9: .* use one of 15-5, fold0, fold1, fold2, fold3, fold4, unseen10"):
         load_split("fold9", "pascal")
     with pytest.raises(UserError, match=f"split={tmp_path}/none.yaml: no such split"):
         load_split(f"{tmp_path}/none.yaml", "pascal")
-    with pytest.raises(UserError, match="data.dataset=pascl: no class list; use one of ade, coco, demo, pascal"):
+    with pytest.raises(
+        UserError, match="data.dataset=pascl: no class list; use one of ade, coco, cocostuff, context, demo, pascal"
+    ):
         load_split("fold0", "pascl")
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from data.crops import CentreCrop, ResizedCrop, ScaleCrop, padding
-from utils.resize import resize_shorter
+from data.crops import CentreCrop, ResizedCrop, ScaleBlurCrop, ScaleCrop, ShorterSide, blurred, padding
+from utils.resize import resize_box, resize_shorter, shorter_to
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
 GOLDEN = np.load(FIXTURES / "transforms.npz")
@@ -166,3 +166,103 @@ def test_whole_image_with_its_shorter_side_at_a_size():
     assert resize_shorter(image, 33, divisor=32).shape == (32, 64, 3)
     expected = np.asarray(Image.fromarray(image).resize((64, 32), Image.Resampling.BILINEAR))
     assert np.array_equal(resize_shorter(image, 33, divisor=32), expected)
+
+
+# ---- zero-shot segmentation
+
+ZS3 = np.load(FIXTURES.parent / "zs3" / "transforms.npz")
+SIDE, MEAN, STD = 96, np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+def normalized(image: np.ndarray) -> np.ndarray:
+    return ((image / 255 - MEAN) / STD).transpose(2, 0, 1)
+
+
+def zs3_fields(number: int) -> dict[str, np.ndarray]:
+    return {"image": ZS3[f"img_{number}"], "label": ZS3[f"lab_{number}"]}
+
+
+class Drawn:
+    """Gives the numbers in [0, 1) that lead to the draws of the official code."""
+
+    def __init__(self, trace: np.ndarray):
+        flip, short, width, height, left, top, blur, radius = trace.tolist()
+        low, high = SIDE // 2, 2 * SIDE
+        places = [(at, max(side, SIDE) - SIDE) for at, side in ((left, width), (top, height))]
+        self.values = iter(
+            [
+                0.25 if flip else 0.75,
+                (short - low + 0.5) / (high - low + 1),
+                *((at + 0.5) / (room + 1) for at, room in places if room),
+                0.25 if blur else 0.75,
+                radius,
+            ]
+        )
+
+    def random(self) -> float:
+        return next(self.values)
+
+
+@pytest.mark.parametrize("draw", range(4))
+@pytest.mark.parametrize("number", range(3))
+def test_zero_shot_training_crop_is_that_of_the_official_code(number, draw):
+    made = ScaleBlurCrop(SIDE)(zs3_fields(number), Drawn(ZS3[f"trace_{number}_{draw}"]))
+    assert np.array_equal(made["label"], ZS3[f"tr_lab_{number}_{draw}"])
+    assert made["image"].shape == (SIDE, SIDE, 3) and made["image"].dtype == np.uint8
+    difference = normalized(made["image"])[:, ::9, ::9] - ZS3[f"tr_img_sub_{number}_{draw}"]
+    assert np.abs(difference).max() < 0.02
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_zero_shot_evaluation_is_that_of_the_official_code(number):
+    made = ShorterSide(SIDE)(zs3_fields(number), None)
+    assert made["image"].transpose(2, 0, 1).shape == tuple(ZS3[f"val_shape_{number}"])
+    assert np.array_equal(made["label"], ZS3[f"val_lab_{number}"])
+    difference = normalized(made["image"])[:, ::7, ::7] - ZS3[f"val_img_sub_{number}"]
+    assert np.abs(difference).max() < 0.02
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.1, 0.45, 0.99])
+def test_blur_is_that_of_pil(radius):
+    image = ZS3["img_3"]
+    expected = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius)))
+    difference = np.abs(blurred(image, radius).astype(int) - expected)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
+def test_sizes_and_places_of_the_zero_shot_crop_are_uniform():
+    """Every shorter side of 4..16 and every corner occur equally often."""
+    image = np.zeros((8, 8, 3), np.uint8)
+    label = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    rng, sides, inside = np.random.default_rng(0), [], 0
+    for _ in range(2600):
+        made = ScaleBlurCrop(8, blur=False)({"image": image, "label": label}, rng)
+        kept = int((made["label"] != 255).any(0).sum())
+        sides.append(kept)
+        inside += kept == 8
+    counts = np.bincount(sides, minlength=9)
+    assert counts[:4].sum() == 0 and inside == pytest.approx(2600 * 9 / 13, rel=0.1)
+    assert counts[4:8] == pytest.approx(200, rel=0.3)  # 4, 5, 6, 7 of the thirteen sides need padding
+
+
+def test_padding_is_black_and_ignored():
+    image, label = np.full((8, 16, 3), 200, np.uint8), np.ones((8, 16), np.uint8)
+    values = iter([0.75, 0.0, 0.0])  # no flip, half the size: 4 x 8, no room to move in
+    small = ScaleBlurCrop(8, blur=False)(
+        {"image": image, "label": label}, type("R", (), {"random": lambda _: next(values)})()
+    )
+    assert (small["label"][:4] == 1).all() and (small["label"][4:] == 255).all()
+    assert (small["image"][:4] == 200).all() and (small["image"][4:] == 0).all()
+
+
+@pytest.mark.parametrize("shorter", [160, 300, 431, 624])
+def test_a_box_of_the_resized_image_is_that_of_all_of_it(shorter):
+    image = np.asarray(Image.fromarray(ZS3["img_3"]).resize((500, 375)))
+    size = shorter_to(image.shape[:2], shorter)
+    whole = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+    rows, columns = (slice(side // 5, side // 5 + min(side // 2, 312)) for side in size)
+    difference = np.abs(resize_box("image", image, size, rows, columns) - whole[rows, columns])
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.02
+    label = image[..., 0]
+    expected = np.asarray(Image.fromarray(label).resize(size[::-1], Image.Resampling.NEAREST))[rows, columns]
+    assert np.array_equal(resize_box("label", label, size, rows, columns), expected)

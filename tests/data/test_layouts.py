@@ -206,3 +206,10 @@ def test_a_folder_of_own_pictures(tmp_path):
     (tmp_path / "images" / "a.png").touch()
     with pytest.raises(UserError, match=r"two images are called 'a'"):
         index_samples(tmp_path, ["a"], fields=("image",))
+
+
+def test_a_voc_folder_with_sbd_in_it_is_vocs(tmp_path):
+    (tmp_path / "benchmark_RELEASE/dataset/cls").mkdir(parents=True)
+    assert find_layout(tmp_path) is LAYOUTS["sbd"]
+    (tmp_path / "SegmentationClass").mkdir()
+    assert find_layout(tmp_path) is LAYOUTS["voc"]

@@ -201,6 +201,17 @@ def test_clusters_made_with_another_k(chain):
     assert "t007, cluster 3" in ncdss_clusters.training_gallery(opened(fewer, out))
 
 
+def test_suggested_names_stand_beside_their_cluster(chain):
+    cfg, out = chain
+    assert "could be" not in ncdss_clusters.clusters(opened(cfg, out))
+    write_json(out / "pseudo" / "names.json", {"1": [["bar", 0.623], ["dot", 0.2]], "3": [["dot", -0.1]]})
+    page = ncdss_clusters.clusters(opened(cfg, out))
+    assert (
+        "could be bar (0.62), dot (0.20)" in page and "could be dot (-0.10)" in page and page.count("; could be") == 2
+    )
+    assert "cluster.names=suggest" in page
+
+
 def test_one_finished_stage_makes_a_page(tiny, tmp_path):
     """Only the basic model is evaluated, without saved predictions."""
     out = tmp_path / "out" / "two"

@@ -1,12 +1,16 @@
 """One optimiser step without data on disk, run folder or launch."""
 
 import copy
+import gzip
+import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.utils.toy import ToyRecipe
 from utils.config.common import Training
+from utils.config.zs3 import SeenTraining
 from utils.step import NonFiniteLoss, build_optimizer, set_learning_rate, train_step
 
 
@@ -69,3 +73,22 @@ def test_groups_keep_their_own_weight_decay():
     optimizer = build_optimizer(groups, recipe.settings)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
     assert set_learning_rate(optimizer, recipe.settings, epoch=16, step=0, total=1) == pytest.approx(0.01)
+
+
+def test_the_rate_of_poly_to_zero_is_that_of_the_official_zero_shot_code():
+    """Rows of [epoch, iteration, backbone rate, head rate], the last ones below the floor of poly_steps."""
+    fixture = Path(__file__).parents[1] / "fixtures/zs3/keys.json.gz"
+    for name, rows in json.loads(gzip.decompress(fixture.read_bytes()))["lr_schedule"].items():
+        epochs, length = map(int, name.split("_")[1:])
+        settings = SeenTraining(epochs=epochs)
+        for epoch, iteration, backbone, head in rows:
+            optimizer = build_optimizer(
+                [
+                    {"name": "decoder", "params": [torch.zeros(1)], "lr": settings.lr},
+                    {"name": "backbone", "params": [torch.zeros(1)], "lr": settings.lr * settings.backbone_lr_factor},
+                ],
+                settings,
+            )
+            set_learning_rate(optimizer, settings, epoch, epoch * length + iteration, epochs * length)
+            found = [group["lr"] for group in optimizer.param_groups]
+            assert found == pytest.approx([head, backbone], rel=1e-9)

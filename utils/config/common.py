@@ -137,11 +137,11 @@ class Training(Section):
     momentum: Fraction = Field(0.9, description="SGD momentum")
     nesterov: bool = Field(False, description="SGD with Nesterov's momentum")
     weight_decay: NonNegativeFloat = Field(1e-4, description="L2 penalty")
-    schedule: Literal["step", "poly_epochs", "poly_steps", "warm_poly_steps"] = Field(
+    schedule: Literal["step", "poly_epochs", "poly_steps", "poly_to_zero", "warm_poly_steps"] = Field(
         "step",
         description="step: times lr_decay after each milestone; poly_epochs: (1 - epoch / epochs)^0.9, a new rate each "
-        "epoch; poly_steps: (1 - step / steps)^0.9, a new rate each optimiser step, not below 1e-6; warm_poly_steps: "
-        "without that floor, after a rise over the first tenth",
+        "epoch; poly_steps: (1 - step / steps)^0.9, a new rate each optimiser step, not below 1e-6; poly_to_zero: "
+        "without that floor; warm_poly_steps: the same after a rise over the first tenth",
     )
     milestones: tuple[NonNegativeInt, ...] = Field((15,), description="epochs after which (strictly) the rate decays")
     lr_decay: PositiveFloat = Field(0.1, description="factor at a milestone")

@@ -90,6 +90,13 @@ class Cluster(Section):
         "kmeans", description="cluster of an object: k-means, or the references drawn at random / true class"
     )
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(8, description="images per forward pass")
+    names: Literal["off", "suggest"] = Field(
+        "off", description="suggest: names for clusters from word vectors, for the report; nothing is trained on them"
+    )
+    name_vectors: str = Field("shipped", description="where word vectors come from, as data.embeddings of zs3")
+    candidates: Path | None = Field(
+        None, description="YAML list of names that clusters may get; default: all of the table of vectors"
+    )
 
 
 class Ranking(Section):

@@ -7,12 +7,14 @@ from utils.config.maskcontrast import MaskContrastConfig
 from utils.config.ncdss import NcdssConfig
 from utils.config.probe import ProbeConfig
 from utils.config.ssul import SsulConfig
+from utils.config.zs3 import Zs3Config
 
 SCHEMAS: dict[str, type[Common]] = {
     "ncdss": NcdssConfig,
     "ssul": SsulConfig,
     "maskcontrast": MaskContrastConfig,
     "probe": ProbeConfig,
+    "zs3": Zs3Config,
 }
 
 

@@ -70,10 +70,11 @@ def summarize(
     groups: Mapping[str, Sequence[int]],
     absent: Absent = "zero",
 ) -> dict[str, Any]:
-    """miou, pixel_accuracy, mean_accuracy, fw_iou, `<group>_miou` and `<group>_accuracy` of class numbers, per_class.
+    """miou, pixel_accuracy, mean_accuracy, fw_iou, per_class; of groups of class numbers `<group>_miou`,
+    `<group>_accuracy`, `<group>_pixel_accuracy`.
 
-    Fractions; accuracies but that of pixels are means of hit / labelled over classes, `fw_iou` is the mean IoU weighted
-    by labelled pixels; two groups have a harmonic_miou. A class without a pixel in truth and prediction has IoU None in
+    Fractions; accuracies but those of pixels are means of hit / labelled over classes, `fw_iou` is the IoU weighted by
+    labelled pixels; two groups have a harmonic_miou. A class without a pixel in truth and prediction has IoU None in
     `per_class`, one without a labelled pixel has no accuracy; in a mean these count as 0 (absent="zero", the official
     convention) or not at all ("skip"). An empty mean is None, and so is everything when no pixel is labelled.
     """
@@ -88,14 +89,18 @@ def summarize(
         chosen = np.nan_to_num(chosen, nan=0.0) if absent == "zero" else chosen[~np.isnan(chosen)]
         return float(chosen.mean()) if len(chosen) else None
 
-    everything = range(len(names))
+    def share(rows: Sequence[int]) -> float | None:
+        return float(hit[rows].sum() / labelled[rows].sum()) if labelled[rows].any() else None
+
+    everything = list(range(len(names)))
     result: dict[str, Any] = {
         "miou": mean(scores, everything),
-        "pixel_accuracy": float(hit.sum() / total) if total else None,
+        "pixel_accuracy": share(everything),
         "mean_accuracy": mean(accuracies, everything) if total else None,
         "fw_iou": float((labelled * np.nan_to_num(scores, nan=0.0)).sum() / total) if total else None,
         **{f"{group}_miou": mean(scores, index) for group, index in groups.items()},
         **{f"{group}_accuracy": mean(accuracies, index) if total else None for group, index in groups.items()},
+        **{f"{group}_pixel_accuracy": share(list(index)) for group, index in groups.items()},
         "per_class": {name: None if np.isnan(s) else float(s) for name, s in zip(names, scores, strict=True)},
     }
     if len(groups) == 2:

@@ -1,6 +1,6 @@
 """How a network is scored: on which images, by what its outputs mean, at which size. Recipes and eval.py share it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from utils.config.common import MatchingRule
 from utils.measure.confusion import Counts, Labelled, Maps, Save, count, predict, respond
 from utils.measure.metrics import as_array
 from utils.measure.spec import Spec, confusion_metrics
+from utils.measure.sweep import Sweep
 from utils.run import Run
 
 Classes = list[tuple[int, str]]  # (class number in the masks, name) of each output
@@ -49,6 +50,7 @@ class Protocol:
     classes: Callable[[dict[str, Any]], Classes] = no_classes  # of the outputs, given the metrics
     stage: str = ""  # which network this is, in the name of eval.py's folder
     about: dict[str, Any] = field(default_factory=dict)  # more for metrics.json
+    sweep: Sweep | None = None  # eval.py: what a bias against some classes would make of the first network
 
     @property
     def images(self) -> Labelled:
@@ -82,10 +84,20 @@ class Protocol:
         return self.metrics(counts) | {"protocol": self.name} | self.about
 
 
-def label_maps(networks: Sequence[nn.Module], decide: Decide, loader, run: Run, title: str):
-    """(batch, label maps [B, M, h, w]) of M networks over a loader; the images go through all of them in one pass."""
+def label_maps(
+    networks: Sequence[nn.Module], decide: Decide, loader, run: Run, title: str, sweep: Sweep | None = None
+) -> Iterator[tuple[dict, Maps]]:
+    """(batch, label maps [B, M, h, w]) of M networks over a loader; the images go through all of them in one pass.
 
-    def forward(images: torch.Tensor) -> Maps:
-        return torch.stack([decide(respond(network, images)) for network in networks], 1)
+    A sweep counts the logits of the first one on the way.
+    """
 
-    return predict(forward, nn.ModuleList(networks), loader, run, title)
+    def forward(images: torch.Tensor) -> tuple[Maps, Any]:
+        outputs = [respond(network, images) for network in networks]
+        found = sweep.leads(outputs[0].logits) if sweep else None
+        return torch.stack([decide(output) for output in outputs], 1), found
+
+    for batch, (maps, found) in predict(forward, nn.ModuleList(networks), loader, run, title):
+        if sweep:
+            sweep.count(found, batch["label"].to(run.device))
+        yield batch, maps

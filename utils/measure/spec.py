@@ -84,5 +84,5 @@ def _summarized(square: np.ndarray, spec: Spec) -> dict[str, Any]:
     metrics = summarize(square, list(spec.names), spec.groups, spec.absent)
     for name, rows in spec.unions.items():
         found = summarize(square, list(spec.names), {name: rows}, spec.absent)
-        metrics |= {key: found[key] for key in (f"{name}_miou", f"{name}_accuracy")}
+        metrics |= {key: found[key] for key in (f"{name}_miou", f"{name}_accuracy", f"{name}_pixel_accuracy")}
     return metrics

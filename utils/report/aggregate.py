@@ -6,7 +6,7 @@ reports/. Runs of different data sets or splits are averaged only on request (`o
 
 import math
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +50,8 @@ class ResultTable:
     compared: str = ""  # of those the column that is set against the default; "" takes `main`
     against: str = ""  # method that others are compared with, if it is there; else the first row's
     published: Published = field(default_factory=dict)
+    paper_columns: tuple[str, ...] = ()  # headings that the paper's stand beside; () for the main one
+    from_memory: Collection[tuple[str, str, str, str]] = ()  # published values, (*key, heading), that get a *
     paper: Literal["column", "rows", "mean"] = "column"  # its place: beside ours, below, or where splits are columns
     whole: tuple[str, ...] = ()  # splits that the published mean is over
     paper_is: str = ""  # what its value under the splits is
@@ -153,9 +155,11 @@ def result_table(stages: Sequence[Stage], about: ResultTable, options: Options =
         [heading, *table], against, [_ratio(row, _other_method(row, rows, against), compared) for row in rows]
     )
     if about.paper == "column" and about.published and options.over == "seeds" and about.main in heading:
-        keys = ((row.dataset, row.split, row.method) for row in rows)
-        cells = [_published(about, key, about.main) for key in keys]
-        return _with_column([heading, *table], f"paper, {about.main}", cells)
+        keys = [(row.dataset, row.split, row.method) for row in rows]
+        shown = [heading, *table]
+        for name in about.paper_columns or (about.main,):
+            shown = _with_column(shown, f"paper, {name}", [_published(about, key, name) for key in keys])
+        return shown
     datasets = {entry.dataset for row in rows for entry in row.entries}
     paper = _paper_rows(about, datasets.pop(), heading[1:]) if about.paper == "rows" and len(datasets) == 1 else []
     return [heading, *table, *paper]
@@ -347,7 +351,10 @@ def _other_method(row: Row, rows: Sequence[Row], method: str) -> Row | None:
 
 def _published(about: ResultTable, key: tuple[str, str, str], heading: str) -> str:
     value = about.published.get(key, {}).get(heading)
-    return "-" if value is None else f"{value:.1f}"
+    if value is None:
+        unknown = about.paper_columns and key[:2] in {known[:2] for known in about.published}
+        return "not known" if unknown else "-"
+    return f"{value:.1f}" + ("*" if (*key, heading) in about.from_memory else "")
 
 
 def _paper_mean(row: Row, about: ResultTable, splits: Sequence[str], column: Column) -> str:

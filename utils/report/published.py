@@ -73,3 +73,64 @@ PROBE_IOU = {  # mode and protocol, as in metrics.json
     protocol: {name: values[place] for name, values in _PROBE_CLASSES.items()}
     for place, protocol in enumerate((("linear", "image size"), ("kmeans", "image size, one vector per image")))
 }
+
+# mIoU of seen, unseen and all classes, harmonic mean (Bucher et al., NeurIPS 2019, tables 1, 3 and 4); None: not known
+_ZERO_SHOT_GROUPS = ("seen", "unseen", "all", "harmonic")
+_Value = float | None
+# (data set, method) -> {unseen classes: values, and which of them a third text confirms}
+_ZERO_SHOT: dict[tuple[str, str], dict[int, tuple[_Value, _Value, _Value, _Value, str]]] = {
+    ("pascal", "devise"): {
+        2: (68.1, 3.2, None, 6.1, "seen unseen harmonic"),
+        4: (64.3, 2.9, None, 5.5, ""),
+        6: (39.8, 2.7, None, 5.1, ""),
+        8: (35.7, 2.0, None, 3.8, ""),
+        10: (31.7, 1.9, None, 3.6, "unseen harmonic"),
+    },
+    ("pascal", "zs3"): {
+        2: (72.0, 35.4, 68.5, 47.5, "seen unseen harmonic"),
+        4: (66.4, 23.2, 58.2, 34.4, ""),
+        6: (47.3, 24.2, 40.7, 32.0, ""),
+        8: (29.2, 22.9, 26.8, 25.7, ""),
+        10: (33.9, 18.1, 26.3, 23.6, "unseen all harmonic"),
+    },
+    ("pascal", "zs5"): {2: (75.7, 75.8, 75.8, 75.7, "unseen all")},
+    ("context", "devise"): {
+        2: (35.8, 2.7, None, 5.0, "unseen harmonic"),
+        4: (33.4, 2.5, None, 4.7, ""),
+        6: (31.9, 2.1, None, 3.9, ""),
+        8: (22.0, 1.7, None, 3.2, ""),
+        10: (17.5, 1.3, None, 2.4, ""),
+    },
+    ("context", "zs3"): {
+        2: (41.6, 21.6, 41.0, 28.4, "unseen harmonic"),
+        4: (37.2, 24.9, 36.4, 29.8, "unseen"),
+        6: (32.1, 20.7, 30.9, 25.2, ""),
+        8: (20.9, 16.0, 20.3, 18.1, ""),
+        10: (20.8, 12.7, 19.4, 15.8, "seen unseen harmonic"),
+    },
+    ("context", "zs3_gc"): {
+        2: (41.5, 30.0, None, 34.8, "unseen harmonic"),
+        4: (39.5, 29.1, None, 33.5, "unseen"),
+        6: (34.8, 21.6, 33.5, 26.7, ""),
+        8: (22.8, 16.8, 22.0, 19.3, ""),
+        10: (24.0, 14.1, 22.3, 17.8, ""),
+    },
+    ("context", "zs5"): {
+        2: (None, 55.5, None, None, "unseen"),
+        10: (27.0, 20.7, None, 23.4, "seen unseen harmonic"),
+    },
+}
+ZERO_SHOT: Published = {
+    (data, f"unseen{count}", method): {
+        group: value for group, value in zip(_ZERO_SHOT_GROUPS, row[:4], strict=True) if value is not None
+    }
+    for (data, method), rows in _ZERO_SHOT.items()
+    for count, row in rows.items()
+}
+ZERO_SHOT_FROM_MEMORY = frozenset(
+    (data, f"unseen{count}", method, group)
+    for (data, method), rows in _ZERO_SHOT.items()
+    for count, row in rows.items()
+    for group in _ZERO_SHOT_GROUPS
+    if group not in row[4].split()
+)

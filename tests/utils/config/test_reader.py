@@ -12,6 +12,7 @@ import entropy_rank
 import eval as evaluation
 import finetune_novel
 import train_base
+import train_zeroshot
 from utils.config.common import Common
 from utils.config.keys import all_keys
 from utils.config.ncdss import NcdssConfig
@@ -242,13 +243,26 @@ def test_effective_configuration_reproduces_itself(tmp_path):
     assert NcdssConfig.model_validate(read_yaml(tmp_path / "again.yaml")) == cfg
 
 
-@pytest.mark.parametrize("script", [train_base, cluster_pseudolabel, finetune_novel, entropy_rank])
-def test_help_lists_every_key(script, capsys):
+@pytest.mark.parametrize(
+    "script, system",
+    [
+        (train_base, "ncdss"),
+        (train_base, "zs3"),
+        (cluster_pseudolabel, ""),
+        (finetune_novel, ""),
+        (entropy_rank, ""),
+        (train_zeroshot, ""),
+    ],
+)
+def test_help_lists_every_key(script, system, tmp_path, capsys):
+    """Of the one system that a script runs, or that the configuration is of."""
+    (tmp_path / "a.yaml").write_text(f"system: {system}\n")
     with pytest.raises(SystemExit) as end:
-        guarded(script.main, ["--help"])
+        guarded(script.main, [*([str(tmp_path / "a.yaml")] if system else []), "--help"])
     shown = capsys.readouterr().out
     assert end.value.code == 0 and "python " + script.__file__.rsplit("/", 1)[-1] in shown
-    assert all(f"  {key} " in shown for key in all_keys(NcdssConfig))
+    schema = SCHEMAS[system or ("zs3" if script is train_zeroshot else "ncdss")]
+    assert all(f"  {key} " in shown for key in all_keys(schema))
 
 
 def test_help_is_that_of_the_configuration_s_system(tmp_path, capsys):

@@ -1,0 +1,80 @@
+"""The graph of a label map (ZS3Net with graph context): its connected parts, and which of them touch.
+
+h w cells of the map, N nodes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # of the eight one of each opposite pair: (down, right)
+
+
+@dataclass(frozen=True)
+class LabelGraph:
+    """Nodes in the raster order of their first cell; 255 makes nodes like any class."""
+
+    component: np.ndarray  # int32 [h, w], node of every cell
+    first: np.ndarray  # int64 [N], raster index of the first cell
+    label: np.ndarray  # uint8 [N]
+    edges: np.ndarray  # int64 [2, E], both directions of each pair that touches
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def adjacency(
+        self, device: torch.device | str = "cpu", self_loops: bool = False, normalize: bool = False
+    ) -> torch.Tensor:
+        """Sparse float [N, N] of 0 and 1, as published without self loops; `normalize` divides rows by their sum."""
+        count, edges = len(self), self.edges
+        if self_loops:
+            edges = np.concatenate([edges, np.tile(np.arange(count), (2, 1))], axis=1)
+        values = np.ones(edges.shape[1], np.float32)
+        if normalize:
+            values /= np.bincount(edges[0], minlength=count)[edges[0]]
+        indices = torch.from_numpy(edges).to(device)
+        weights = torch.from_numpy(values).to(device)
+        return torch.sparse_coo_tensor(indices, weights, (count, count), check_invariants=False).coalesce()
+
+    def features(self, cells: torch.Tensor, how: Literal["first", "mean"] = "first") -> torch.Tensor:
+        """Feature [N, D] of each node, of `cells` [hw, D]: that of its first cell (official code), or their mean."""
+        if how == "first":
+            return cells[torch.from_numpy(self.first).to(cells.device)]
+        node = torch.from_numpy(self.component.ravel().astype(np.int64)).to(cells.device)
+        sums = cells.new_zeros(len(self), cells.shape[1]).index_add_(0, node, cells)
+        return sums / torch.bincount(node, minlength=len(self))[:, None]
+
+
+def label_graph(label: np.ndarray) -> LabelGraph:
+    """The graph of a label map uint8 [h, w]: nodes are 8-connected parts of one label, edges join parts with cells that
+    are 8-neighbours. The official code grows them cell by cell, some two hundred times slower.
+    """
+    raw, count = np.zeros(label.shape, np.int32), 0
+    for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)):
+        number, parts = cv2.connectedComponents((label == value).astype(np.uint8), connectivity=8, ltype=cv2.CV_32S)
+        np.copyto(raw, parts + (count - 1), where=parts > 0)
+        count += number - 1
+    _, first, inverse = np.unique(raw, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(count, np.int32)
+    place[order] = np.arange(count, dtype=np.int32)
+    component = place[inverse.reshape(label.shape)]
+    first = first[order]
+    return LabelGraph(component, first, label.ravel()[first], _edges(component, count))
+
+
+def _edges(component: np.ndarray, count: int) -> np.ndarray:
+    """Pairs of nodes with neighbouring cells, int64 [2, E], ascending, in both directions."""
+    height, width = component.shape
+    codes = []
+    for down, right in NEIGHBOURS:
+        one = component[: height - down, max(0, -right) : width - max(0, right)]
+        other = component[down:, max(0, right) : width - max(0, -right)]
+        differ = one != other
+        a, b = one[differ].astype(np.int64), other[differ]
+        codes += [a * count + b, b * count + a]
+    found = np.unique(np.concatenate(codes)) if codes else np.empty(0, np.int64)
+    return np.stack([found // count, found % count])

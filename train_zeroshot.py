@@ -1,0 +1,377 @@
+"""Steps 2 and 3 of zero-shot segmentation: classes that no training image was labelled for, from their word vectors.
+
+method=zs3     a generator learns to make pixel features from word vectors; the classifier of all classes trains on
+               real features of images with seen classes only, and on generated ones in the layout of the others
+method=zs3_gc  a second generator does the same for connected regions, which know their neighbours in a graph
+method=zs5     the network is trained anew, with the most certain unseen labels of the one above on its images
+method=devise  baseline: the network gives word vectors, a pixel takes the class whose vector is nearest
+
+reads   <output_dir>/<split>/step1 (train_base.py), for zs5 that of zs3 or zs3_gc; or files of the official code
+writes  <output_dir>/<split>/{zs3, zs3_gc, zs5, devise}/{last.pth, metrics.json, ...}; zs5 also labels/
+
+    python train_zeroshot.py configs/demo/zs3.yaml method=zs3
+    python train_zeroshot.py configs/zs3/voc.yaml split=unseen10 method=zs3 strict_unseen=true
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data.io import write_label
+from data.zeroshot import ZeroShotData
+from losses.zs3 import (
+    class_weights,
+    cosine_loss,
+    keep_most_certain,
+    label_weight,
+    mmd,
+    weighted_cross_entropy,
+)
+from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
+from models.systems import load_segmenter
+from models.weights import read_weights
+from models.zs3 import DeviseNet, ZeroShotNet
+from models.zs3_graph import LabelGraph, label_graph
+from models.zs3_layout import Layout, paste_unseen, read_layouts, shrink_label
+from utils import checkpoint, dist
+from utils.config.reader import load_config
+from utils.config.zs3 import Zs3Config
+from utils.errors import UserError
+from utils.labels import IGNORE
+from utils.log import log
+from utils.loop import fit
+from utils.measure.confusion import predict, respond
+from utils.measure.protocol import Protocol
+from utils.recipe import Recipe, decoder_and_backbone
+from utils.run import Run, entry, start_run
+from utils.run_folder import require_stage
+
+
+class Zs3Recipe(Recipe):
+    """Per image and seen class   L_G = MMD( G(w_c, z), f(x)[y = c] ), a step of the generator G each;
+    L = weighted CE( classifier(features), y ), features f(x) where no class is unseen, else G(w_y, z) everywhere.
+
+    B images, C classes, D features, h w feature cells. f is the network of step 1; nothing of it trains but the
+    classifier, yet in training mode its BatchNorm goes on counting (official code), unless zs3.bn=frozen.
+    """
+
+    score = None  # choosing an epoch by its validation score would look at unseen classes
+
+    def __init__(
+        self,
+        model: ZeroShotNet,
+        cfg: Zs3Config,
+        unseen: tuple[int, ...],
+        feed: dict[str, Any] | None = None,
+        protocol: Protocol | None = None,
+        background: int | None = 0,
+    ):
+        super().__init__(model, cfg.zs3, feed, protocol)
+        self.cfg, self.unseen, self.background = cfg, unseen, background
+        self.weights = class_weights(len(model.vectors), unseen, cfg.zs3.unseen_weight).to(model.vectors.device)
+        self.optimizers = {"generator": self._adam(model.generator)}
+        if model.graph_generator is not None:
+            self.optimizers["graph_generator"] = self._adam(model.graph_generator)
+        if dist.world_size() > 1 and self.settings.pace != "batch":
+            raise UserError(
+                f"zs3.pace={self.settings.pace}: processes have other classes in their images, so that steps of the "
+                "generator do not pair up; with several processes use zs3.pace=batch"
+            )
+
+    def _adam(self, generator: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(generator.parameters(), lr=self.settings.generator_lr)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        classifier = self.model.network.classifier.parameters()
+        return [{"name": "classifier", "params": list(classifier), "lr": self.settings.lr}]
+
+    # ---- what is drawn at random
+
+    def noise(self, cells: int, chosen: torch.Tensor | None = None) -> torch.Tensor:
+        """Noise [n, Z] of the cells of a class, or of the `chosen` ones among them."""
+        sizes = (cells if chosen is None else len(chosen), self.settings.noise_dim)
+        draw = torch.rand if self.settings.noise == "uniform" else torch.randn
+        return draw(sizes, device=self.weights.device)
+
+    def choose(self, cells: int) -> torch.Tensor:
+        """Which cells of a class are compared, real and generated: with replacement, on the host."""
+        return torch.randint(cells, (self.settings.samples,))
+
+    # ---- a step
+
+    def step(self, batch: dict, epoch: int) -> dict:
+        image, label = self.model.normalize(batch["all"]["image"]), batch["all"]["label"]
+        with torch.no_grad():
+            real = self.model.network.features(image)
+        small = shrink_label(label, real.shape[-2:]).cpu().numpy()  # the one time that the host waits for the device
+        if self.cfg.strict_unseen:
+            label = self.paste(small, label)
+        with torch.autocast(label.device.type, enabled=False):
+            features, nodes, losses = self.learn(real.float().permute(0, 2, 3, 1), small)
+        logits = self.model.network.classify(features.permute(0, 3, 1, 2), label.shape[-2:])
+        reported = {"classifier": self.cross_entropy(logits, label, len(label) * self.settings.accumulate)}
+        if nodes:
+            values, node_label = (torch.cat(parts) for parts in zip(*nodes, strict=True))
+            node_logits = self.model.network.classifier(values[..., None, None])[..., 0, 0]
+            reported["nodes"] = self.cfg.graph.weight * self.cross_entropy(node_logits, node_label)
+        for name, values in losses.items():
+            reported[name] = torch.stack(values).mean() if values else torch.zeros((), device=label.device)
+        return reported
+
+    def cross_entropy(self, logits: torch.Tensor, label: torch.Tensor, images: int = 0) -> torch.Tensor:
+        """Unseen pixels weigh more; divided by the number of images of the whole batch, or by 1 for nodes."""
+        total = dist.mean(label_weight(label, self.weights))
+        return weighted_cross_entropy(logits, label, self.weights, images * dist.world_size() or 1, total)
+
+    def paste(self, small: Any, label: torch.Tensor) -> torch.Tensor:
+        """Strict: in some images a seen class is called an unseen one, in `small`, which changes, and in the label."""
+        label = label.clone()
+        for place, swap in enumerate(paste_unseen(small, self.unseen, self.cfg.strict.share, self.background)):
+            if swap:
+                small[place][small[place] == swap[0]] = swap[1]
+                label[place].masked_fill_(label[place] == swap[0], swap[1])
+        return label
+
+    def learn(self, real: torch.Tensor, small: Any) -> tuple[torch.Tensor, list, dict[str, list[torch.Tensor]]]:
+        """Steps of the generators, and what the classifier is to learn from.
+
+        real [B, h, w, D], small uint8 [B, h, w] -> features of the same shape; (features, label) of the nodes of each
+        image that has a graph; losses of the generators.
+        """
+        size, rows = real.shape, real.flatten(1, 2)
+        layouts = read_layouts(small, self.unseen)
+        drawn = self.draw_cells(layouts)
+        made, nodes = [], []
+        if self.model.graph_generator is not None:  # processes without any node take part in the loss, too
+            nodes.append((rows[0, :0], torch.zeros(0, dtype=torch.uint8, device=rows.device)))
+        losses: dict[str, list[torch.Tensor]] = {name: [] for name in ("mmd", "graph_mmd")[: len(self.optimizers)]}
+        waiting: dict[str, list[torch.Tensor]] = {name: [] for name in self.optimizers}
+        for place, layout in enumerate(layouts):
+            fake = layout.has_unseen or not self.settings.real_seen_features
+            made.append(self.generate(layout, rows[place]) if fake else rows[place])
+            if not layout.has_unseen:
+                found = self.compare(layout, drawn[place], rows[place], waiting["generator"])
+                losses["mmd"] += found
+            if self.model.graph_generator is not None:
+                graph = label_graph(small[place])
+                if len(graph) > 1:  # a single node has no graph and takes no part (official code)
+                    nodes.append(self.regions(graph, layout, rows[place], losses, waiting["graph_generator"]))
+        if self.settings.pace == "batch":
+            for name, found in waiting.items():
+                self.advance(name, found)
+        return torch.stack(made).view(size), nodes, losses
+
+    def draw_cells(self, layouts: list[Layout]) -> list[tuple[list[torch.Tensor], torch.Tensor] | None]:
+        """Per image without unseen class: the drawn places among the cells of each class, and the cells themselves on
+        the device [classes, samples]; all of a batch travel there together.
+        """
+        places = [None if x.has_unseen else [self.choose(len(cells)) for cells in x.cells] for x in layouts]
+        flat = [
+            torch.stack([torch.from_numpy(cells)[place] for cells, place in zip(x.cells, found, strict=True)])
+            for x, found in zip(layouts, places, strict=True)
+            if found
+        ]
+        if not flat:
+            return [None for _ in layouts]
+        sent = iter(torch.cat(flat).to(self.weights.device, non_blocking=True).split([len(part) for part in flat]))
+        return [(found, next(sent)) if found else None for found in places]
+
+    @torch.no_grad()
+    def generate(self, layout: Layout, rows: torch.Tensor) -> torch.Tensor:
+        """Generated features [hw, D] for every class of the layout, seen ones too; zeros where the label is 255."""
+        device, fake = rows.device, torch.zeros_like(rows)
+        if not layout.classes:
+            return fake
+        counts = [len(cells) for cells in layout.cells]
+        noise = torch.cat([self.noise(count) for count in counts])
+        which = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)).to(device, non_blocking=True)
+        cells = torch.cat([torch.from_numpy(part) for part in layout.cells]).to(device, non_blocking=True)
+        fake[cells] = self.model.generator(self.vectors(layout.classes), noise, which)
+        return fake
+
+    def compare(self, layout: Layout, drawn: Any, rows: torch.Tensor, waiting: list) -> list[torch.Tensor]:
+        """MMD of each class of an image, and the generator's steps, as many as zs3.pace says."""
+        if drawn is None:
+            return []
+        places, cells = drawn
+        vectors, real = self.vectors(layout.classes), rows[cells]
+        if self.settings.pace == "sequential":
+            found = []
+            for number, place in enumerate(places):
+                noise = self.noise(len(layout.cells[number]), place)
+                fake = self.model.generator(vectors[number][None], noise)
+                found.append(mmd(fake, real[number], self.settings.bandwidths))
+                self.advance("generator", found[-1:])
+            return [loss.detach() for loss in found]
+        noise = torch.stack([self.noise(len(c), place) for c, place in zip(layout.cells, places, strict=True)])
+        found = mmd(self.model.generator(vectors[:, None], noise), real, self.settings.bandwidths)
+        if self.settings.pace == "image":
+            self.advance("generator", [found.sum()])
+        else:
+            waiting.append(found.sum())
+        return list(found.detach())
+
+    def regions(
+        self, graph: LabelGraph, layout: Layout, rows: torch.Tensor, losses: dict[str, list], waiting: list
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(features, label) of the nodes of one image, after the step of the graph generator: real ones [N, D] where no
+        class is unseen, else generated ones.
+        """
+        options, device = self.cfg.graph, rows.device
+        label = torch.from_numpy(graph.label).to(device, non_blocking=True)
+        vectors = self.model.vectors[torch.where(label == IGNORE, 0, label).long()]  # 255 as row 0 (official code)
+        adjacency = graph.adjacency(device, options.self_loops, options.normalize)
+        fake = self.model.graph_generator(vectors, self.noise(len(graph)), adjacency)
+        if layout.has_unseen:
+            return fake.detach(), label
+        real = graph.features(rows, options.features)
+        loss = mmd(fake, real, self.settings.bandwidths)
+        losses["graph_mmd"].append(loss.detach())
+        if self.settings.pace == "batch":
+            waiting.append(loss)
+        else:
+            self.advance("graph_generator", [loss])
+        return real, label
+
+    def advance(self, name: str, losses: list[torch.Tensor]) -> None:
+        """A step of a generator's optimiser down the sum of these losses; none when no process has any."""
+        if not dist.any_rank(bool(losses))[0]:
+            return
+        optimizer = self.optimizers[name]
+        parameters = optimizer.param_groups[0]["params"]
+        optimizer.zero_grad(set_to_none=True)
+        if losses:
+            torch.stack(losses).sum().backward()
+        dist.average_gradients(parameters)
+        optimizer.step()
+
+    def vectors(self, classes: list[int]) -> torch.Tensor:
+        """Word vectors [K, E] of some classes."""
+        return torch.stack([self.model.vectors[number] for number in classes])
+
+    def state(self) -> dict:
+        return {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+
+    def load_state(self, state: dict) -> None:
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state[name])
+
+
+class DeviseRecipe(Recipe):
+    """L = mean of 1 - cos( f(x), w_y ) on images with seen classes only."""
+
+    score = None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return decoder_and_backbone(self.model, self.settings)
+
+    def step(self, batch: dict, epoch: int) -> dict:
+        images, label = self.model.normalize(batch["seen"]["image"]), batch["seen"]["label"]
+        return {"cosine": cosine_loss(self.model(images).logits, label, dist.labelled_pixels(label))}
+
+
+class SelfTrainingRecipe(Recipe):
+    """L = CE( f(x), y ) / B on images with seen classes, y the truth, and on the others, y the pseudo-label."""
+
+    score = None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return decoder_and_backbone(self.model, self.settings)
+
+    def step(self, batch: dict, epoch: int) -> dict:
+        images, label = self.model.normalize(batch["labels"]["image"]), batch["labels"]["label"]
+        count = len(label) * dist.world_size() * self.settings.accumulate
+        pixels = dist.labelled_pixels(label)
+        return {"labels": weighted_cross_entropy(self.model(images).logits, label, images=count, total=pixels)}
+
+
+def label_images(cfg: Zs3Config, data: ZeroShotData, labelled_by: Path, run: Run) -> Path:
+    """Pseudo-labels of the training images with unseen classes: <stage>/labels/<id>.png, and manifest.json, which says
+    how they were made and is written last.
+    """
+    folder, options = run.dir / "labels", cfg.self_training
+    if (folder / "manifest.json").exists():
+        return folder
+    file = read_weights(labelled_by)
+    data.check_split(file.path, file.extra.get("config", {}))
+    network = run.place(load_segmenter(file, cfg).model)
+    samples, loader = data.to_label()
+    entries = []
+    for batch, output in predict(lambda images: respond(network, images), network, loader, run, "pseudo-labels"):
+        for logits, index in zip(output.logits, batch["index"].tolist(), strict=True):
+            label, lowest = keep_most_certain(logits, data.unseen, options.percent, options.pooling, options.others)
+            write_label(folder / f"{samples[index].id}.png", label.cpu().numpy())
+            kept = {data.names[number]: value for number, value in lowest.items()}
+            entries.append({"id": samples[index].id, "labelled": int((label != IGNORE).sum()), "lowest": kept})
+    entries = sorted((entry for part in dist.gather(entries) for entry in part), key=lambda entry: entry["id"])
+    if dist.is_main():
+        about = {"network": checkpoint.digest(labelled_by), **options.model_dump(), "images": entries}
+        checkpoint.write_json(folder / "manifest.json", about)
+    dist.barrier()
+    log.info("pseudo-labels of %d images in %s", len(entries), folder)
+    return folder
+
+
+def zs3_recipe(cfg: Zs3Config, data: ZeroShotData, start: Path, run: Run) -> Recipe:
+    """Step 2, with or without graph, from the network of step 1."""
+    network = build_deeplab_plus(cfg.model, data.num_classes, init="random")
+    file = load_deeplab_plus(network, start)
+    data.check_split(file.path, file.extra.get("config", {}))
+    model = ZeroShotNet(network, data.embeddings, cfg.zs3, graph=cfg.method == "zs3_gc")
+    model.start_classifier(cfg.zs3.classifier)
+    feed = {"all": data.step2_source(cfg.zs3.batch_size)}
+    return Zs3Recipe(run.place(model), cfg, data.unseen, feed, data.protocol(), data.groups.background)
+
+
+def zs5_recipe(cfg: Zs3Config, data: ZeroShotData, start: Path, run: Run) -> Recipe:
+    """Step 3: the labels of step 2's network, and a new network that learns them."""
+    folder = label_images(cfg, data, start, run)
+    model = run.place(build_deeplab_plus(cfg.model, data.num_classes))
+    feed = {"labels": data.step3_source(folder, cfg.step3.batch_size)}
+    return SelfTrainingRecipe(model, cfg.step3, feed, data.protocol())
+
+
+def devise_recipe(cfg: Zs3Config, data: ZeroShotData, start: None, run: Run) -> Recipe:
+    """The baseline: a network whose outputs are word vectors, with the images and schedule of step 1."""
+    vectors = data.embeddings
+    model = run.place(DeviseNet(build_deeplab_plus(cfg.model, vectors.shape[1]), vectors))
+    feed = {"seen": data.step1_source(cfg.step1.batch_size)}
+    return DeviseRecipe(model, cfg.step1, feed, data.protocol())
+
+
+METHODS = {"zs3": zs3_recipe, "zs3_gc": zs3_recipe, "zs5": zs5_recipe, "devise": devise_recipe}
+READS = {
+    "zs3": ("zs3", "strict", "strict_unseen"),
+    "zs3_gc": ("zs3", "graph", "strict", "strict_unseen"),
+    "zs5": ("step3", "self_training"),
+    "devise": ("step1",),
+}
+
+
+def start_file(cfg: Zs3Config) -> Path | None:
+    """The network that a method begins with: of step 1, for zs5 that which makes the labels."""
+    if cfg.method == "devise":
+        return None
+    if cfg.method == "zs5":
+        before = cfg.model_copy(update={"method": cfg.self_training.labels_by})
+        stage, made_by, _ = before.trained
+        return cfg.labels_checkpoint or require_stage(cfg, stage, "last.pth", made_by)
+    return cfg.step1_checkpoint or require_stage(cfg, "step1", "last.pth", "train_base.py CONFIG")
+
+
+def main(argv: list[str] | None = None) -> None:
+    cfg = load_config(argv, __doc__, __file__, ("zs3",))
+    if cfg.method == "step1":
+        raise UserError("method=step1: this script trains the other methods; use method=zs3, or train_base.py")
+    data, start = ZeroShotData.open(cfg), start_file(cfg)
+    with start_run(cfg, cfg.stage, READS[cfg.method], {"start": start} if start else {}) as run:
+        if run.finished:
+            return
+        recipe = METHODS[cfg.method](cfg, data, start, run)
+        run.finish(fit(recipe, recipe.settings, run))
+
+
+if __name__ == "__main__":
+    entry(main)
