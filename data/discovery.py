@@ -250,5 +250,9 @@ class FineTuningImages:
     def clusters(self, ids: Sequence[str]) -> list[int]:
         """Cluster 0..K-1 that covers most of each image's pseudo label; -1 where it has none."""
         samples = self.data.context.index(ids, ("image", "pseudo"), pseudo_dir=self.pseudo_dir)
-        labels = (read_label(sample.pseudo) for sample in samples)
-        return [main_class(label, np.full(label.shape, True), self.data.num_known) - 1 for label in labels]
+        clusters = []
+        for sample in samples:
+            assert sample.pseudo, sample  # one of the fields
+            label = read_label(sample.pseudo)
+            clusters.append(main_class(label, np.full(label.shape, True), self.data.num_known) - 1)
+        return clusters
