@@ -13,18 +13,16 @@ writes  <output_dir>/<split>/eval_<stage>/{metrics.json, confusion.npy}; with sa
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
-from tqdm.contrib.concurrent import thread_map
 
-from data.io import read_label, write_array, write_label
+from data.io import write_array
+from data.predictions import map_writer, relabel
 from data.systems import DATA
 from models.segmenter import Segmenter
 from models.systems import load_segmenter
 from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.labels import is_wide
 from utils.measure.confusion import Counts
 from utils.measure.expected import expectation_status
 from utils.measure.protocol import Classes, Protocol, label_maps, number_table
@@ -60,19 +58,14 @@ def _differ(networks: dict[str, Segmenter], one: str, other: str) -> bool:
 def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> dict[str, Any]:
     """Metrics of the first network by the protocol; under `compared` those of all, by each way of matching clusters."""
     models, decide = [run.place(network.model) for network in networks.values()], next(iter(networks.values())).decide
-    images, save = protocol.images, None
-    if run.cfg.save_predictions:
-
-        def save(index: int, values: np.ndarray) -> None:
-            kind = np.uint16 if is_wide(protocol.spec.num_outputs) else np.uint8
-            write_label(run.dir / "predictions" / f"{images.samples[index].id}.png", values.astype(kind))
-
+    images, folder = protocol.images, run.dir / "predictions"
+    save = map_writer(folder, images, protocol.spec.num_outputs) if run.cfg.save_predictions else None
     maps = label_maps(models, decide, protocol.loader, run, "evaluation", protocol.sweep)
     counts = protocol.count(maps, run, len(models), save)
     metrics = protocol.metrics(counts)
     if save:
-        dist.barrier()
-        restore_classes(run.dir / "predictions", protocol.classes(metrics))
+        table = number_table(protocol.classes(metrics))  # clusters without class are ignored
+        relabel(folder, folder, lambda _: table)
     if dist.is_main():
         matrix = counts.network if counts.native is None else counts.native
         write_array(run.dir / "confusion.npy", matrix[0].numpy())
@@ -91,16 +84,6 @@ def compare(origins: list[str], protocol: Protocol, counts: Counts) -> list[dict
             scores = {key: value for key, value in metrics.items() if key.endswith("miou")}
             rows.append({"model": origin, "matching": rule, **scores})
     return rows
-
-
-def restore_classes(folder: Path, classes: Classes) -> None:
-    """Turn the outputs in <folder>/<id>.png into the class numbers of the masks; clusters without class are ignored."""
-    table = number_table(classes)
-
-    def restore(path: Path) -> None:
-        write_label(path, table[read_label(path)])
-
-    thread_map(restore, dist.share(sorted(folder.glob("*.png"))), desc="predictions", leave=False, disable=None)
 
 
 def save_model(model: nn.Module, classes: Classes, metrics: dict[str, Any], run: Run) -> None:

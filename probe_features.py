@@ -6,8 +6,9 @@ mode=retrieval  the object of a validation image takes the class of its nearest 
 
 reads   checkpoint=FILE: a MaskContrast encoder, ours or official, a trained linear probe (scored at once), or the
         weights of a plain backbone (model.kind=backbone; saliency maps of the data then say what is foreground)
-writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/{metrics.json, ...}; prototypes.svg;
-        eval_linear/predictions/ with save_predictions=true
+writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/metrics.json; beside it confusion.npy,
+        kmeans/{assignments.json, prototypes.svg}, retrieval/{memory.json, neighbours.json};
+        with save_predictions=true predictions/*.png, and kmeans/clusters/*.png
 
     python probe_features.py configs/maskcontrast/probe_voc.yaml mode=kmeans checkpoint=output/maskcontrast/last.pth
     python probe_features.py configs/demo/probe.yaml mode=linear model.kind=backbone
@@ -16,7 +17,6 @@ writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/{metrics.js
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.io import read_image, write_label
+from data.dataset import SegmentationDataset
+from data.io import read_image, write_array
+from data.predictions import map_writer, relabel
 from data.probing import ProbeData
 from losses.cross_entropy import cross_entropy
 from models.probes import LinearProbe, build_features, build_probe, is_probe, load_probe
@@ -33,19 +35,24 @@ from utils import checkpoint, dist
 from utils.config.probe import ProbeConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
+from utils.labels import IGNORE, is_wide
 from utils.loop import fit
 from utils.measure.clustering import Quantizer, fit_minibatch
-from utils.measure.confusion import Maps, count, predict
+from utils.measure.confusion import Maps, Save, count, predict
 from utils.measure.crf import refine, require_crf
 from utils.measure.expected import expectation_status
 from utils.measure.features import FeatureExtractor, cell_vectors, paint
+from utils.measure.metrics import confusion_of_step
 from utils.measure.probing import clustering_metrics, retrieval_metrics
 from utils.measure.retrieval import majority_label, nearest, region_confusion
+from utils.measure.spec import confusion_metrics
 from utils.recipe import Recipe
 from utils.report.embeddings import draw_prototypes
 from utils.report.published import PROBE_IOU
 from utils.report.tables import print_metrics, print_repeats
 from utils.run import Run, entry, start_run
+
+READS = ("evaluation", "foreground", "save_predictions")  # of clustering and retrieval, besides their own section
 
 # ---- linear probe
 
@@ -55,12 +62,35 @@ class LinearRecipe(Recipe):
 
     score = "miou"
 
+    def __init__(self, model: LinearProbe, *given: Any):
+        super().__init__(model, *given)
+        weight = model.last.weight
+        # pixels by class and prediction since the last validation, augmented and before each step, over all processes
+        self.seen = torch.zeros(len(weight), len(weight), dtype=torch.int64, device=weight.device)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [{"name": "decoder", "params": list(self.model.last.parameters()), "lr": self.settings.lr}]
 
     def step(self, batch: dict, epoch: int) -> dict:
         image, label = self.model.normalize(batch["train"]["image"]), batch["train"]["label"]
-        return {"ce": cross_entropy(self.model(image).logits, label, pixels=dist.labelled_pixels(label))}
+        logits = self.model(image).logits
+        self.seen += dist.sum_(confusion_of_step(logits.argmax(1), label, *self.seen.shape))
+        return {"ce": cross_entropy(logits, label, pixels=dist.labelled_pixels(label))}
+
+    def evaluate(self, run: Run) -> dict[str, Any]:
+        """With `train_miou` of the images trained on since the last validation, as the official program prints it."""
+        metrics = super().evaluate(run)
+        if self.protocol and self.seen.any():
+            metrics["train_miou"] = confusion_metrics(self.seen, self.protocol.spec)["miou"]
+        self.seen.zero_()
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        if "seen" in state:  # not in a run that an earlier version began
+            self.seen.copy_(state["seen"])
 
 
 def linear(data: ProbeData) -> dict:
@@ -90,20 +120,18 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
         if not run.finished:
             probe, protocol = run.place(load_probe(cfg, first, data.num_classes)), data.test_protocol()
             heads = [probe.last, *(run.place(last_layer(path, probe)) for path in others)]
-            save = partial(save_prediction, run.dir / "predictions", protocol.images) if cfg.save_predictions else None
+            save = writer(data, run, "predictions", protocol.images)
             counts = protocol.count(head_maps(probe, heads, protocol, run), run, len(heads), save)
             scores = [protocol.metrics(counts, place) for place in range(len(heads))]
             compared = [
                 {"model": name, "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
                 for name, found in zip(paths, scores, strict=True)
             ]
+            assert counts.native is not None  # the test protocol counts there
+            write_matrices(run, {"confusion": counts.native[0].numpy()})
             about = {"protocol": protocol.name, "images": len(protocol.images), "checkpoint": str(first)}
             run.finish(scores[0] | {"compared": compared} | about)
         return checkpoint.read_json(run.dir / "metrics.json")
-
-
-def save_prediction(folder: Path, images, index: int, values: np.ndarray) -> None:
-    write_label(folder / f"{images.samples[index].id}.png", values)
 
 
 def last_layer(path: Path, probe: LinearProbe) -> nn.Conv2d:
@@ -156,12 +184,18 @@ def kmeans(data: ProbeData) -> dict:
     cfg = data.cfg
     by_patch = cfg.kmeans.unit == "patch"
     stage = "kmeans_patch" if by_patch else "kmeans"
-    with start_run(cfg, stage, ("kmeans", "evaluation", "foreground"), source_files(cfg)) as run:
+    with start_run(cfg, stage, ("kmeans", *READS), source_files(cfg)) as run:
         if not run.finished:
             extractor, fields = build_extractor(data, run)
             images = data.val(*fields)
             matrices = (cluster_patches if by_patch else cluster_images)(data, extractor, data.loader(images), run)
             metrics = clustering_metrics(matrices, data.classes, cfg.kmeans.match, cfg.evaluation.absent)
+            every = np.stack(list(matrices.values()))
+            write_matrices(run, {"confusion": every[0], "confusion_seeds": every})
+            if cfg.save_predictions:
+                numbers = np.array([number for _, number in metrics["match"]])
+                table = np.where(numbers < 0, IGNORE, numbers).astype(np.uint8)
+                relabel(run.dir / "clusters", run.dir / "predictions", lambda _: table)
             protocol = f"image size, one vector per {cfg.kmeans.unit}"
             run.finish(metrics | {"protocol": protocol, "images": len(images), "checkpoint": source_name(cfg)})
         return checkpoint.read_json(run.dir / "metrics.json")
@@ -169,15 +203,22 @@ def kmeans(data: ProbeData) -> dict:
 
 def cluster_images(data: ProbeData, extractor: FeatureExtractor, loader, run: Run) -> dict[int, np.ndarray]:
     """Confusion matrix int64 [C, 1 + K] of each seed: an object gets the number of its prototype's cluster."""
-    objects = extractor.objects(loader, "prototypes")
+    images, k = loader.dataset.dataset, number_of_clusters(data)
+    save = writer(data, run, "clusters", images, k + 1)
+    objects = extractor.objects(loader, "prototypes", save)
     if dist.is_main():
         picture, seed = run.dir / "prototypes.svg", run.cfg.kmeans.seeds[0]
         draw_prototypes(picture, objects.prototypes, objects.classes(), data.classes, seed)
-    k, matrices = number_of_clusters(data), {}
-    for seed in run.cfg.kmeans.seeds:
-        ids = fit_clusters(objects.prototypes, k, seed, run).kmeans.labels_
-        matrices[seed] = region_confusion(objects.counts, ids + 1, k + 1)
-    return matrices
+    assigned = {}
+    for number in run.cfg.kmeans.seeds:
+        assigned[number] = 1 + fit_clusters(objects.prototypes, k, number, run).kmeans.labels_
+    names = [sample.id for sample in images.samples]
+    if dist.is_main():
+        rows = np.stack(list(assigned.values()), 1).tolist()
+        checkpoint.write_json(run.dir / "assignments.json", dict(zip(names, rows, strict=True)))
+    if save:
+        paint_objects(run.dir / "clusters", names, next(iter(assigned.values())), k + 1)
+    return {seed: region_confusion(objects.counts, ids, k + 1) for seed, ids in assigned.items()}
 
 
 def cluster_patches(data: ProbeData, extractor: FeatureExtractor, loader, run: Run) -> dict[int, np.ndarray]:
@@ -193,8 +234,9 @@ def cluster_patches(data: ProbeData, extractor: FeatureExtractor, loader, run: R
             cells = ids.view(len(fitted), len(weight), *features.shape[-2:]).transpose(0, 1)
             yield batch, paint(cells + 1, weight.cpu())
 
-    shape = len(fitted), data.num_classes, k + 1
-    counts = count(maps(), shape, run, native=loader.dataset.dataset, network=False)
+    shape, images = (len(fitted), data.num_classes, k + 1), loader.dataset.dataset
+    save = writer(data, run, "clusters", images, k + 1)
+    counts = count(maps(), shape, run, native=images, network=False, save=save)
     return dict(zip(run.cfg.kmeans.seeds, counts.native.numpy(), strict=True))
 
 
@@ -217,41 +259,50 @@ def retrieval(data: ProbeData) -> dict:
     cfg = data.cfg
     by_patch = cfg.retrieval.unit == "patch"
     stage = "retrieval_patch" if by_patch else "retrieval"
-    with start_run(cfg, stage, ("retrieval", "evaluation", "foreground"), source_files(cfg)) as run:
+    with start_run(cfg, stage, ("retrieval", *READS), source_files(cfg)) as run:
         if not run.finished:
             extractor, fields = build_extractor(data, run)
             memory, val = (make("label", *fields) for make in (data.memory, data.val))
             ignored = [data.classes.index(name) for name in cfg.retrieval.ignore]
-            excluded = [(0,), (0, *ignored)] if ignored else [(0,)]
+            excluded = {"all": (0,), "kept": (0, *ignored)} if ignored else {"all": (0,)}
             find = retrieve_patches if by_patch else retrieve_images
-            matrices, sizes = find(extractor, data.loader(memory), data.loader(val), excluded, run)
-            metrics = retrieval_metrics(
-                matrices[0], matrices[1] if ignored else None, data.classes, ignored, cfg.evaluation.absent
-            )
+            matrices, sizes = find(data, extractor, data.loader(memory), data.loader(val), excluded, run)
+            whole, kept = matrices["all"], matrices.get("kept")
+            write_matrices(run, {"confusion": whole} | ({} if kept is None else {"confusion_kept": kept}))
+            metrics = retrieval_metrics(whole, kept, data.classes, ignored, cfg.evaluation.absent)
             protocol = f"network resolution, one vector per {cfg.retrieval.unit}, memory {cfg.retrieval.memory}"
             found = {"protocol": protocol, "images": len(val), "memory": sizes, "checkpoint": source_name(cfg)}
             run.finish(metrics | found)
         return checkpoint.read_json(run.dir / "metrics.json")
 
 
-def retrieve_images(extractor: FeatureExtractor, memory, val, excluded, run: Run) -> tuple[list, list[int]]:
-    """(confusion matrix int64 [C, C], size of the memory) for each set of excluded classes."""
-    known, asked = extractor.objects(memory, "memory"), extractor.objects(val, "queries")
-    matrices, sizes = [], []
-    for classes in (known.classes(out) for out in excluded):
-        labelled = remembered(classes > 0, run)
-        vectors = torch.from_numpy(known.prototypes[labelled])
-        found = nearest(torch.from_numpy(asked.prototypes), vectors).numpy()
-        matrices.append(region_confusion(asked.counts, classes[labelled][found], extractor.num_classes))
-        sizes.append(len(vectors))
-    return matrices, sizes
+def retrieve_images(data: ProbeData, extractor, memory, val, excluded, run: Run) -> tuple[dict, list[int]]:
+    """Confusion matrix int64 [C, C] and size of the memory for each set of `excluded` classes; maps of the first."""
+    save = writer(data, run, "predictions", val.dataset.dataset)
+    known, asked = extractor.objects(memory, "memory"), extractor.objects(val, "queries", save)
+    entries, queries = ([sample.id for sample in loader.dataset.dataset.samples] for loader in (memory, val))
+    labels, neighbours, matrices = {}, {}, {}
+    for name, out in excluded.items():
+        classes = known.classes(out)
+        rows = np.flatnonzero(remembered(classes > 0, run))
+        vectors = torch.from_numpy(known.prototypes[rows])
+        found = rows[nearest(torch.from_numpy(asked.prototypes), vectors).numpy()]
+        matrices[name] = region_confusion(asked.counts, classes[found], data.num_classes)
+        labels[name] = {entries[row]: int(classes[row]) for row in rows}
+        neighbours[name] = dict(zip(queries, (entries[row] for row in found), strict=True))
+        if save and name == "all":
+            paint_objects(run.dir / "predictions", queries, classes[found], data.num_classes)
+    if dist.is_main():
+        checkpoint.write_json(run.dir / "memory.json", labels)
+        checkpoint.write_json(run.dir / "neighbours.json", neighbours)
+    return matrices, [len(kept) for kept in labels.values()]
 
 
-def retrieve_patches(extractor: FeatureExtractor, memory, val, excluded, run: Run) -> tuple[list, list[int]]:
+def retrieve_patches(data: ProbeData, extractor, memory, val, excluded, run: Run) -> tuple[dict, list[int]]:
     """The same with a label for each feature cell of an object."""
     vectors, counts = extractor.patches(memory, run.cfg.retrieval.patches, "memory")
     stores = []
-    for classes in (majority_label(counts.numpy(), out) for out in excluded):
+    for classes in (majority_label(counts.numpy(), out) for out in excluded.values()):
         labelled = remembered(classes > 0, run)
         stores.append([torch.as_tensor(v[labelled]).to(run.device) for v in (vectors.numpy(), classes)])
 
@@ -261,8 +312,10 @@ def retrieve_patches(extractor: FeatureExtractor, memory, val, excluded, run: Ru
             numbers = [classes[nearest(flat, known)].view(shape) for known, classes in stores]
             yield batch, paint(torch.stack(numbers, 1), weight)
 
-    shape = len(stores), extractor.num_classes, extractor.num_classes
-    return list(count(maps(), shape, run).network.numpy()), [len(known) for known, _ in stores]
+    shape, images = (len(stores), data.num_classes, data.num_classes), val.dataset.dataset
+    save = writer(data, run, "predictions", images)
+    counts = count(maps(), shape, run, native=images if save else None, save=save)
+    return dict(zip(excluded, counts.network.numpy(), strict=True)), [len(known) for known, _ in stores]
 
 
 def remembered(labelled: np.ndarray, run: Run) -> np.ndarray:
@@ -275,6 +328,23 @@ def remembered(labelled: np.ndarray, run: Run) -> np.ndarray:
 
 
 # ---- all modes
+
+
+def writer(data: ProbeData, run: Run, folder: str, images: SegmentationDataset, num_values: int = 0) -> Save | None:
+    """Writes maps of so many values (of the classes if not said) with save_predictions."""
+    return map_writer(run.dir / folder, images, num_values or data.num_classes) if run.cfg.save_predictions else None
+
+
+def paint_objects(folder: Path, names: list[str], numbers: np.ndarray, num_values: int) -> None:
+    """Give the object in <folder>/<name>.png, 1 so far, its own number."""
+    kind, of = np.uint16 if is_wide(num_values) else np.uint8, dict(zip(names, numbers.tolist(), strict=True))
+    relabel(folder, folder, lambda name: np.array([0, of[name]], kind))
+
+
+def write_matrices(run: Run, matrices: dict[str, np.ndarray]) -> None:
+    if dist.is_main():
+        for name, counts in matrices.items():
+            write_array(run.dir / f"{name}.npy", counts)
 
 
 def source_files(cfg: ProbeConfig) -> dict[str, Path]:

@@ -39,7 +39,7 @@ def test_two_processes_give_the_figures_of_one(voc, tmp_path):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(tree))
 
     def commands(output: str) -> list[list[str]]:
-        options = [str(tmp_path / "small.yaml"), f"output_dir={tmp_path / output}"]
+        options = [str(tmp_path / "small.yaml"), f"output_dir={tmp_path / output}", "save_predictions=true"]
         return [[*options, *mode.split()] for mode in (*MODES, "mode=linear")]
 
     for argv in commands("one"):
@@ -57,7 +57,18 @@ def test_two_processes_give_the_figures_of_one(voc, tmp_path):
         assert both["images"] == one["images"] == 12
         tolerance = 0.02 if stage == "eval_linear" else 1e-9  # the others have no training that could round differently
         assert both["miou"] == pytest.approx(one["miou"], abs=tolerance), stage
+        if stage == "eval_linear":
+            continue
+        folders = [tmp_path / name / "net" / stage for name in ("one", "both")]
+        written = [sorted(path.relative_to(folder) for path in folder.rglob("*.png")) for folder in folders]
+        assert written[0] == written[1] and len(written[0]) == (24 if "kmeans" in stage else 12)
+        more = [name for name in ("assignments.json", "memory.json", "neighbours.json") if (folders[0] / name).exists()]
+        assert len(more) == {"kmeans": 1, "retrieval": 2}.get(stage, 0)
+        for name in (*written[0], *more, "confusion.npy"):
+            assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), (stage, name)
     losses = [(tmp_path / n / "net" / "linear" / "history.jsonl").read_text().splitlines() for n in ("one", "both")]
     for one, both in zip(*([json.loads(line) for line in lines] for lines in losses), strict=True):
+        if "val" in one and "train_miou" in one["val"]:  # counted over both processes
+            assert both["val"]["train_miou"] == pytest.approx(one["val"]["train_miou"], abs=0.01)
         if "train" in one:
             assert both["train"] == pytest.approx(one["train"], rel=1e-4)

@@ -18,7 +18,7 @@ from data.probing import ProbeData
 from data.transforms import ValTransform
 from models.contrast import ContrastModel, build_encoder
 from models.deeplab_files import to_official
-from models.probes import FeatureNetwork, build_features, build_probe, load_probe
+from models.probes import FeatureNetwork, LinearProbe, build_features, build_probe, load_probe
 from tests.conftest import CLASSES, make_voc
 from utils import checkpoint
 from utils.config.probe import ProbeConfig
@@ -195,6 +195,91 @@ def test_retrieval(config, tmp_path, options, unit):
         assert unit == "patch" or metrics["memory"] == [48, 24]
 
 
+def matrix_of(folder, names, root, num_pred: int = 5) -> np.ndarray:
+    """Counts int64 [5, num_pred] of the label maps in `folder` against the masks at their own size."""
+    matrix = np.zeros((5, num_pred), int)
+    for name in names:
+        truth, found = (read_label(place / f"{name}.png") for place in (root / "SegmentationClassAug", folder))
+        assert truth.shape == found.shape == (40, 40)
+        np.add.at(matrix, (truth[truth != 255], found[truth != 255]), 1)
+    return matrix
+
+
+@pytest.mark.parametrize("options", [(), BACKBONE])
+@pytest.mark.parametrize("unit", ["image", "patch"])
+def test_cluster_maps(config, tmp_path, options, unit):
+    """Maps of the clusters of the first seed give its matrix; those of the classes are the same under its match."""
+    many = ("kmeans.clusters=6", "kmeans.match=one_to_one")  # some clusters have no class
+    assert run(config, "mode=kmeans", f"kmeans.unit={unit}", "save_predictions=true", *many, *options) == 0
+    folder = tmp_path / "out" / ("plain" if options else "net") / ("kmeans_patch" if unit == "patch" else "kmeans")
+    metrics, root, names = read(folder / "metrics.json"), loaded(config).data.root, [f"v{i:03d}" for i in range(12)]
+    matrix, every = np.load(folder / "confusion.npy"), np.load(folder / "confusion_seeds.npy")
+    assert np.array_equal(matrix_of(folder / "clusters", names, root, 7), matrix) and every.shape == (2, 5, 7)
+    assert np.array_equal(every[0], matrix) and not np.array_equal(every[0], every[1])
+    match = np.array([number for _, number in metrics["match"]])
+    assert (match < 0).any()
+    for name in names:
+        clusters, classes = (read_label(folder / part / f"{name}.png") for part in ("clusters", "predictions"))
+        assert np.array_equal(classes, np.where(match < 0, 255, match)[clusters])
+    if unit == "image":
+        assigned = read(folder / "assignments.json")
+        assert list(assigned) == names and np.array(list(assigned.values())).shape == (12, 2)
+        for name in names:
+            values = np.unique(read_label(folder / "clusters" / f"{name}.png")).tolist()
+            assert set(values) <= {0, assigned[name][0]}
+        second = [np.isin(np.arange(7), [assigned[name][1] for name in names])]
+        assert not every[1][:, 1:][:, ~second[0][1:]].any()
+
+
+@pytest.mark.parametrize("unit", ["image", "patch"])
+def test_predictions_of_retrieval(config, tmp_path, unit):
+    """All objects are found here: maps at the size of the files, from the figure over all classes."""
+    assert run(config, "mode=retrieval", f"retrieval.unit={unit}", "save_predictions=true", *BACKBONE) == 0
+    folder = tmp_path / "out" / "plain" / ("retrieval_patch" if unit == "patch" else "retrieval")
+    root, names = loaded(config).data.root, [f"v{i:03d}" for i in range(12)]
+    metrics = read(folder / "metrics.json")
+    whole, kept = (np.load(folder / f"{name}.npy") for name in ("confusion", "confusion_kept"))
+    assert metrics["miou"] == pytest.approx(np.nan_to_num(iou(whole)).mean()) and kept.shape == (5, 5)
+    assert not kept[:, [1, 3]].any() and whole[:, [1, 3]].any()  # disc and bar are in no memory
+    found = matrix_of(folder / "predictions", names, root)  # at 40 pixels, the matrices are counted at 32
+    np.testing.assert_allclose(found / found.sum(), whole / whole.sum(), atol=0.02)
+    if unit == "patch":
+        return
+    memory, neighbours = read(folder / "memory.json"), read(folder / "neighbours.json")
+    assert memory["all"] == {f"t{i:03d}": 1 + i % 4 for i in range(48)}  # the class of each mask
+    assert memory["kept"] == {name: number for name, number in memory["all"].items() if number in (2, 4)}
+    for which, matrix in (("all", whole), ("kept", kept)):
+        assert list(neighbours[which]) == names and set(neighbours[which].values()) <= memory[which].keys()
+        shown = {memory[which][entry] for entry in neighbours[which].values()}
+        assert shown == set((np.flatnonzero(matrix[:, 1:].any(0)) + 1).tolist())
+    for name, seen in zip(names, ProbeData.open(loaded(config)).val("saliency"), strict=True):
+        inside = cv2.resize(seen["saliency"].numpy(), (40, 40), interpolation=cv2.INTER_NEAREST)
+        expected = inside * memory["all"][neighbours["all"][name]]
+        assert np.array_equal(read_label(folder / "predictions" / f"{name}.png"), expected)
+
+
+def test_the_neighbour_is_the_most_similar_prototype(config, tmp_path):
+    """Of the images that the plain evaluation describes; labels are majorities inside the masks at network size."""
+    assert run(config, "mode=retrieval", "retrieval.memory=val") == 0
+    found = read(tmp_path / "out" / "net" / "retrieval" / "neighbours.json")["all"]
+    labels = read(tmp_path / "out" / "net" / "retrieval" / "memory.json")["all"]
+    dataset = ProbeData.open(loaded(config)).val("label")
+    outputs = list(plain_outputs(config, dataset))
+    vectors = np.stack([(np.where(logit > 0.5, logit, 0) * emb).sum((1, 2)) for emb, logit in outputs])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    names, majority = [sample.id for sample in dataset.samples], {}
+    for index, (_, logit) in enumerate(outputs):
+        inside = dataset[index]["label"].numpy()[logit > 0.5]
+        counts = np.bincount(inside[(inside > 0) & (inside < 255)], minlength=5)
+        if counts.any():
+            majority[names[index]] = 4 - int(counts[::-1].argmax())
+    assert labels == majority and len(labels) >= 8
+    rows = [names.index(name) for name in labels]
+    similar = vectors @ vectors[rows].T
+    for index, name in enumerate(names):
+        assert similar[index, list(labels).index(found[name])] >= similar[index].max() - 1e-4
+
+
 @pytest.mark.parametrize("mode", ["kmeans", "retrieval"])
 def test_images_without_a_salient_object_count_as_background(config, tmp_path, mode):
     """Only the background of such an image is predicted; its prototype is a zero vector."""
@@ -236,6 +321,7 @@ def test_linear_probe_trains_one_layer_and_is_scored_at_image_size(config, tmp_p
         truth, prediction = read_label(cfg.data.root / "SegmentationClassAug" / path.name), read_label(path)
         np.add.at(matrix, (truth[truth != 255], prediction[truth != 255]), 1)
     assert metrics["miou"] == pytest.approx(np.nan_to_num(iou(matrix)).mean(), abs=1e-12)
+    assert np.array_equal(np.load(folder / "eval_linear" / "confusion.npy"), matrix)
 
 
 def test_a_trained_probe_labels_single_images(config, tmp_path):
@@ -271,6 +357,38 @@ def test_step_is_cross_entropy_of_one_convolution(config):
     torch.testing.assert_close(probe.last.weight.grad, weight.grad)
     torch.testing.assert_close(probe.last.bias.grad, bias.grad)
     assert all(p.grad is None for name, p in probe.named_parameters() if not name.startswith("classifier.4"))
+
+
+def test_train_miou_is_of_the_pixels_before_each_step(config, tmp_path, monkeypatch):
+    """All predictions of an epoch in one list, as the official program's meter; nothing of the epoch before."""
+    plain, seen = LinearProbe.forward, []
+
+    def forward(self, image):
+        output = plain(self, image)
+        if torch.is_grad_enabled():  # not in validation
+            seen.append(output.logits.argmax(1))
+        return output
+
+    monkeypatch.setattr(LinearProbe, "forward", forward)
+    assert run(config, "mode=linear") == 0
+    monkeypatch.undo()
+    cfg, shares = loaded(config, "mode=linear"), []
+    data = ProbeData.open(cfg)
+    source = data.source("train", data.train())
+    labels = [batch["label"] for epoch in range(2) for batch in source.epoch(epoch, range(2))]
+    for epoch in range(2):
+        matrix = np.zeros((5, 5))
+        for label, pred in list(zip(labels, seen, strict=True))[2 * epoch : 2 * epoch + 2]:
+            counted = label != 255
+            np.add.at(matrix, (label[counted].numpy(), pred[counted].numpy()), 1)
+        shares.append(np.nan_to_num(iou(matrix)).mean())
+    folder = tmp_path / "out" / "net" / "linear"
+    lines = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+    found = [line["val"]["train_miou"] for line in lines if "val" in line]
+    metrics = read(folder / "metrics.json")
+    assert found == pytest.approx(shares) and metrics["last"]["train_miou"] == found[-1]
+    assert metrics["train_miou"] == found[metrics["epoch"] - 1]
+    assert "train_miou" in (folder / "log.txt").read_text()
 
 
 def test_a_killed_probe_goes_on_where_it_was(config, tmp_path, monkeypatch):
@@ -335,7 +453,7 @@ def test_crf_sees_logits_and_the_image_itself(config, tmp_path, monkeypatch):
     ("options", "message"),
     [
         (("mode=kmeans", "evaluation.crf=true"), "evaluation.crf: for mode=linear; ignored with mode=kmeans"),
-        (("mode=retrieval", "save_predictions=true"), "save_predictions: for mode=linear; ignored with mode=retrieval"),
+        (("mode=retrieval", "training.lr=1"), "training.lr: for mode=linear; ignored with mode=retrieval"),
         (("checkpoint=null",), "checkpoint: model.kind=maskcontrast needs a pre-training checkpoint"),
         (("model.kind=untrained",), "checkpoint: not with model.kind=untrained"),
         (("mode=retrieval", "retrieval.ignore=[dics]"), "retrieval.ignore: 'dics' is no class of"),
@@ -361,7 +479,7 @@ def test_mistakes_are_one_line(config, capsys, options, message):
 def test_crf_without_its_package_fails_before_training(config, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     assert run(config, "mode=linear", "evaluation.crf=true") == 2
-    assert "evaluation.crf=true: needs pydensecrf" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "evaluation.crf=true: needs pydensecrf2" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_expected_figures(config, capsys):

@@ -78,7 +78,7 @@ class ProbeEvaluation(Section):
         True, description="score the last epoch beside the best one, in the same pass"
     )
     crf: Annotated[bool, LINEAR] = Field(
-        False, description="refine predictions by a fully connected CRF (package pydensecrf2)"
+        False, description="refine predictions by a fully connected CRF (pip install pydensecrf2)"
     )
 
 
@@ -89,8 +89,9 @@ class ProbeConfig(Common):
 
     system: Literal["probe"] = Field("probe", description="evaluation of frozen features")
     mode: Literal["linear", "kmeans", "retrieval"] = Field("linear", description="the evaluation")
-    save_predictions: Annotated[bool, LINEAR] = Field(
-        False, description="write predictions/<id>.png, original class numbers"
+    save_predictions: bool = Field(
+        False,
+        description="write predictions/<id>.png, original class numbers; kmeans also clusters/<id>.png (first seed)",
     )
     name: str | None = Field(None, description="folder of the results; default from the weights' names")
     foreground: Literal["head", "saliency"] | None = Field(

@@ -118,7 +118,7 @@ def image_confusions(
 
     def compare(index: int, predictions: np.ndarray) -> torch.Tensor:
         label = dataset.native(index)
-        resized = [cv2.resize(p, label.shape[::-1], interpolation=cv2.INTER_NEAREST) for p in predictions]
+        resized = [at_size(p, label.shape) for p in predictions]
         if save:
             save(index, resized[0])
         label = label.astype(np.int32) if label.dtype == np.uint16 else label
@@ -126,6 +126,12 @@ def image_confusions(
         return torch.stack([confusion_matrix(torch.from_numpy(p), truth, num_outputs, num_true) for p in resized])
 
     return torch.stack(thread_map(compare, indices, maps, disable=True))
+
+
+def at_size(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """A label map at (H, W) by nearest neighbour, as the official evaluations resize it."""
+    height, width = size
+    return cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def small(maps: torch.Tensor, num_outputs: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Fully connected CRF as post-processing (Kraehenbuehl and Koltun, NeurIPS 2011), by the package pydensecrf.
+"""Fully connected CRF as post-processing (Kraehenbuehl and Koltun, NeurIPS 2011), by the package pydensecrf2.
 
 C classes, H W pixels.
 """
@@ -15,17 +15,18 @@ APPEARANCE = {"sxy": 67, "srgb": 3, "compat": 4}
 
 
 def require_crf() -> None:
-    """UserError unless pydensecrf is installed."""
+    """UserError unless pydensecrf is there: pydensecrf2 installs it; the older package of that name builds no more."""
     try:
         import pydensecrf.densecrf  # noqa: F401
     except ImportError:
-        raise UserError("evaluation.crf=true: needs pydensecrf (pip install pydensecrf2), or leave it out") from None
+        raise UserError("evaluation.crf=true: needs pydensecrf2 (pip install pydensecrf2), or leave it out") from None
 
 
 def refine(logits: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H, W] from logits float32 [C, h, w] and the image uint8 [H, W, 3] that they are of.
+    """Labels uint8 [H, W] from logits float32 [C, h, w] and the RGB image uint8 [H, W, 3] that they are of.
 
     Logits go to image size bilinearly; Potts model, normalised Gaussian kernels on position and on position and colour.
+    The package filters on a lattice that does not treat the channels alike: the official program gives it OpenCV's BGR.
     """
     from pydensecrf.densecrf import DenseCRF2D
 
@@ -33,7 +34,7 @@ def refine(logits: np.ndarray, image: np.ndarray) -> np.ndarray:
     field = DenseCRF2D(width, height, len(logits))
     field.setUnaryEnergy(unary_energy(logits, (height, width)))
     field.addPairwiseGaussian(**SMOOTHNESS)
-    field.addPairwiseBilateral(rgbim=np.ascontiguousarray(image), **APPEARANCE)
+    field.addPairwiseBilateral(rgbim=np.ascontiguousarray(image[..., ::-1]), **APPEARANCE)
     scores = np.asarray(field.inference(STEPS)).reshape(len(logits), height, width)
     return scores.argmax(0).astype(np.uint8)
 

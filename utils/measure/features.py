@@ -15,7 +15,7 @@ from torch import nn
 
 from utils import dist
 from utils.measure.clustering import mask_prototypes
-from utils.measure.confusion import image_confusions, predict, respond
+from utils.measure.confusion import Save, at_size, image_confusions, predict, respond
 from utils.measure.metrics import confusion_matrix
 from utils.measure.retrieval import cell_counts, majority_label
 from utils.run import Run
@@ -51,23 +51,28 @@ class FeatureExtractor:
             given = batch["saliency"].to(self.run.device).float() if self.given_masks else None
             yield batch, found.features.float(), found.weight if given is None else given
 
-    def objects(self, loader, title: str) -> Objects:
+    def objects(self, loader, title: str, save: Save | None = None) -> Objects:
         """Prototypes as in the official evaluation: un-normalised pixel embeddings, weighted by the saliency logit.
 
-        Pixels are counted at network resolution when batches have labels, else at the size of the masks.
+        Pixels are counted at network resolution when batches have labels, else at the size of the masks. `save` takes
+        the object of every image, 1 on it and 0 elsewhere, at the size of its file.
         """
         rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         images = loader.dataset.dataset
         for batch, features, weight in self.walk(loader, title):
             prototypes, region = mask_prototypes(features, weight), (weight > 0).to(torch.uint8)
+            indices = batch["index"].tolist()
             if "label" in batch:
                 pairs = zip(region, batch["label"].to(self.run.device), strict=True)
                 counts = torch.stack([confusion_matrix(r, label, 2, self.num_classes) for r, label in pairs])
+                if save:
+                    for index, size, values in zip(indices, batch["size"].tolist(), region.cpu().numpy(), strict=True):
+                        save(index, at_size(values, size))
             else:
                 maps = region[:, None].cpu().numpy()
-                counts = image_confusions(images, batch["index"].tolist(), maps, self.num_classes, 2)[:, 0]
+                counts = image_confusions(images, indices, maps, self.num_classes, 2, save=save)[:, 0]
             found = zip(prototypes.cpu().numpy(), counts.cpu().numpy(), strict=True)
-            rows |= dict(zip(batch["index"].tolist(), found, strict=True))
+            rows |= dict(zip(indices, found, strict=True))
         return Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
 
     def patches(self, loader, most: int, title: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,11 +22,23 @@ def confusion_matrix(
     pred and label hold integers of the same shape. One bincount; no pixel list survives the call. RuntimeError for a
     label that is neither below num_true nor `ignore`.
     """
+    cell = _cells(pred, label, num_pred, ignore)
+    return torch.bincount(cell, minlength=num_true * num_pred + 1)[1:].view(num_true, num_pred)
+
+
+def confusion_of_step(pred: torch.Tensor, label: torch.Tensor, num_pred: int, num_true: int) -> torch.Tensor:
+    """`confusion_matrix` without a wait for the device, which bincount needs: for a training step."""
+    cell = _cells(pred, label, num_pred, None)
+    counts = torch.zeros(num_true * num_pred + 1, dtype=torch.int64, device=cell.device)
+    return counts.scatter_add_(0, cell, torch.ones_like(cell))[1:].view(num_true, num_pred)
+
+
+def _cells(pred: torch.Tensor, label: torch.Tensor, num_pred: int, ignore: int | None) -> torch.Tensor:
+    """The bin of each pixel, row by row from 1 on."""
     ignore = ignore_of(label) if ignore is None else ignore
     pred, label = pred.reshape(-1).long(), label.reshape(-1).long()
     # ignored pixels go to bin 0, which is cut off: cheaper than selecting the others, and no wrong label hides there
-    cell = torch.where(label == ignore, 0, label * num_pred + pred + 1)
-    return torch.bincount(cell, minlength=num_true * num_pred + 1)[1:].view(num_true, num_pred)
+    return torch.where(label == ignore, 0, label * num_pred + pred + 1)
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:

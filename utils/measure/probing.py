@@ -13,6 +13,9 @@ from utils.config.common import Absent, MatchingRule
 from utils.measure.matching import apply_match, match_all
 from utils.measure.metrics import partition_scores, summarize
 
+AGREEMENT = tuple(f"{score}_{when}_match" for when in ("before", "after") for score in ("nmi", "ari"))
+AVERAGED = ("miou", "pixel_accuracy", "mean_accuracy", "fw_iou", *AGREEMENT)  # over seeds
+
 
 def clustering_metrics(
     matrices: Mapping[int, np.ndarray],
@@ -22,16 +25,18 @@ def clustering_metrics(
 ) -> dict[str, Any]:
     """Means over clusterings, and each of them under `seeds`; seed -> int64 [C, 1 + K], background the first cluster.
 
-    `miou_std` is the sample standard deviation, `match` that of the first seed.
+    `miou_std` is the sample standard deviation, `match` that of the first seed. NMI and ARI of clusters and classes are
+    `nmi_before_match` and `ari_before_match`; those of clusters that took their class's name, which makes one of all
+    that share a class (and of all without one), `nmi_after_match` and `ari_after_match`: the official figures.
     """
     runs = []
     for seed, matrix in matrices.items():
         match = match_all(matrix, rule)
-        scores = summarize(apply_match(matrix, match, 0), list(names), {}, absent)
+        named = apply_match(matrix, match, 0)
+        scores = summarize(named, list(names), {}, absent) | _agreement(matrix, "before") | _agreement(named, "after")
         pairs = [[cluster, int(number)] for cluster, number in enumerate(match)]
-        runs.append({"seed": seed, **scores, **partition_scores(matrix), "match": pairs})
-    averaged = ("miou", "pixel_accuracy", "mean_accuracy", "fw_iou", "nmi", "ari")
-    means = {key: _mean([run[key] for run in runs]) for key in averaged}
+        runs.append({"seed": seed, **scores, "match": pairs})
+    means = {key: _mean([run[key] for run in runs]) for key in AVERAGED}
     spread = statistics.stdev([run["miou"] for run in runs]) if len(runs) > 1 else None
     per_class = {name: _mean([run["per_class"][name] for run in runs]) for name in names}
     return {**means, "miou_std": spread, "per_class": per_class, "match": runs[0]["match"], "seeds": runs}
@@ -59,6 +64,10 @@ def retrieval_metrics(
         "kept_miou": few["kept_miou"],
         "kept_per_class": {names[number]: few["per_class"][names[number]] for number in chosen},
     }
+
+
+def _agreement(matrix: np.ndarray, when: str) -> dict[str, float]:
+    return {f"{score}_{when}_match": value for score, value in partition_scores(matrix).items()}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -85,8 +85,11 @@ def print_repeats(metrics: Mapping[str, Any]) -> None:
         print(f"  {row['model']}: mIoU {percent(row['miou'])}")
     if metrics.get("miou_std") is not None:
         count = len(metrics["seeds"])
-        agreement = f"NMI {metrics['nmi']:.3f}, ARI {metrics['ari']:.3f}"
-        print(f"  mIoU {percent(metrics['miou'])} ± {percent(metrics['miou_std'])} over {count} seeds; {agreement}")
+        print(f"  mIoU {percent(metrics['miou'])} ± {percent(metrics['miou_std'])} over {count} seeds")
+    for when, of in (("after", "classes from clusters, as published"), ("before", "the clusters themselves")):
+        if f"nmi_{when}_match" in metrics:
+            nmi, ari = (metrics[f"{score}_{when}_match"] for score in ("nmi", "ari"))
+            print(f"  {when} matching: NMI {nmi:.3f}, ARI {ari:.3f} ({of})")
     if "kept_miou" in metrics:
         print(f"  mIoU of {len(metrics['kept_per_class'])} classes: {percent(metrics['kept_miou'])}")
 

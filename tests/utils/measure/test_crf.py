@@ -1,4 +1,4 @@
-"""The CRF through a stand-in for pydensecrf that solves the same equations densely."""
+"""The CRF through a stand-in for pydensecrf2 that solves the same equations densely."""
 
 import sys
 import types
@@ -69,6 +69,20 @@ def test_edges_of_the_image_correct_the_labels(package):
     assert refined.dtype == np.uint8 and np.array_equal(refined, (image[..., 0] > 0).astype(np.uint8))
 
 
+def test_the_package_gets_blue_first(package, monkeypatch):
+    """As the official program, whose images come from OpenCV; the lattice of the package depends on the order."""
+    seen = []
+
+    def add(self, sxy, srgb, rgbim, compat):
+        assert (sxy, srgb, compat) == (67, 3, 4) and rgbim.flags.c_contiguous
+        seen.append(rgbim)
+
+    monkeypatch.setattr(DenseCRF2D, "addPairwiseBilateral", add)
+    image = np.random.default_rng(0).integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    refine(np.zeros((2, 3, 4), np.float32), image)
+    assert np.array_equal(seen[0][..., 0], image[..., 2]) and np.array_equal(seen[0], image[..., [2, 1, 0]])
+
+
 def test_unary_by_hand():
     """Two pixels go to four bilinearly; what is less likely than 1e-5 counts as that."""
     logits = np.array([[[0, 40]], [[0, 0]]], np.float32)
@@ -83,5 +97,5 @@ def test_unary_by_hand():
 def test_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(UserError, match=r"evaluation.crf=true: needs pydensecrf \(pip install pydensecrf2\)"):
+    with pytest.raises(UserError, match=r"evaluation.crf=true: needs pydensecrf2 \(pip install pydensecrf2\)"):
         require_crf()

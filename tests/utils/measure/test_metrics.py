@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from utils.measure.matching import apply_match, match_all, match_clusters, rules_for
-from utils.measure.metrics import confusion_matrix, iou, partition_scores, summarize
+from utils.measure.metrics import confusion_matrix, confusion_of_step, iou, partition_scores, summarize
 
 NUM_KNOWN = 3  # background and two base classes
 GROUPS = {"base": [1, 2], "novel": [3, 4]}
@@ -321,6 +321,15 @@ def test_agreement_of_partitions_is_that_of_scikit_learn(pairs):
     scores = partition_scores(matrix)
     assert scores["ari"] == pytest.approx(adjusted_rand_score(truth, found), abs=1e-9)
     assert scores["nmi"] == pytest.approx(normalized_mutual_info_score(truth, found), abs=1e-9)
+
+
+def test_counts_of_a_step_are_those_of_the_evaluation():
+    """Whatever the type of the labels, each with its ignored value."""
+    pred, label = pixels(3, 6, 5)
+    for kind in (np.uint8, np.int64):
+        values = torch.from_numpy(label.astype(kind))
+        found = confusion_of_step(torch.from_numpy(pred), values, 6, 5)
+        assert found.dtype == torch.int64 and torch.equal(found, torch.from_numpy(matrix_of(pred, label, 6, 5)))
 
 
 def test_agreement_without_pixels():

@@ -115,11 +115,14 @@ def test_groups_of_every_system_in_one_order(capsys):
 
 
 def test_repetitions_and_fewer_classes(capsys):
-    metrics = {"miou": 0.3, "miou_std": 0.012, "seeds": [1, 2], "nmi": 0.5, "ari": 0.25, "kept_miou": 0.4}
+    metrics = {"miou": 0.3, "miou_std": 0.012, "seeds": [1, 2], "kept_miou": 0.4}
+    metrics |= {"nmi_before_match": 0.5, "ari_before_match": 0.25, "nmi_after_match": 0.6, "ari_after_match": 0.125}
     print_repeats(metrics | {"kept_per_class": {"cat": 0.4}, "compared": [{}, {"model": "last epoch", "miou": 0.2}]})
     assert capsys.readouterr().out.splitlines() == [
         "  last epoch: mIoU 20.0",
-        "  mIoU 30.0 ± 1.2 over 2 seeds; NMI 0.500, ARI 0.250",
+        "  mIoU 30.0 ± 1.2 over 2 seeds",
+        "  after matching: NMI 0.600, ARI 0.125 (classes from clusters, as published)",
+        "  before matching: NMI 0.500, ARI 0.250 (the clusters themselves)",
         "  mIoU of 1 classes: 40.0",
     ]
 
