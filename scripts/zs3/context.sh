@@ -6,5 +6,6 @@ use_requirements requirements.txt
 source scripts/zs3/steps.sh
 GC_EPOCHS=${GC_EPOCHS-100}
 for split in ${SPLITS:-unseen2 unseen4 unseen6 unseen8 unseen10}; do
-    zero_shot "${CONFIG:-configs/zs3/context.yaml}" "$split" "${METHODS:-devise zs3 zs3_gc zs5}" "$@"
+    seen_classes "${CONFIG:-configs/zs3/context.yaml}" "$split" "$@"
+    all_classes "${CONFIG:-configs/zs3/context.yaml}" "$split" "${METHODS:-devise zs3 zs3_gc zs5}" "$@"
 done

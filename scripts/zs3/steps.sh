@@ -1,21 +1,24 @@
-# Sourced by the scripts of this folder.
-# zero_shot CONFIG SPLIT "METHODS" [key=value ...]: step 1, then each method and its evaluation; what is finished is skipped
-zero_shot() {
-    local config=$1 split=$2 method extra
-    for method in step1 $3; do
-        extra=()
+# Sourced by the scripts of this folder. What is finished is skipped, what was stopped goes on.
+
+# seen_classes CONFIG SPLIT [key=value ...]: step 1 and its evaluation
+seen_classes() {
+    launch train_base.py "$1" split="$2" "${@:3}"
+    python eval.py "$1" split="$2" method=step1 "${@:3}"
+}
+
+# all_classes CONFIG SPLIT "METHODS" [key=value ...]: each method and its evaluation; NAME_strict is strict_unseen=true
+all_classes() {
+    local config=$1 split=$2 name method options
+    for name in $3; do
+        method=${name%_strict}
+        options=(split="$split" method="$method" "${@:4}")
+        [ "$name" = "$method" ] || options+=(strict_unseen=true)
+        [ "$method" != zs3_gc ] || options+=(${GC_EPOCHS:+zs3.epochs=$GC_EPOCHS})
         case $method in
-            step1) launch train_base.py "$config" split="$split" "${@:4}" ;;
-            *_strict) extra=(strict_unseen=true) ;;
+            # steps of the generator do not pair up over processes: step 2 is of one, or takes zs3.pace=batch
+            zs3 | zs3_gc) python train_zeroshot.py "$config" "${options[@]}" ;;
+            *) launch train_zeroshot.py "$config" "${options[@]}" ;;
         esac
-        method=${method%_strict}
-        case $method in zs3_gc) extra+=(${GC_EPOCHS:+zs3.epochs=$GC_EPOCHS}) ;; esac
-        # steps of the generator do not pair up over processes, so that step 2 is of one, or takes zs3.pace=batch
-        case $method in
-            step1) ;;
-            zs3*) python train_zeroshot.py "$config" split="$split" method="$method" "${@:4}" "${extra[@]}" ;;
-            *) launch train_zeroshot.py "$config" split="$split" method="$method" "${@:4}" "${extra[@]}" ;;
-        esac
-        python eval.py "$config" split="$split" method="$method" "${@:4}" "${extra[@]}"
+        python eval.py "$config" "${options[@]}"
     done
 }

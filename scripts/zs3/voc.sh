@@ -5,5 +5,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 source scripts/zs3/steps.sh
 for split in ${SPLITS:-unseen2 unseen4 unseen6 unseen8 unseen10}; do
-    zero_shot "${CONFIG:-configs/zs3/voc.yaml}" "$split" "${METHODS:-devise zs3 zs3_strict zs5}" "$@"
+    seen_classes "${CONFIG:-configs/zs3/voc.yaml}" "$split" "$@"
+    all_classes "${CONFIG:-configs/zs3/voc.yaml}" "$split" "${METHODS:-devise zs3 zs3_strict zs5}" "$@"
 done
