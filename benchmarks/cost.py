@@ -3,7 +3,8 @@
 Counts the floating-point operations of a step of every stage at its batch size, and the bytes of all tensors that are
 alive at once, in bf16 on tensors without storage: no GPU, no weights, no data. Steps and images are those of the
 shipped lists, or of data.root. The rate at which images are read is measured here, on JPEGs of VOC's size. Passes
-without training (clustering, ranking, the last evaluation) are left out: training makes dozens of them.
+without training (clustering, ranking, the last evaluation) are left out: training makes dozens of them. So is the time
+of what moves memory and computes little (BatchNorm, up-sampling): the hours are rather a lower bound.
 
     python -m benchmarks.cost configs/ncdss/pascal.yaml
     python -m benchmarks.cost configs/ssul/voc.yaml task=15-1 method=ssul
@@ -207,27 +208,28 @@ def with_lists(cfg, folder: Path):
     return cfg.model_copy(update={"data": cfg.data.model_copy(update={"root": folder})})
 
 
-def header(costs: list[Cost]) -> str:
-    """The line for the head of the configuration."""
+def header(costs: list[Cost], part: str = "") -> str:
+    """The line for the head of the configuration; `part` is the split or task that the numbers are of."""
     parts = [f"{cost.stage.name} {cost.counted.memory / 2**30:.0f} GiB, {_hours(cost.hours)}" for cost in costs]
     slow = [cost.stage.name for cost in costs if cost.loader_hours > cost.compute_hours]
-    bound = f"; reading images bounds {', '.join(slow)}" if slow else ""
-    gpu = f"one {GPU} at {SHARE:.0%} of its peak in bf16"
-    return f"Estimated, not measured, for {gpu}: {'; '.join(parts)}{bound} (benchmarks/cost.py)."
+    bound = f"; reading images ({costs[0].workers} processes) bounds {', '.join(slow)}" if slow else ""
+    gpu = f"one {GPU} at {100 * SHARE:.0f} % of its peak in bf16"
+    return f"Estimated, not measured, for {gpu} (benchmarks/cost.py): {part}{'; '.join(parts)}{bound}."
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:.0f} h" if hours >= 10 else f"{hours:.1f} h" if hours >= 0.1 else f"{60 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours >= 10 else f"{hours:.1f} h" if hours >= 0.1 else f"{max(60 * hours, 1):.0f} min"
 
 
 def main(argv: list[str] | None = None) -> None:
-    cfg = load_config(argv, __doc__, systems=tuple(STAGES))
+    cfg = load_config(argv, __doc__, __file__, tuple(STAGES))
     costs = list(estimate(cfg))
     print(
         f"{GPU}, {PEAK / 1e12:.0f} TFLOP/s in bf16, {SHARE:.0%} of them used; {cfg.data.workers} processes per source"
     )
     print(table([HEADING, *(cost.row for cost in costs)]))
-    print(f"\n# {header(costs)}")
+    part = getattr(cfg, "split", "") or getattr(cfg, "task", "")
+    print(f"\n# {header(costs, f'{part}, ' if part else '')}")
 
 
 if __name__ == "__main__":

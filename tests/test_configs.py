@@ -1,6 +1,7 @@
 """Every shipped configuration starts: two steps of every stage, through saving, loading and evaluation."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,12 @@ def test_dry_run_of_the_probes(path, tmp_path):
         stage = "eval_linear" if mode == "linear" else mode
         metrics = json.loads((tmp_path / "dry" / "net" / stage / "metrics.json").read_text())
         assert metrics["images"] == DRY_IMAGES and len(metrics["per_class"]) == 21
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if p.parent.name != "demo"], ids=lambda p: f"{p.parent.name}/{p.stem}"
+)
+def test_heads_say_what_a_run_takes(path):
+    """Estimates are marked as such until they are measured."""
+    head = " ".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+    assert re.search(r"(Estimated, not measured,|Measured) .* \d+ GiB, [\d.]+ (h|min)", head)
