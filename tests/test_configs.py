@@ -1,4 +1,8 @@
-"""Every shipped configuration starts: two steps of every stage, through saving, loading and evaluation."""
+"""Every shipped configuration starts: two steps of every stage, through saving, loading and evaluation.
+
+Each configured network is built once and trains on a batch; in the dry runs, which write it many times, a small one
+stands in for the large ones.
+"""
 
 import json
 import re
@@ -6,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import cluster_pseudolabel
@@ -21,6 +26,9 @@ from data.incremental import select
 from data.io import write_label
 from data.lists import load_lists, shipped_presence
 from data.source import DRY_IMAGES, DataContext
+from models.contrast import build_encoder
+from models.deeplab import build_model
+from models.incremental import build_incremental
 from utils.checkpoint import write_list
 from utils.config.keys import flatten
 from utils.config.reader import load_config
@@ -43,7 +51,13 @@ CHAIN = (
     (evaluation.main, "method=eums"),
 )
 VARIANTS = ("pascal_r101", "coco_r101")  # only another backbone
-VARIANT_CHAIN = ((train_base.main, "method=eums"), (evaluation.main, "method=base"))
+LARGE = ("resnet50", "resnet101")
+STAND_IN = ("model.backbone=resnet18", "model.head_channels=16")
+BUILD = {
+    "ncdss": lambda model: build_model(model, 21),
+    "ssul": lambda model: build_incremental(model, [17, 5], linear=False),
+    "maskcontrast": build_encoder,
+}
 # what makes it fit a test: small images and batches, no download
 SMALL = (
     *("run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "cluster.min_pixels=100"),
@@ -56,6 +70,31 @@ SMALL = (
         "ranking.batch_size=4",
     ),
 )
+
+
+def stand_in(cfg) -> tuple[str, ...]:
+    return STAND_IN if cfg.model.backbone in LARGE else ()
+
+
+def networks() -> dict[str, tuple]:
+    """Every network that a configuration describes: name -> (system, model section). Weights are random."""
+    found = {}
+    for path in [*DISCOVERY, *INCREMENTAL, *CONTRAST]:
+        cfg = load_config([str(path), "model.init=random"], "")
+        key = (cfg.system, json.dumps(cfg.model.model_dump(mode="json"), sort_keys=True))
+        found.setdefault(key, (f"{path.parent.name}/{path.stem}", cfg.system, cfg.model))
+    return {name: (system, model) for name, system, model in found.values()}
+
+
+@pytest.mark.parametrize(("system", "model"), networks().values(), ids=networks().keys())
+def test_configured_networks_train(system, model):
+    torch.manual_seed(0)
+    network = BUILD[system](model).train()
+    output = network(network.normalize(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)))
+    assert output.logits.shape == (2, {"ncdss": 21, "ssul": 22, "maskcontrast": 1}[system], 32, 32)
+    output.logits.square().mean().backward()
+    gradients = [p.grad for name, p in network.backbone.named_parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
 
 
 def make_root(root: Path, cfg) -> Path:
@@ -97,14 +136,16 @@ def test_variants_differ_in_the_backbone_alone(name):
     assert {key for key in one if one[key] != other[key]} == {"model.backbone", "output_dir"}
 
 
-@pytest.mark.parametrize("path", DISCOVERY, ids=lambda path: f"{path.parent.name}/{path.stem}")
+CHAINS = [path for path in DISCOVERY if path.stem not in VARIANTS]
+
+
+@pytest.mark.parametrize("path", CHAINS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_dry_run_of_the_whole_chain(path, tmp_path):
-    root = make_root(tmp_path / "data", load_config([str(path)], ""))
-    given = [*SMALL, f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
-    for main, method in CHAIN if path.stem not in VARIANTS else VARIANT_CHAIN:
+    cfg = load_config([str(path)], "")
+    root = make_root(tmp_path / "data", cfg)
+    given = [*SMALL, *stand_in(cfg), f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
+    for main, method in CHAIN:
         assert guarded(main, [str(path), *given, method]) == 0, (main.__module__, method)
-    if path.stem in VARIANTS:
-        return
     (folder,) = (tmp_path / "out" / "dry").iterdir()
     metrics = json.loads((folder / "eval_eums" / "metrics.json").read_text())
     assert metrics["images"] > 0 and "novel_miou" in metrics and metrics["match"]
@@ -147,9 +188,7 @@ def test_dry_run_of_the_incremental_steps(path, tmp_path):
     small += ["evaluation.batch_size=8", f"task={task}", f"method={method}"]
     small += ["ssul.memory=6"] if method == "ssul_m" else []
     small += ["training.first_lr=1e-4", "training.lr=1e-4"]  # the weights are random
-    if cfg.model.backbone == "resnet101":
-        small.append("model.backbone=resnet50")  # the same code, a third of the time
-    given = [*small, f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
+    given = [*small, *stand_in(cfg), f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
     assert guarded(train_incremental.main, [str(path), *given]) == 0
     (folder,) = (tmp_path / "out" / "dry").iterdir()
     metrics = json.loads((folder / method / "step1" / "metrics.json").read_text())
@@ -174,9 +213,8 @@ def test_dry_run_of_pre_training(path, tmp_path):
             Image.fromarray(noise).save(root / "images" / f"{name}.jpg")
             write_label(folder / f"{name}.png", mask)
     small = ["run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "training.batch_size=4"]
-    if cfg.model.backbone == "resnet50":
-        small.append("model.backbone=resnet18")  # the same code, a fraction of the time
-    assert guarded(pretrain_contrast.main, [str(path), *small, f"data.root={root}", f"output_dir={tmp_path}"]) == 0
+    given = [*small, *stand_in(cfg), f"data.root={root}", f"output_dir={tmp_path}"]
+    assert guarded(pretrain_contrast.main, [str(path), *given]) == 0
     metrics = json.loads((tmp_path / "dry" / "pretrain" / "metrics.json").read_text())
     assert metrics["training_images"] == metrics["images"] == 8
     (tmp_path / "dry" / "pretrain" / "last.pth").unlink()

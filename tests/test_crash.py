@@ -18,6 +18,12 @@ KILLED = 137
 SHORT = ("base_training.epochs=2", "base_training.save_every=2")  # of 3 steps
 
 
+@pytest.fixture(autouse=True)
+def _warm(tiny, tmp_path):
+    """One run here, so that the children have its imports (TensorBoard's take half a second) from the start."""
+    toy_fit(tiny, ToyRecipe(), *SHORT, f"output_dir={tmp_path / 'warm'}")
+
+
 def in_child(action) -> int:
     """Exit status of a forked process that runs `action`: much cheaper than a new Python."""
     pid = os.fork()
