@@ -101,6 +101,7 @@ def make_root(root: Path, cfg) -> Path:
     """The images that a dry run reads: the first of each list, drawn, with two classes and full saliency each."""
     split = load_split(cfg.split, cfg.data.dataset)
     base, novel = split.groups
+    folder = cfg.cluster.saliency_folder or "saliency_supervised_model"
     coco = cfg.data.dataset == "coco"
     if coco:
         (root / "train2014").mkdir(parents=True)
@@ -123,7 +124,7 @@ def make_root(root: Path, cfg) -> Path:
             Image.fromarray(rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)).save(image)
             masks = root / (f"masks_{part}" if coco else "SegmentationClassAug")
             write_label(masks / f"{name}.png", np.full((SIZE, SIZE), number, np.uint8))
-            write_label(root / "saliency_supervised_model" / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
+            write_label(root / folder / f"{name}.png", np.ones((SIZE, SIZE), np.uint8))
     return root
 
 
