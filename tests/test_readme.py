@@ -122,7 +122,7 @@ def test_command(command, stops):
         python_module(words[1], words[2:], stops)
     elif words[0] != "ENTRY.py":
         assert (ROOT / words[0]).is_file(), words[0]
-        start(words[0].removesuffix(".py"), words[1:], stops)
+        start(words[0].removesuffix(".py").replace("/", "."), words[1:], stops)
 
 
 @pytest.mark.parametrize(
