@@ -121,7 +121,7 @@ def incremental(cfg) -> Iterator[Stage]:
     for name, steps in (("step 0", [0]), ("later steps", list(range(1, data.num_steps)))):
         if not steps:
             continue
-        settings = [training.of_step(len(data.train_ids(step)), last_only) for step in steps]
+        settings = [training.of_step(step, len(data.train_ids(step)), last_only) for step in steps]
         totals = [s.epochs * s.iters_per_epoch for s in settings]
         validations = [total // s.eval_steps for total, s in zip(totals, settings, strict=True)]
         images = [len(select(data.task, data.val_images, step, cfg.setting)) for step in steps]
