@@ -28,7 +28,7 @@ from data.incremental import IncrementalData, head_sizes
 from data.io import write_picture
 from losses.cross_entropy import cross_entropy
 from losses.mib import unbiased_cross_entropy, unbiased_distillation
-from losses.plop import entropy_thresholds, old_class_entropy, pod_loss, trusted_label, trusted_share
+from losses.plop import background_entropies, pod_loss, thresholds_and_trust, trusted_label
 from losses.ssul import binary_cross_entropy, focal_loss, pseudo_label, training_target
 from models.incremental import (
     IncrementalDeepLab,
@@ -39,6 +39,7 @@ from models.incremental import (
     predicted_ids,
     upsample,
 )
+from reports.ssul import log_trust, write_summary
 from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.config.ssul import SsulConfig
@@ -47,16 +48,11 @@ from utils.labels import IGNORE
 from utils.log import log
 from utils.loop import fit
 from utils.measure.confusion import predict
-from utils.measure.metrics import confusion_matrix
-from utils.measure.steps import step_curves, summarize_steps
-from utils.recipe import Recipe
-from utils.report import charts
+from utils.recipe import Recipe, trainable
 from utils.report.tables import print_steps
 from utils.run import Run, entry, start_run
 from utils.run_folder import stage_dir
 
-BINS, OFFICIAL_BINS = 10_000, 100  # of the exact median, and of PLOP's
-LEAST_TRUST = 0.2  # share of a class's background pixels that PLOP keeps; below it a step warns
 MEMORY_THRESHOLD = 0.7  # of the pseudo-labels that exemplars are chosen by
 
 
@@ -68,11 +64,6 @@ class Step:
     num_old: int
     num_seen: int
     names: Sequence[str] = ()  # of the classes, for the log
-
-
-def trained(part: nn.Module) -> list[nn.Parameter]:
-    """Its parameters but for frozen ones."""
-    return [parameter for parameter in part.parameters() if parameter.requires_grad]
 
 
 class StepRecipe(Recipe):
@@ -107,7 +98,7 @@ class StepRecipe(Recipe):
 
     def whole_network(self, rate: float, factor: float) -> list[dict[str, Any]]:
         parts = ("decoder", self.model.classifier, rate), ("backbone", self.model.backbone, rate * factor)
-        return [{"name": name, "params": trained(part), "lr": lr} for name, part, lr in parts]
+        return [{"name": name, "params": trainable(part), "lr": lr} for name, part, lr in parts]
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised images and train ids."""
@@ -163,7 +154,7 @@ class SsulRecipe(StepRecipe):
             return self.whole_network(training.first_lr, training.first_backbone_lr_factor)
         factors = {"background": self.options.background_lr_factor}
         return [
-            {"name": name, "params": trained(head), "lr": training.lr * factors.get(name, 1.0)}
+            {"name": name, "params": trainable(head), "lr": training.lr * factors.get(name, 1.0)}
             for name, head in self.trained_heads().items()
         ]
 
@@ -279,31 +270,15 @@ class PlopRecipe(DistillationRecipe):
     @torch.no_grad()
     def median_entropies(self, run: Run) -> torch.Tensor:
         """Median entropy of each old class over the background of the training images, float [num_old]."""
-        options, source, top = self.settings.plop, self.feed["new"], 1 / (self.num_old * np.log(self.num_seen))
-        ranges = {BINS: top, OFFICIAL_BINS: 1.0}  # nearly all of the official bins lie above the largest entropy
-        counts = {n: torch.zeros(self.num_old, n, dtype=torch.int64, device=run.device) for n in ranges}
+        options, source, counts = self.settings.plop, self.feed["new"], {}
         for batch in source.epoch(0, range(max(source.steps_per_pass, 1))):
             image, label = (batch[name].to(run.device) for name in ("image", "label"))
-            logits = self.old(self.model.normalize(image)).logits
-            entropy, old = old_class_entropy(logits, self.num_seen), torch.where(label == 0, logits.argmax(1), IGNORE)
-            for bins, most in ranges.items():
-                place = (entropy / most * bins).long().clamp(max=bins - 1)
-                counts[bins] += confusion_matrix(place, old, bins, self.num_old)
-        histograms = {bins: dist.sum_(found).cpu().numpy() for bins, found in counts.items()}
-        used = OFFICIAL_BINS if options.median == "official" else BINS
-        thresholds = entropy_thresholds(histograms[used], ranges[used], options.median, options.entropy_floor)
-        self.report_trust(thresholds, trusted_share(histograms[BINS], top, thresholds))
+            found = background_entropies(label, self.old(self.model.normalize(image)).logits, self.num_seen)
+            counts = {bins: counts.get(bins, 0) + more for bins, more in found.items()}
+        summed = {bins: dist.sum_(found).cpu().numpy() for bins, found in counts.items()}
+        thresholds, shares = thresholds_and_trust(summed, self.num_seen, options.median, options.entropy_floor)
+        log_trust(self.number, self.names, thresholds, shares)
         return torch.tensor(thresholds, dtype=torch.float32, device=run.device)
-
-    def report_trust(self, thresholds: np.ndarray, shares: np.ndarray) -> None:
-        """One line of thresholds and trusted shares by old class, and a warning where hardly anything is trusted."""
-        found = zip(self.names, thresholds, shares, strict=False)
-        each = [f"{name} {tau:.4f} " + ("-" if np.isnan(share) else f"{share:.0%}") for name, tau, share in found]
-        log.info("step %d, entropy threshold and trusted share of background: %s", self.number, ", ".join(each))
-        few = [each[place] for place in np.flatnonzero(shares < LEAST_TRUST)]
-        if few:
-            text = "step %d: PLOP trusts less than %.0f %% of %s, which may be forgotten; plop.median=exact trusts half"
-            log.warning(text, self.number, 100 * LEAST_TRUST, ", ".join(few))
 
     def step(self, batch: dict, epoch: int) -> dict:
         if self.old is None:
@@ -407,16 +382,6 @@ def run_step(data: IncrementalData, step: int) -> dict:
             metrics = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")
             run.finish(metrics | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
         return checkpoint.read_json(run.dir / "metrics.json")
-
-
-def write_summary(metrics: list[dict], data: IncrementalData, folder: Path) -> None:
-    """summary.json: last step, means over steps, forgetting; curve.svg: what is learned and forgotten on the way."""
-    names = data.task.names
-    groups = [[names[number] for number in data.task.ids(step)] for step in range(data.num_steps)]
-    checkpoint.write_json(folder / "summary.json", summarize_steps(metrics, groups))
-    curves = step_curves(metrics)
-    drawn = charts.curves(curves, charts.STEP_COLORS, "step", percent=True, width=540) if len(metrics) > 1 else ""
-    checkpoint.write_text(folder / "curve.svg", drawn)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -4,12 +4,14 @@ B batch, D features, H W pixels, h w feature cells; K classes, background first;
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from utils.labels import IGNORE
+
+BINS, OFFICIAL_BINS = 10_000, 100  # of the exact median, and of PLOP's
 
 
 def local_pod(old: torch.Tensor, new: torch.Tensor, scales: Sequence[int] = (1, 2, 4)) -> torch.Tensor:
@@ -76,6 +78,38 @@ def trusted_label(
     sure = background & (old_class_entropy(old_logits, num_classes) < thresholds[old])
     share = sure.sum((1, 2)) / (background.sum((1, 2)) + 1e-6)
     return torch.where(sure, old, torch.where(background, IGNORE, label)), share
+
+
+def value_ranges(num_old: int, num_classes: int) -> dict[int, float]:
+    """Number of bins -> largest value, of the two histograms of `old_class_entropy`: for the exact median and PLOP's.
+
+    Nearly all of PLOP's bins lie above the largest entropy.
+    """
+    return {BINS: 1 / (num_old * math.log(num_classes)), OFFICIAL_BINS: 1.0}
+
+
+def background_entropies(label: torch.Tensor, old_logits: torch.Tensor, num_classes: int) -> dict[int, torch.Tensor]:
+    """Both histograms of each old class over the background of a batch: number of bins -> int64 [O, bins].
+
+    label [B, H, W], 0 for background; old_logits [B, O, H, W].
+    """
+    num_old, entropy = old_logits.shape[1], old_class_entropy(old_logits, num_classes)
+    counts = {}
+    for bins, most in value_ranges(num_old, num_classes).items():
+        cell = old_logits.argmax(1) * bins + (entropy / most * bins).long().clamp(max=bins - 1)
+        cell = torch.where(label == 0, cell + 1, 0)  # others go to bin 0, which is cut off
+        counts[bins] = torch.bincount(cell.reshape(-1), minlength=num_old * bins + 1)[1:].view(num_old, bins)
+    return counts
+
+
+def thresholds_and_trust(
+    counts: Mapping[int, np.ndarray], num_classes: int, rule: str, floor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(threshold of each old class, share of its background below it), both [O], of summed `background_entropies`."""
+    ranges = value_ranges(len(counts[BINS]), num_classes)
+    used = OFFICIAL_BINS if rule == "official" else BINS
+    thresholds = entropy_thresholds(counts[used], ranges[used], rule, floor)
+    return thresholds, trusted_share(counts[BINS], ranges[BINS], thresholds)
 
 
 def entropy_thresholds(histograms: np.ndarray, top: float, rule: str, floor: float) -> np.ndarray:

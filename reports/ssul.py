@@ -10,9 +10,10 @@ import numpy as np
 
 from data.incremental import IncrementalData
 from reports.common import Page, loss_charts, or_reason, pick_images, predicted, prediction_columns
-from utils.checkpoint import read_json
+from utils.checkpoint import read_json, write_json, write_text
 from utils.config.ssul import SsulConfig
 from utils.errors import UserError
+from utils.log import log
 from utils.measure.steps import step_curves, step_matrix, summarize_steps
 from utils.report import charts, html
 from utils.report.aggregate import Column, ResultTable
@@ -32,6 +33,7 @@ COLUMNS = (
 )
 GROUP_COLORS = {"old": charts.STEP_COLORS["classes of step 0"], "new": charts.STEP_COLORS["later classes"]}
 TRAIN = "python train_incremental.py CONFIG method={}"
+LEAST_TRUST = 0.2  # share of a class's background pixels that PLOP keeps; below it a step warns
 
 
 @dataclass(frozen=True)
@@ -310,3 +312,27 @@ TABLE = ResultTable(
     against="plop",
     published=INCREMENTAL,
 )
+
+
+# ---- while it trains
+
+
+def log_trust(step: int, names: Sequence[str], thresholds: np.ndarray, shares: np.ndarray) -> None:
+    """A line of PLOP's thresholds and trusted shares by old class, and a warning where hardly anything is trusted."""
+    found = zip(names, thresholds, shares, strict=False)  # names go on with the new classes
+    each = [f"{name} {tau:.4f} " + ("-" if np.isnan(share) else f"{share:.0%}") for name, tau, share in found]
+    log.info("step %d, entropy threshold and trusted share of background: %s", step, ", ".join(each))
+    few = [each[place] for place in np.flatnonzero(shares < LEAST_TRUST)]
+    if few:
+        text = "step %d: PLOP trusts less than %.0f %% of %s, which may be forgotten; plop.median=exact trusts half"
+        log.warning(text, step, 100 * LEAST_TRUST, ", ".join(few))
+
+
+def write_summary(metrics: Sequence[dict], data: IncrementalData, folder: Path) -> None:
+    """summary.json: last step, means over steps, forgetting; curve.svg: what is learned and forgotten on the way."""
+    names = data.task.names
+    groups = [[names[number] for number in data.task.ids(step)] for step in range(data.num_steps)]
+    write_json(folder / SUMMARY, summarize_steps(metrics, groups))
+    curves = step_curves(metrics)
+    drawn = charts.curves(curves, charts.STEP_COLORS, "step", percent=True, width=540) if len(metrics) > 1 else ""
+    write_text(folder / "curve.svg", drawn)

@@ -81,6 +81,11 @@ class Recipe(ABC):
         """Take over what `state` gave."""
 
 
+def trainable(part: nn.Module) -> list[nn.Parameter]:
+    """Its parameters but for frozen ones."""
+    return [parameter for parameter in part.parameters() if parameter.requires_grad]
+
+
 class TwoParts(typing.Protocol):
     """A network that tells its parameters apart."""
 

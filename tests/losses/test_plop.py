@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from losses.plop import (
+    background_entropies,
     entropy_thresholds,
     exact_median,
     fold_new_classes,
@@ -15,6 +16,7 @@ from losses.plop import (
     old_class_entropy,
     pod_loss,
     strips,
+    thresholds_and_trust,
     trusted_label,
     trusted_share,
 )
@@ -127,3 +129,27 @@ def test_the_published_threshold_may_trust_nothing():
     assert official == pytest.approx([0.005]) and exact == pytest.approx([0.009], abs=1e-5)
     assert trusted_share(fine, top, official).tolist() == [0]
     assert trusted_share(fine, top, exact) == pytest.approx([0.5])
+
+
+def test_histograms_of_background_by_the_class_that_the_old_network_sees():
+    """Two classes, three pixels: one is labelled and does not count; the others are certain, and undecided."""
+    logits = torch.tensor([[0.0, 20.0, 0.0], [20.0, 0.0, 0.0]]).view(1, 2, 1, 3)
+    label = torch.tensor([[[1, 0, 0]]])
+    counts = background_entropies(label, logits, num_classes=3)
+    assert {bins: found.shape for bins, found in counts.items()} == {10_000: (2, 10_000), 100: (2, 100)}
+    exact, official = counts[10_000], counts[100]
+    assert exact.sum(1).tolist() == official.sum(1).tolist() == [2, 0]  # arg-max of a tie is class 0
+    assert exact[0, 0] == 1 and exact[0, 9_990:].sum() == 1  # 0, and nearly the largest value
+    undecided = 1 / (2 * math.log(3))  # mean over two classes of the normalised entropy 1, over ln 3
+    assert official[0, 0] == 1 and official[0, int(100 * undecided)] == 1
+
+
+def test_thresholds_from_both_histograms():
+    """Four values in the lowest bins of the only class: the exact median trusts half of them, PLOP's all."""
+    counts = {10_000: np.zeros((1, 10_000)), 100: np.zeros((1, 100))}
+    counts[10_000][0, 0] = counts[100][0, 0] = 4
+    top = 1 / math.log(3)
+    thresholds, shares = thresholds_and_trust(counts, 3, "exact", 0.0)
+    assert thresholds == pytest.approx([top / 10_000 / 2]) and shares == pytest.approx([0.5])
+    thresholds, shares = thresholds_and_trust(counts, 3, "official", 0.0)
+    assert thresholds == pytest.approx([0.005]) and shares == pytest.approx([1.0])
