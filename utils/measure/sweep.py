@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.metrics import auc
 
 from utils import dist
 from utils.config.common import Absent
@@ -92,4 +93,4 @@ def area(x: Sequence[float], y: Sequence[float]) -> float:
     order = np.argsort(x, kind="stable")
     xs, ys = np.asarray(x)[order], np.asarray(y)[order]
     xs, ys = np.concatenate([[0.0], xs]), np.concatenate([[ys[0]], ys])
-    return float(((xs[1:] - xs[:-1]) * (ys[1:] + ys[:-1]) / 2).sum())
+    return float(auc(xs, ys))
