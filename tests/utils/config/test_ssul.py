@@ -57,7 +57,7 @@ def test_what_makes_steps_stale(now, before, step_0, later):
 
 
 def test_the_former_name_of_a_schedule_is_refused_with_the_choices():
-    with pytest.raises(ValueError, match="'step', 'poly_epochs', 'poly_steps' or 'warm_poly_steps'"):
+    with pytest.raises(ValueError, match="'poly_epochs', 'poly_steps', 'poly_to_zero' or 'warm_poly_steps'"):
         StepTraining(schedule="poly")
 
 
