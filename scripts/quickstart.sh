@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a report: environment, demo set, the whole discovery chain, its table and report.html.
-# Some ten minutes on two CPU cores after installation. Finished stages are skipped, a stopped one goes on.
+# Twelve minutes on two CPU cores after installation. Finished stages are skipped, a stopped one goes on.
 # Arguments are overrides for every stage: scripts/quickstart.sh split=fold1 seed=1 output_dir=output/second
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 use_requirements requirements.txt
