@@ -50,7 +50,7 @@ def test_plop_says_what_it_trusts(task_config, tmp_path, monkeypatch):
             threshold, share = value.split()
             assert float(threshold) >= 0.001 and (share == "-" or int(share.rstrip("%")) >= 49)
         assert not any("PLOP trusts less" in line for line in log_of(folder / f"step{number}"))
-    monkeypatch.setattr(train_incremental, "entropy_thresholds", lambda counts, *rest: 0.0 * counts.sum(1))
+    monkeypatch.setattr("losses.plop.entropy_thresholds", lambda counts, *rest: 0.0 * counts.sum(1))
     assert run(task_config, *options, "resume=false", f"output_dir={tmp_path / 'none'}") == 0
     lines = log_of(tmp_path / "none" / "abc-overlap" / "plop" / "step1")
     (warning,) = [line for line in lines if "PLOP trusts less" in line]
