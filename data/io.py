@@ -9,6 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from utils.checkpoint import atomic
 from utils.errors import UserError
@@ -118,21 +119,27 @@ def _read_png(path: Path, wide: bool = False) -> tuple[np.ndarray, str]:
     return values.astype(np.uint8), mode
 
 
-def write_label(path: Path, values: np.ndarray) -> None:
-    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically."""
+def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
+    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
+
+    `maker` is kept in the file (data.outputs.maker_of).
+    """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))
     if values.dtype == np.uint8:
         image = Image.frombytes("P", image.size, image.tobytes())
         image.putpalette(voc_palette().tobytes())
+    about = PngInfo()
+    if maker:
+        about.add_text("Software", maker)
     with atomic(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=about)
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] RGB as JPEG, atomically; for looking at."""
+def write_picture(path: Path, image: np.ndarray, maker: str = "") -> None:
+    """Write uint8 [H, W, 3] RGB as JPEG, atomically; for looking at. `maker` is kept in the file."""
     with atomic(path) as temporary:
-        Image.fromarray(image).save(temporary, format="JPEG", quality=90)
+        Image.fromarray(image).save(temporary, format="JPEG", quality=90, comment=maker)
 
 
 def write_grey(path: Path, values: np.ndarray) -> None:

@@ -13,7 +13,8 @@ from utils.config.reader import dump
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 
-KEEP = ("run.lock",)  # survives a fresh start in the same folder
+LOCK = "run.lock"
+KEEP = (LOCK,)  # survives a fresh start in the same folder
 LAST = "last.pth"
 
 
@@ -101,6 +102,14 @@ def _changed_input(folder: Path, inputs: Mapping[str, str]) -> str | None:
     return f"its input '{changed[0]}' has changed since" if changed else None
 
 
+def require_own(folder: Path) -> None:
+    """UserError for a folder with files that no run left: a fresh start would delete them."""
+    names = {path.name for path in folder.iterdir()}
+    if names and not names & {LOCK, "config.yaml", "metrics.json"}:
+        example = sorted(names)[0]
+        raise UserError(f"{folder}: holds files that no run wrote ({example}), a run would delete them; move them away")
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for one run; the kernel frees it however the process ends."""
@@ -108,8 +117,11 @@ def locked(folder: Path) -> Iterator[None]:
     if dist.is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = (folder / "run.lock").open("w")
+            require_own(folder)
+            handle = (folder / LOCK).open("w")
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would live on in the workers of a killed run
+        except UserError as error:
+            problem = str(error)
         except BlockingIOError:
             problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
         except OSError as error:
