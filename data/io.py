@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from utils.checkpoint import atomic
+from utils.checkpoint import atomic, first_line
 from utils.errors import UserError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -153,6 +153,19 @@ def write_array(path: Path, values: np.ndarray) -> None:
     """Write an array as .npy, atomically."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """An array of numbers from .npy; UserError when it is missing or damaged."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # numpy raises ValueError, EOFError, OSError, SyntaxError ... for damaged files
+        raise UserError(f"{path}: not a readable array ({first_line(error)}); make it again") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise UserError(f"{path}: not an array of numbers; make it again")
+    return values
 
 
 @cache

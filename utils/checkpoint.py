@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.text import read_text
 from utils.torch_file import read_torch, save_torch
 
 FORMAT = 1  # of our checkpoints; raise it when their contents change
@@ -56,13 +57,28 @@ def read_list(path: Path) -> list[str]:
         ) from None
 
 
-def read_json(path: Path) -> Any:
+class Record(dict[str, Any]):
+    """A JSON object of a file. A key that it lacks is a UserError that names the file."""
+
+    def __init__(self, path: Path, values: dict[str, Any]):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.path}: has no '{key}'; damaged or of another version, so make it again")
+
+
+def read_json(path: Path) -> Record:
+    """The object in a JSON file; UserError when it cannot be read or holds something else."""
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error})") from None
+        value = json.loads(read_text(path))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({first_line(error)})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a {type(value).__name__}, not an object of keys and values; make it again")
+    return Record(path, value)
 
 
 def save(path: Path, state: dict, keep: Path | None = None) -> None:

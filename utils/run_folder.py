@@ -11,7 +11,7 @@ from utils import checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import first_difference
 from utils.config.reader import dump
-from utils.config.strict_yaml import read_yaml
+from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError, one_line
 
 LOCK = "run.lock"
@@ -108,21 +108,20 @@ def _difference(
     cfg: Common, folder: Path, inputs: Mapping[str, str], reads: tuple[str, ...], without: Collection[str]
 ) -> str | None:
     """What a run was made with that is not so now: a key of its configuration, or an input."""
-    config, before = _mapping(read_yaml, folder / "config.yaml"), _mapping(checkpoint.read_json, folder / "inputs.json")
+    config, before = _read(read_mapping, folder / "config.yaml"), _read(checkpoint.read_json, folder / "inputs.json")
     names = sorted(inputs.keys() | before.keys())
     changed = [f"its input '{name}' has changed since" for name in names if before.get(name) != inputs.get(name)]
     return first_difference(cfg, config, reads, frozenset(without)) or next(iter(changed), None)
 
 
-def _mapping(read: Callable[[Path], Any], path: Path) -> dict[str, Any]:
+def _read(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
     """A file of a run folder; UserError, with the cure, when it is damaged."""
     try:
         content = read(path)
-        problem = "" if isinstance(content, dict) else f"{path}: holds no keys"
     except UserError as error:
-        problem = str(error)
-    if problem:
-        raise UserError(f"{problem}; damaged, so resume=false starts over")
+        raise UserError(f"{error}; damaged, so resume=false starts over") from None
+    if not content and path.suffix == ".yaml":
+        raise UserError(f"{path}: empty; damaged, so resume=false starts over")
     return content
 
 
