@@ -12,9 +12,11 @@ from utils.config.keys import first_difference
 from utils.config.reader import dump
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
+from utils.inputs import RECORD, changed_data
 
 KEEP = ("run.lock",)  # survives a fresh start in the same folder
 LAST = "last.pth"
+NEW_INPUTS = {"memory"}  # that folders of earlier versions do not name
 
 
 def stage_dir(cfg: Common, stage: str) -> Path:
@@ -66,10 +68,12 @@ def decide(
     if resume != "false" and started:
         before = read_yaml(folder / "config.yaml")
         difference = first_difference(cfg, before, reads, frozenset(without)) or _changed_input(folder, inputs)
-        finished = (folder / "metrics.json").exists()
+        finished, other = (folder / "metrics.json").exists(), "settings"
+        if not difference:
+            difference, other = changed_data(folder / RECORD, cfg), "data"
         if difference and (finished or last.exists()):
             cure = "resume=false starts over, another output_dir keeps both"
-            return f"{folder} was made with other settings ({difference}); {cure}"
+            return f"{folder} was made with other {other} ({difference}); {cure}"
         if not difference and finished:
             return True, None
         if not difference and last.exists():
@@ -96,7 +100,7 @@ def prepare(cfg: Common, folder: Path, inputs: Mapping[str, str], fresh: bool) -
 
 def _changed_input(folder: Path, inputs: Mapping[str, str]) -> str | None:
     before = checkpoint.read_json(folder / "inputs.json")
-    names = sorted(inputs.keys() | before.keys())
+    names = sorted((inputs.keys() | before.keys()) - (NEW_INPUTS - before.keys()))
     changed = [name for name in names if before.get(name) != inputs.get(name)]
     return f"its input '{changed[0]}' has changed since" if changed else None
 
