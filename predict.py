@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names = dict(segmenter.classes)
     for path in tqdm(paths, leave=False, disable=None):
-        image = read_image(path)
+        image = read_image(path, as_shown=True)  # so that the map lies on what viewers show
         label = segment(segmenter, image, device)
         write_label(options.to / f"{path.stem}.png", label)
         write_picture(options.to / f"{path.stem}_overlay.jpg", draw(segmenter, image, label))
