@@ -165,7 +165,7 @@ class DiscoveryData:
         return self._protocol(images, spec, native)
 
     def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> Protocol:
-        loader = self.context.loader(images, self.cfg.evaluation.batch_size)
+        loader = self.context.loader(images, self.cfg.evaluation.batch_size, native)
         name = "image size, original classes" if native else "network resolution"
         return Protocol(loader, spec, name, native=native, classes=partial(output_classes, self.groups))
 

@@ -167,7 +167,7 @@ class IncrementalData:
         images = self.test(native)
         made = self.protocol(images, step)
         if native:  # images of different sizes do not fit into a batch
-            made = replace(made, loader=self.context.loader(images, 1), native=True)
+            made = replace(made, loader=self.context.loader(images, 1, native=True), native=True)
         name = "image size" if native else "shorter side and centre crop"
         return replace(made, name=name, about={"step": step, "images": len(images)}, stage=f"step{step}")
 

@@ -170,8 +170,12 @@ def official_names(split: str, layout: Layout) -> dict[str, str]:
 
 
 def write_lists(lists: ImageLists, split: str, folder: Path, layout: Layout) -> None:
-    """Write all roles in the official format, for `data.lists`."""
-    for role, name in (official_names(split, layout) | {"val": f"{layout.val_list}.txt"}).items():
+    """Write all roles in the official format, for `data.lists`; UserError when one is there that holds other ids."""
+    names = official_names(split, layout) | {"val": f"{layout.val_list}.txt"}
+    for role, name in names.items():
+        if (folder / name).exists() and read_list(folder / name) != list(getattr(lists, role)):
+            raise UserError(f"{folder / name}: is there and holds other images (edited?); choose another folder")
+    for role, name in names.items():
         write_list(folder / name, list(getattr(lists, role)))
 
 

@@ -84,8 +84,8 @@ class ProbeData:
     def source(self, name: str, dataset: SegmentationDataset) -> Source:
         return self.context.source(name, dataset, self.cfg.training.batch_size)
 
-    def loader(self, dataset: SegmentationDataset):
-        return self.context.loader(dataset, self.cfg.evaluation.batch_size)
+    def loader(self, dataset: SegmentationDataset, native: bool = False):
+        return self.context.loader(dataset, self.cfg.evaluation.batch_size, native)
 
     # ---- how a linear probe is scored
 
@@ -97,7 +97,8 @@ class ProbeData:
     def test_protocol(self) -> Protocol:
         """At the size of the masks."""
         name = "image size, CRF" if self.cfg.evaluation.crf else "image size"
-        return replace(self.protocol(self.val()), native=True, name=name, stage="linear")
+        loader = self.loader(self.val(), native=True)
+        return replace(self.protocol(self.val()), loader=loader, native=True, name=name, stage="linear")
 
     def evaluation(self, network) -> Protocol:
         """For eval.py: how a linear probe (models.segmenter.Segmenter) is scored."""

@@ -65,8 +65,9 @@ class DataContext(Generic[C]):
         workers = self.cfg.data.workers
         return Source(name, dataset, batch_size, seed=self.cfg.seed, workers=workers, pin=self._pin)
 
-    def loader(self, dataset: SegmentationDataset, batch_size: int) -> DataLoader:
-        """This process's share of a data set, in order."""
+    def loader(self, dataset: SegmentationDataset, batch_size: int, native: bool = False) -> DataLoader:
+        """This process's share of a data set, in order; `native` with the labels at the size of their files, too."""
+        dataset = dataset.with_native() if native else dataset
         return eval_loader(dataset, batch_size, workers=self.cfg.data.workers, pin=self._pin)
 
     @property

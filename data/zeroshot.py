@@ -289,7 +289,7 @@ class ZeroShotData:
         def classes(_metrics: dict[str, Any]) -> Classes:
             return self.output_classes({}) + [(first + k, name) for k, name in enumerate(added)]
 
-        loader = self.context.loader(images, options.batch_size)
+        loader = self.context.loader(images, options.batch_size, native)
         return Protocol(loader, spec, name, native=native, classes=classes)
 
     def output_classes(self, _metrics: dict[str, Any]) -> Classes:

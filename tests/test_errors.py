@@ -154,7 +154,7 @@ def test_corrupt_checkpoint_of_the_run_itself(fail, config):
     (folder / "metrics.json").unlink()
     (folder / "last.pth").write_bytes((folder / "last.pth").read_bytes()[:5000])
     error = fail(train_base.main)
-    assert f"{folder / 'last.pth'}: not a readable checkpoint" in error
+    assert f"{folder / 'last.pth'}: not a readable checkpoint" in error  # one epoch leaves none before it
 
 
 def test_unknown_configuration_key(fail):
@@ -319,6 +319,8 @@ def test_not_a_number_in_training(fail, monkeypatch):
     )
     error = fail(train_base.main)
     assert "the loss is not finite at step 1 (base=nan); stopped before the update" in error
+    named = error.strip().split("its images: base ")[1].split(", ")
+    assert len(named) == 4 and all(int(name.removeprefix("t")) in range(16) for name in named)
 
 
 def test_unknown_figure_expected(fail, config, tmp_path):

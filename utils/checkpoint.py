@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from utils.errors import UserError
+from utils.text import read_text
+from utils.torch_file import read_torch, save_torch
 
 FORMAT = 1  # of our checkpoints; raise it when their contents change
 
@@ -20,15 +20,20 @@ FORMAT = 1  # of our checkpoints; raise it when their contents change
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it replaces `path` only when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # a full disk, a read-only folder: what counts is the file that was to be written
+        if error.filename in (None, temporary, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,29 +82,52 @@ def unique(ids: list[str], where: Path | str) -> list[str]:
     return ids
 
 
-def read_json(path: Path) -> Any:
+class Record(dict[str, Any]):
+    """A JSON object of a file. A key that it lacks is a UserError that names the file."""
+
+    def __init__(self, path: Path, values: dict[str, Any]):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.path}: has no '{key}'; damaged or of another version, so make it again")
+
+
+def read_json(path: Path) -> Record:
+    """The object in a JSON file; UserError when it cannot be read or holds something else."""
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error})") from None
+        value = json.loads(read_text(path))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({first_line(error)})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a {type(value).__name__}, not an object of keys and values; make it again")
+    return Record(path, value)
 
 
-def save(path: Path, state: dict) -> None:
-    """Write a checkpoint atomically. `state` holds tensors and plain Python values only."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+def save(path: Path, state: dict, keep: Path | None = None) -> None:
+    """Write a checkpoint atomically. `state` holds tensors and plain Python values only.
+
+    `keep` is the name under which the file that it replaces stays. At every moment one of the two is whole.
+    """
+    with atomic(path) as temporary:
+        save_torch(temporary, {"format": FORMAT, **state})
+        if keep and path.exists():
+            _link(path, keep)
+
+
+def _link(path: Path, other: Path) -> None:
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:  # no links on this file system; until the new file is in place, there is this one alone
+        os.replace(path, other)
 
 
 def load(path: Path) -> dict:
     """Read one of our checkpoints on the CPU, without running code from it."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError ... for a damaged file
-        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)})") from None
+    state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project (format {FORMAT})")
     return state

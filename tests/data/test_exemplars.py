@@ -72,3 +72,12 @@ def test_written_and_read(tmp_path):
 def test_no_memory_is_refused():
     with pytest.raises(UserError, match="ssul.memory=0"):
         pick([Candidate("a", (1,))], 2, 0)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"x": 1}', '{"memory": [1]}', '{"memory": [{"id": "a"}]}', '{"memory": null}', "[]"]
+)
+def test_a_damaged_memory_is_one_line(tmp_path, content):
+    (tmp_path / "memory.json").write_text(content)
+    with pytest.raises(UserError, match="memory.json: "):
+        read_memory(tmp_path / "memory.json")
