@@ -35,9 +35,7 @@ def describe(image_id: str, label: np.ndarray, last_background: int) -> Candidat
 
 
 def read_memory(path: Path) -> list[Candidate]:
-    """The exemplars in memory.json, in pick order by class; none when there is no such file."""
-    if not path.exists():
-        return []
+    """The exemplars in memory.json, in pick order by class; UserError when there is no such file."""
     entries = checkpoint.read_json(path)["memory"]
     try:
         return [Candidate(**{**entry, "classes": tuple(entry["classes"])}) for entry in entries]

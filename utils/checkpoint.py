@@ -1,9 +1,11 @@
 """Files that are either whole or absent, and the checkpoints among them."""
 
+import codecs
 import contextlib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,13 +50,36 @@ def write_list(path: Path, names: list[str]) -> None:
 
 
 def read_list(path: Path) -> list[str]:
-    """Non-empty lines of a text file; UserError when it is missing."""
+    """Ids of a list, one a line; UserError when it cannot be read, and when an id is there twice."""
+    return unique(read_lines(path), path)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Non-empty lines of a text file in UTF-8, or UTF-16 with a byte order mark; UserError for any other."""
+    wanted = "expected a list with one image id per line"
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise UserError(f"{path}: not a file; {wanted}")
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        content = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected a list with one image id per line"
-        ) from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {wanted}") from None
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: line {line} is not in {error.encoding}; save the list as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: holds zero bytes, no UTF-8 text (UTF-16 without a mark?); save the list as UTF-8")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def unique(ids: list[str], where: Path | str) -> list[str]:
+    """The ids; UserError that names `where` when one occurs twice."""
+    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}: image '{twice}' is twice in the list; keep it once")
+    return ids
 
 
 class Record(dict[str, Any]):

@@ -30,6 +30,7 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     """
     epochs = DRY_EPOCHS if run.cfg.run.dry else settings.epochs
     run.saves_on_signal = True
+    run.record_data()
     if dist.launched():
         torch.manual_seed(run.cfg.seed + dist.rank())  # networks start alike, dropout draws apart
     optimizer = build_optimizer(recipe.parameter_groups(), settings)

@@ -32,6 +32,7 @@ from utils.errors import (
     from_outside,
     one_line,
 )
+from utils.inputs import RECORD, DataFiles
 from utils.log import log
 from utils.run_folder import LAST, PREVIOUS, decide, locked, stage_dir
 
@@ -49,6 +50,7 @@ class Run:
     inputs: dict[str, str]
     finished: bool = False
     resume_from: Path | None = None
+    files: DataFiles | None = field(default=None, repr=False)  # of the data, to tell whether they are still the same
     saves_on_signal: bool = False  # the training loop does; other stages stop at once, as they start over anyway
     stop_requested: bool = False
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -141,8 +143,14 @@ class Run:
             "resumed": self.resume_from is not None,
         }
 
+    def record_data(self) -> None:
+        """Keep which data the stage reads; the training loop does before its first step, others when they finish."""
+        if self.files and dist.is_main():
+            self.files.write(self.dir / RECORD, self.cfg)
+
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write cost.json, and metrics.json, the mark of a finished stage; the rest must be on disk before."""
+        self.record_data()
         dist.barrier()
         if dist.is_main():
             checkpoint.write_json(self.dir / "cost.json", self._cost())
@@ -186,12 +194,14 @@ def start_run(
     inputs: dict[str, Path],
     *,
     without: tuple[str, ...] = (),
+    files: DataFiles | None = None,
     seed: bool = True,
 ) -> Iterator[Run]:
     """Open the run folder of a stage.
 
     `reads` names the sections and keys that decide its result besides those that decide every stage; keys marked with
-    one of `without` do not (utils.config.common.Decides). `inputs` are files and folders that it is made from.
+    one of `without` do not (utils.config.common.Decides). `inputs` are files and folders that it is made from,
+    `files` those of the data that it reads: their fingerprint is kept, and compared when the stage is asked for again.
     Order of decisions: finished with the same settings -> skip; `resume` (own last.pth or a given path); else start.
     Raises UserError when another run holds the folder, or when what is there was made with other settings.
     """
@@ -206,7 +216,7 @@ def start_run(
         if isinstance(answer, str):
             raise UserError(answer)
         finished, resume_from = answer
-        run = Run(cfg, stage, folder, device, digests, finished, resume_from)
+        run = Run(cfg, stage, folder, device, digests, finished, resume_from, files=files)
         if run.finished:
             if dist.is_main():
                 print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")

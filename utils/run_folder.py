@@ -13,10 +13,12 @@ from utils.config.keys import first_difference
 from utils.config.reader import dump
 from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError, one_line
+from utils.inputs import RECORD, changed_data
 
 LOCK = "run.lock"
 KEEP = (LOCK,)  # survives a fresh start in the same folder
 LAST, PREVIOUS = "last.pth", "previous.pth"  # the newest checkpoint, and the one before it, in case that is damaged
+NEW_INPUTS = {"memory"}  # that folders of earlier versions do not name
 
 
 def stage_dir(cfg: Common, stage: str) -> Path:
@@ -77,10 +79,12 @@ def _decide(
     resumable = last.exists() or (folder / PREVIOUS).exists()
     finished = (folder / "metrics.json").exists()
     if resume != "false" and started and (finished or resumable):
-        difference = _difference(cfg, folder, inputs, reads, without)
+        difference, other = _difference(cfg, folder, inputs, reads, without), "settings"
+        if not difference:
+            difference, other = changed_data(folder / RECORD, cfg), "data"
         if difference:
             cure = "resume=false starts over, another output_dir keeps both"
-            return f"{folder} was made with other settings ({difference}); {cure}"
+            return f"{folder} was made with other {other} ({difference}); {cure}"
         if finished:
             return True, None
         prepare(cfg, folder, inputs, fresh=False)
@@ -109,7 +113,7 @@ def _difference(
 ) -> str | None:
     """What a run was made with that is not so now: a key of its configuration, or an input."""
     config, before = _read(read_mapping, folder / "config.yaml"), _read(checkpoint.read_json, folder / "inputs.json")
-    names = sorted(inputs.keys() | before.keys())
+    names = sorted((inputs.keys() | before.keys()) - (NEW_INPUTS - before.keys()))
     changed = [f"its input '{name}' has changed since" for name in names if before.get(name) != inputs.get(name)]
     return first_difference(cfg, config, reads, frozenset(without)) or next(iter(changed), None)
 

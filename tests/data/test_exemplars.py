@@ -65,7 +65,8 @@ def test_written_and_read(tmp_path):
     write_memory(tmp_path / "memory.json", chosen, ["background", "disc", "bar"])
     assert read_memory(tmp_path / "memory.json") == [*chosen[1], *chosen[2]]
     assert '"disc": [' in (tmp_path / "memory.json").read_text()
-    assert read_memory(tmp_path / "none.json") == []
+    with pytest.raises(UserError, match=r"none\.json: no such file"):
+        read_memory(tmp_path / "none.json")
 
 
 def test_no_memory_is_refused():

@@ -17,7 +17,7 @@ from utils import dist
 from utils.errors import UserError
 from utils.log import log
 from utils.measure.clustering import mask_prototypes
-from utils.measure.confusion import Save, at_size, image_confusions, predict, respond
+from utils.measure.confusion import Save, at_size, image_confusion, native_labels, predict, respond
 from utils.measure.metrics import confusion_matrix
 from utils.measure.retrieval import cell_counts, majority_label
 from utils.run import Run
@@ -72,7 +72,9 @@ class FeatureExtractor:
                         save(index, at_size(values, size))
             else:
                 maps = region[:, None].cpu().numpy()
-                counts = image_confusions(images, indices, maps, self.num_classes, 2, save=save)[:, 0]
+                keep = [save and partial(save, index) for index in indices]
+                made = zip(native_labels(batch, images), maps, keep, strict=True)
+                counts = torch.cat([image_confusion(t, m, self.num_classes, 2, save=k) for t, m, k in made])
             found = zip(prototypes.cpu().numpy(), counts.cpu().numpy(), strict=True)
             rows |= dict(zip(indices, found, strict=True))
         objects = Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
