@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import gzip
 import json
-import pickle
 import resource
 import sys
 import tempfile
@@ -33,7 +32,6 @@ from data.io import read_array, read_image, read_label, read_mask, write_array, 
 from data.mat import read_context, read_sbd
 from data.prepare.coco import read_drawings
 from data.word_files import read_words
-from models.saliency.estimator import load_onnx
 from models.weights import read_weights
 from utils import checkpoint
 from utils.config.reader import load_config
@@ -46,8 +44,12 @@ SPARE = 4 << 30  # bytes of memory beyond those in use: a damaged header may ask
 class Reader(NamedTuple):
     write: Callable[[Path], Any]  # a good file
     read: Callable[[Path], Any]
-    suffix: str
+    name: str  # of the file, or the end of it
     text: bool = False  # characters are damaged rather than bits
+
+    @property
+    def file(self) -> str:
+        return f"file{self.name}" if self.name.startswith(".") else self.name
 
 
 def _image() -> np.ndarray:
@@ -61,7 +63,9 @@ def _legacy(path: Path) -> None:
 
 
 def _words(path: Path) -> None:
-    rows = "".join(f"{name} {' '.join(f'{i + n / 7:.3f}' for n in range(5))}\n" for i, name in enumerate(("cat", "dog")))
+    rows = "".join(
+        f"{name} {' '.join(f'{i + n / 7:.3f}' for n in range(5))}\n" for i, name in enumerate(("cat", "dog"))
+    )
     path.write_bytes(gzip.compress(rows.encode()) if path.suffix == ".gz" else rows.encode())
 
 
@@ -105,17 +109,14 @@ WIDE = np.arange(744, dtype=np.uint16).reshape(24, 31)
 READERS: dict[str, Reader] = {
     "checkpoint": Reader(lambda p: checkpoint.save(p, STATE), checkpoint.load, ".pth"),
     "weights, old format": Reader(_legacy, read_weights, ".pth"),
-    "weights, plain pickle": Reader(lambda p: p.write_bytes(pickle.dumps({"a": [1.0]}, 2)), read_weights, ".pkl"),
     "configuration": Reader(lambda p: p.write_text(CONFIG), lambda p: load_config([str(p)], ""), ".yaml", True),
     "class list": Reader(_class_list, read_classes, ".yaml", True),
-    "split": Reader(
-        _beside_classes("novel: [cat, 2]\n"), lambda p: load_split(str(p), str(p.parent)), ".yaml", True
-    ),
+    "split": Reader(_beside_classes("novel: [cat, 2]\n"), lambda p: load_split(str(p), str(p.parent)), ".yaml", True),
     "task": Reader(
         _beside_classes("steps: [[cat], [2, horse]]\n"), lambda p: load_task(str(p), str(p.parent)), ".yaml", True
     ),
     "image list": Reader(lambda p: p.write_text("a\nb\n2007_000032\n"), checkpoint.read_list, ".txt", True),
-    "metrics of a stage": Reader(_stage, lambda p: find_stages([p.parent]), ".json", True),
+    "metrics of a stage": Reader(_stage, lambda p: find_stages([p.parent]), "metrics.json", True),
     "history": Reader(lambda p: p.write_text(HISTORY), read_history, ".jsonl", True),
     "exemplars": Reader(lambda p: write_memory(p, {1: [Candidate("a", (1, 2))]}, "xyz"), read_memory, ".json", True),
     "COCO annotations": Reader(_coco, lambda p: list(read_drawings(p)), ".json", True),
@@ -152,7 +153,7 @@ def damaged(content: bytes, rng: np.random.Generator, text: bool) -> bytes:
         elif kind == 3:
             made[part] = bytes(len(made[part]))
         elif kind == 4:
-            letters = b'{}[]:,"-&*!#%@|>\'\\?~.eE0123456789 \n\ttruenal' if text else bytes(range(256))
+            letters = b"{}[]:,\"-&*!#%@|>'\\?~.eE0123456789 \n\ttruenal" if text else bytes(range(256))
             made[part] = bytes(rng.choice(list(letters), len(made[part])).tolist())
         elif kind == 5 and rng.random() < 0.2:
             del made[start:]
@@ -173,7 +174,7 @@ def little_memory() -> Iterator[None]:
 
 def fuzz(reader: Reader, folder: Path, count: int, seed: int) -> tuple[int, int]:
     """(damaged files that were read, refused); any error but UserError in one line is raised."""
-    path, outcomes = folder / f"file{reader.suffix}", {True: 0, False: 0}
+    path, outcomes = folder / reader.file, {True: 0, False: 0}
     reader.write(path)
     good, rng = path.read_bytes(), np.random.default_rng(seed)
     reader.read(path)
@@ -205,10 +206,10 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 read, refused = fuzz(reader, Path(folder), options.count, options.seed)
                 print(f"{name:24} {read:5} read {refused:5} refused", flush=True)
-            except Exception:
+            except Exception:  # whatever it is, it is a finding
                 failed += 1
                 kept = Path(tempfile.gettempdir()) / f"fuzz_{name.replace(' ', '_').replace(',', '')}"
-                kept.write_bytes((Path(folder) / f"file{reader.suffix}").read_bytes())
+                kept.write_bytes((Path(folder) / reader.file).read_bytes())
                 print(f"{name:24} FAILED, see {kept}", flush=True)
                 traceback.print_exc()
     return int(failed > 0)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ from utils.run import Run, guarded, start_run
 from utils.run_folder import stage_dir
 
 ROOT = Path(__file__).parents[2]
-LOCK = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+HOLD = (
+    "import sys; from pathlib import Path; from utils.run_folder import locked\n"
+    "with locked(Path(sys.argv[1])): print('held', flush=True); input()"
 )
 
 
@@ -58,12 +60,13 @@ def folder(tmp_path) -> Path:
 def test_a_folder_serves_one_run_at_a_time(tiny, folder, capsys):
     base = folder.with_name("base")
     base.mkdir(parents=True)
-    holder = subprocess.Popen([sys.executable, "-c", LOCK, base / "run.lock"], stdin=-1, stdout=-1, text=True)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, base], cwd=ROOT, stdin=-1, stdout=-1, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
         assert guarded(train_base.main, [str(tiny)]) == 2
         error = capsys.readouterr().err
-        assert error == f"error: {base} is in use by another run; wait for it or choose another output_dir\n"
+        where = f"process {holder.pid} on {socket.gethostname()}"
+        assert error == f"error: {base} is in use by another run ({where}); wait for it or choose another output_dir\n"
         assert [path.name for path in base.iterdir()] == ["run.lock"]
     finally:
         holder.kill()  # however the other run ends
