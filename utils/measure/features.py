@@ -78,7 +78,7 @@ class FeatureExtractor:
             found = zip(prototypes.cpu().numpy(), counts.cpu().numpy(), strict=True)
             rows |= dict(zip(indices, found, strict=True))
         objects = Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
-        self._require_objects(int(objects.prototypes.any(1).sum()), len(made.prototypes))
+        self._require_objects(int(objects.prototypes.any(1).sum()), len(objects.prototypes))
         return objects
 
     def _require_objects(self, found: int, images: int) -> None:
