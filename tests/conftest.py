@@ -137,16 +137,20 @@ def write_tiny(folder: Path, voc: Path) -> Path:
     return path
 
 
+def write_task(folder: Path, voc: Path) -> Path:
+    dataset = folder / "task_shapes"
+    (dataset / "tasks").mkdir(parents=True)
+    (dataset / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
+    (dataset / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
+    data = {**TASK["data"], "dataset": str(dataset), "root": str(voc)}
+    (folder / "small.yaml").write_text(yaml.safe_dump({**TASK, "output_dir": str(folder / "out"), "data": data}))
+    return folder / "small.yaml"
+
+
 @pytest.fixture
 def task_config(voc, tmp_path) -> Path:
     """A class-incremental configuration: disc and square first, then bar, then dot; output in tmp_path/out."""
-    folder = tmp_path / "task_shapes"
-    (folder / "tasks").mkdir(parents=True)
-    (folder / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
-    (folder / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
-    data = {**TASK["data"], "dataset": str(folder), "root": str(voc)}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**TASK, "output_dir": str(tmp_path / "out"), "data": data}))
-    return tmp_path / "small.yaml"
+    return write_task(tmp_path, voc)
 
 
 def official_abn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
