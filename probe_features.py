@@ -35,7 +35,7 @@ from utils import checkpoint, dist
 from utils.config.probe import ProbeConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.labels import IGNORE, is_wide
+from utils.labels import ignored, is_wide
 from utils.loop import fit
 from utils.measure.clustering import Quantizer, fit_minibatch
 from utils.measure.confusion import Maps, Save, count, predict
@@ -195,7 +195,8 @@ def kmeans(data: ProbeData) -> dict:
             write_matrices(run, {"confusion": every[0], "confusion_seeds": every})
             if cfg.save_predictions:
                 numbers = np.array([number for _, number in metrics["match"]])
-                table = np.where(numbers < 0, IGNORE, numbers).astype(np.uint8)
+                nothing = ignored(data.num_classes)
+                table = np.where(numbers < 0, nothing, numbers).astype(np.min_scalar_type(nothing))
                 relabel(run.dir / "clusters", run.dir / "predictions", lambda _: table)
             protocol = f"image size, one vector per {cfg.kmeans.unit}"
             run.finish(metrics | {"protocol": protocol, "images": len(images), "checkpoint": source_name(cfg)})

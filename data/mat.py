@@ -7,26 +7,35 @@ from scipy.io import loadmat
 
 from utils.checkpoint import first_line
 from utils.errors import UserError
-from utils.labels import IGNORE
+from utils.labels import IGNORE, WIDE_IGNORE
 
 
 def read_sbd(path: Path) -> np.ndarray:
     """uint8 [H, W] of an SBD class file: the struct GTcls, field Segmentation; VOC's class numbers, no border."""
-    return _matrix(path, "GTcls", "Segmentation").astype(np.uint8)
+    return _matrix(path, IGNORE, "GTcls", "Segmentation").astype(np.uint8)
 
 
 def read_stuff(path: Path) -> np.ndarray:
     """uint8 [H, W] of a COCO-Stuff-10K annotation, variable S, where 1 is unlabelled: classes from 0, 255 for that."""
-    values = _matrix(path, "S").astype(np.int32) - 2
+    values = _matrix(path, IGNORE + 1, "S").astype(np.int32) - 2
     return np.where(values < 0, IGNORE, values).astype(np.uint8)
 
 
 def read_context(path: Path) -> np.ndarray:
     """uint16 [H, W] of a Pascal-Context annotation, variable LabelMap: lines of labels.txt, from 1."""
-    return _matrix(path, "LabelMap").astype(np.uint16)
+    return _matrix(path, WIDE_IGNORE, "LabelMap").astype(np.uint16)
 
 
-def _matrix(path: Path, variable: str, *fields: str) -> np.ndarray:
+def _matrix(path: Path, most: int, variable: str, *fields: str) -> np.ndarray:
+    """The numbers of a variable, whole ones from 0 to `most`; UserError for any other."""
+    matrix = _content(path, variable, *fields)
+    if matrix.size and not (matrix.min() >= 0 and matrix.max() <= most and np.array_equal(matrix, matrix.round())):
+        found = f"{matrix.min():g} to {matrix.max():g}"
+        raise UserError(f"{path}: values {found} in {variable}; expected whole class numbers from 0 to {most}")
+    return matrix
+
+
+def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
     try:
         content = loadmat(path, variable_names=[variable])
     except NotImplementedError:  # MATLAB 7.3 is HDF5

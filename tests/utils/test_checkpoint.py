@@ -2,6 +2,7 @@
 
 import errno
 import fractions
+import os
 
 import pytest
 import torch
@@ -99,6 +100,23 @@ def test_lists(tmp_path):
     assert checkpoint.read_list(tmp_path / "a.txt") == ["x", "y"]
     (tmp_path / "b.txt").write_text("x \r\n\r\n y\n")
     assert checkpoint.read_list(tmp_path / "b.txt") == ["x", "y"]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):  # PowerShell redirects into the last
+        (tmp_path / "c.txt").write_bytes("caf\u00e9\r\nx\r\n".encode(encoding))
+        assert checkpoint.read_list(tmp_path / "c.txt") == ["caf\u00e9", "x"]
+    for encoding, text, wrong in (
+        ("latin-1", "x\ncaf\u00e9", "line 2 is not in utf-8"),
+        ("utf-16-le", "x\ny", "zero bytes, no UTF-8 text"),
+    ):
+        (tmp_path / "c.txt").write_bytes(text.encode(encoding))
+        with pytest.raises(UserError, match=rf"c.txt: .*{wrong}.*; save the list as UTF-8"):
+            checkpoint.read_list(tmp_path / "c.txt")
+    (tmp_path / "c.txt").write_text("x\ny\nx\n")
+    with pytest.raises(UserError, match=r"c.txt: image 'x' is twice in the list; keep it once"):
+        checkpoint.read_list(tmp_path / "c.txt")
+    (tmp_path / "c.txt").unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: not a file; expected a list"):  # and not a wait for ever
+        checkpoint.read_list(tmp_path / "pipe")
     with pytest.raises(UserError, match=r"c.txt: cannot be read .*one image id per line"):
         checkpoint.read_list(tmp_path / "c.txt")
 
