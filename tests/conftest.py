@@ -1,5 +1,6 @@
 """A data set small enough to train on in seconds, and the configuration that goes with it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image
 from data.io import read_label, write_label
 from utils.checkpoint import read_list, write_list
 
-settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples each time
-settings.load_profile("fixed")
+# the same examples each time; scripts/faults.sh tries many
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.register_profile("many", derandomize=True, deadline=None, database=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 CLASSES = ["background", "disc", "square", "bar", "dot"]
 SIZE = 40
@@ -137,16 +140,20 @@ def write_tiny(folder: Path, voc: Path) -> Path:
     return path
 
 
+def write_task(folder: Path, voc: Path) -> Path:
+    dataset = folder / "task_shapes"
+    (dataset / "tasks").mkdir(parents=True)
+    (dataset / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
+    (dataset / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
+    data = {**TASK["data"], "dataset": str(dataset), "root": str(voc)}
+    (folder / "small.yaml").write_text(yaml.safe_dump({**TASK, "output_dir": str(folder / "out"), "data": data}))
+    return folder / "small.yaml"
+
+
 @pytest.fixture
 def task_config(voc, tmp_path) -> Path:
     """A class-incremental configuration: disc and square first, then bar, then dot; output in tmp_path/out."""
-    folder = tmp_path / "task_shapes"
-    (folder / "tasks").mkdir(parents=True)
-    (folder / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
-    (folder / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
-    data = {**TASK["data"], "dataset": str(folder), "root": str(voc)}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**TASK, "output_dir": str(tmp_path / "out"), "data": data}))
-    return tmp_path / "small.yaml"
+    return write_task(tmp_path, voc)
 
 
 def official_abn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
