@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
+from utils.checkpoint import first_line
 from utils.errors import UserError
 from utils.labels import IGNORE, WIDE_IGNORE
 
@@ -42,8 +42,8 @@ def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
         return _hdf5(path, variable)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (MatReadError, OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a readable MATLAB file ({error})") from None
+    except Exception as error:  # scipy raises a dozen types for damaged files, UnboundLocalError among them
+        raise UserError(f"{path}: not a readable MATLAB file ({first_line(error)})") from None
     value, found = content.get(variable), variable
     for name in fields:
         names = value.dtype.names if isinstance(value, np.ndarray) else None
@@ -59,7 +59,11 @@ def _hdf5(path: Path, variable: str) -> np.ndarray:
         import h5py
     except ImportError:
         raise UserError(f"{path}: a MATLAB 7.3 file; reading it needs h5py (pip install h5py)") from None
-    with h5py.File(path, "r") as file:
-        if variable not in file:
-            raise UserError(f"{path}: has no label map {variable}; expected a matrix of class numbers under that name")
-        return np.asarray(file[variable]).T
+    try:
+        with h5py.File(path, "r") as file:
+            found = np.asarray(file[variable]).T if variable in file else None
+    except Exception as error:
+        raise UserError(f"{path}: not a readable MATLAB file ({first_line(error)})") from None
+    if found is None:
+        raise UserError(f"{path}: has no label map {variable}; expected a matrix of class numbers under that name")
+    return found

@@ -93,8 +93,8 @@ class Record(dict[str, Any]):
         raise UserError(f"{self.path}: has no '{key}'; damaged or of another version, so make it again")
 
 
-def read_json(path: Path) -> Record:
-    """The object in a JSON file; UserError when it cannot be read or holds something else."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, as a Record; UserError when it cannot be read or holds something else."""
     try:
         value = json.loads(read_text(path))
     except UserError:

@@ -236,10 +236,15 @@ def pick_device(cfg: Common) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device={name}: unknown; use auto, cpu, cuda or cuda:N") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name}: unknown; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device={name}: this machine has no usable CUDA device; use device=cpu")
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise UserError(f"device={name}: this machine has {count} CUDA devices; use cuda:0 to cuda:{count - 1}")
         device = torch.device("cuda", dist.local_rank() if dist.launched() else device.index or 0)
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)  # cost.json is that of one stage

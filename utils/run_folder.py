@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import os
 import shutil
+import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -145,12 +147,18 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             require_own(folder)
-            handle = (folder / LOCK).open("w")
+            handle = (folder / LOCK).open("a+", errors="replace")
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would live on in the workers of a killed run
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+            handle.flush()
         except UserError as error:
             problem = str(error)
         except BlockingIOError:
-            problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
+            assert handle
+            handle.seek(0)
+            holder = handle.read(200) or "unknown"  # between its lock and its name
+            problem = f"{folder} is in use by another run ({holder}); wait for it or choose another output_dir"
         except OSError as error:
             problem = f"output_dir={folder}: cannot be written ({error.strerror})"
     problem = dist.broadcast(problem)

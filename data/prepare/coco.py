@@ -73,7 +73,7 @@ def read_drawings(path: Path) -> Iterator[Drawing]:
 
     UserError that names the annotation for one that cannot be drawn rightly; one with an empty outline has no area.
     """
-    content = read_json(path)
+    content = dict(read_json(path))  # plain: what it lacks is told below
     try:
         images = {str(image["id"]): image for image in content["images"]}  # some programs write ids as words
         classes = {str(category["id"]): 1 + place for place, category in enumerate(content["categories"])}
