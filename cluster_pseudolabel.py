@@ -28,6 +28,8 @@ from models.deeplab import DeepLabV3, build_model
 from models.deeplab_files import load_deeplab
 from models.probes import FeatureNetwork
 from utils import dist
+from utils.background import Background
+from utils.channels import most_probable
 from utils.checkpoint import write_json, write_list
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
@@ -49,7 +51,7 @@ def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float)
     logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four uint8 [B, H, W] maps of MAPS. A pixel
     is certain when its softmax maximum exceeds `threshold` strictly; certain background stays open to novel objects.
     """
-    confidence, prediction = logits.float().softmax(1).max(1)
+    confidence, prediction = most_probable(logits)
     certain = torch.where(confidence > threshold, prediction, 0).to(torch.uint8)
     is_base = certain > 0
     return {
@@ -81,13 +83,15 @@ def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict
         written = [write_map(run.dir / n, image_id, m, size.tolist()) for n, m in zip(MAPS, maps, strict=True)]
         pixels[image_id] = int(np.count_nonzero(written[-1]))
 
-    for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
-        saliency = batch["saliency"].to(run.device)
-        if cfg.binarize_saliency:
-            saliency = (saliency > 0).to(torch.uint8)
-        maps = base_removal(output.logits, saliency, cfg.threshold)
-        arrays = [maps[name].cpu().numpy() for name in MAPS]
-        thread_map(write, batch["index"].tolist(), batch["size"], *arrays, disable=True)
+    with Background() as background:
+        for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
+            saliency = batch["saliency"].to(run.device, non_blocking=True)
+            if cfg.binarize_saliency:
+                saliency = (saliency > 0).to(torch.uint8)
+            maps = base_removal(output.logits, saliency, cfg.threshold)
+            arrays = torch.stack([maps[name] for name in MAPS], 1).cpu().numpy()  # one wait for the device
+            for index, size, found in zip(batch["index"].tolist(), batch["size"], arrays, strict=True):
+                background.call(write, index, size, *found)
     return {image_id: count for part in dist.gather(pixels) for image_id, count in part.items()}
 
 

@@ -50,8 +50,9 @@ def test_pseudo_labels_by_hand():
     best = torch.tensor([[[2, 2, 2, 1, 2, 2]]])
     sure = torch.tensor([[[0.7, 0.9, 0.69, 0.9, 0.9, 0.9]]])
     scores = torch.zeros(1, 3, 1, 6).scatter(1, best[:, None], sure[:, None])
-    assert pseudo_label(label, scores, 0.7, last_background=1).tolist() == [[[2, 2, 1, 0, 3, 255]]]
-    plain = pseudo_label(torch.tensor([[[0, 0]]]), torch.tensor([[[[0.9, 0.1]], [[0.1, 0.8]]]]), 0.7, last_background=0)
+    assert pseudo_label(label, *scores.max(1), 0.7, last_background=1).tolist() == [[[2, 2, 1, 0, 3, 255]]]
+    scores = torch.tensor([[[[0.9, 0.1]], [[0.1, 0.8]]]])
+    plain = pseudo_label(torch.tensor([[[0, 0]]]), *scores.max(1), 0.7, last_background=0)
     assert plain.tolist() == [[[0, 1]]]
 
 
