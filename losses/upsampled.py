@@ -103,11 +103,16 @@ def interpolation(cells: int, pixels: int, device: torch.device) -> torch.Tensor
 
     Kept on its device: a step must not wait for a copy.
     """
-    at = ((torch.arange(pixels) + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
-    low = at.long().clamp(max=cells - 1)
-    high, share = (low + 1).clamp(max=cells - 1), at - low
-    matrix = torch.zeros(pixels, cells)
-    rows = torch.arange(pixels)
+    low, high, share = bilinear(cells, pixels)
+    matrix, rows = torch.zeros(pixels, cells), torch.arange(pixels)
     matrix[rows, low] += 1 - share
     matrix[rows, high] += share
     return matrix.to(device)
+
+
+@lru_cache(maxsize=32)
+def bilinear(cells: int, pixels: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(cell before, cell behind, share of the latter) of each pixel along one axis, as F.interpolate takes them."""
+    at = ((torch.arange(pixels) + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
+    low = at.long().clamp(max=cells - 1)
+    return low, (low + 1).clamp(max=cells - 1), at - low

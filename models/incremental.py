@@ -134,6 +134,12 @@ class IncrementalDeepLab(nn.Module):
             features = torch.cat([low, up], dim=1)
         return torch.cat([head(features) for head in (self.classifier.head if heads is None else heads)], dim=1)
 
+    def compile(self, *args, **kwargs) -> None:
+        """torch.compile for the parts that all ways of calling this network share."""
+        self.backbone.compile(*args, **kwargs)
+        for branch in self.classifier.aspp.convs:
+            branch.compile(*args, **kwargs)
+
     def cell_logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(logits of all heads before they are up-sampled [B, C, h, w], the ASPP output)."""
         features, low = self.features(image)
