@@ -88,7 +88,7 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
         values = values[..., 0]
         if (colours != values[..., None]).any():
             raise UserError(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
-    found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+    found = np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256])).tolist()
     if mode == "P" and not (set(found) <= {0, 1} or set(found) <= {0, 255}):
         listed = ", ".join(map(str, found[:6]))
         raise UserError(f"{path}: palette values {listed}; expected 0 and 1 or 0 and 255 (is this a class map?)")
