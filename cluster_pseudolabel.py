@@ -30,7 +30,7 @@ from models.probes import FeatureNetwork
 from utils import dist
 from utils.background import Background
 from utils.channels import most_probable
-from utils.checkpoint import write_json, write_list
+from utils.checkpoint import settle, write_json, write_list
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -99,7 +99,7 @@ def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) 
     """Nearest-resize a map [H, W] of uint8 or uint16 to (h, w), write it as <id>.png, and give it back."""
     height, width = size
     resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
-    write_label(folder / f"{image_id}.png", resized)
+    write_label(folder / f"{image_id}.png", resized, settled=False)
     return resized
 
 
@@ -184,7 +184,7 @@ def assign_clusters(data: DiscoveryData, ids: list[str], classes: np.ndarray | N
     found = cluster_prototypes(prototypes, c.k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
     if dist.is_main():
         for image_id, point in zip(ids, found.points, strict=True):
-            write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32))
+            write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32), settled=False)
     if c.names == "suggest":
         suggest_names(data, prototypes, found.ids, network, run)
     return found.ids + 1
@@ -233,11 +233,14 @@ def write_pseudo_labels(data: DiscoveryData, ids: list[str], clusters: np.ndarra
         values = region.astype(kind) * kind(cluster)
         embeddings = write_map(run.dir / "embeddings", image_id, values, list(novel_map.shape))
         base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
-        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, embeddings, data.num_known))
+        label = fuse(base, embeddings, data.num_known)
+        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", label, settled=False)
 
     shares = dist.share(ids), dist.share(clusters)
     thread_map(write, *shares, desc="pseudo labels", leave=False, disable=None)
     dist.barrier()
+    if dist.is_main():
+        settle(run.dir)  # once for all files of the stage
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -171,8 +171,8 @@ class SsulRecipe(StepRecipe):
         image, label = batch["new"]["image"], self.target(batch["new"])
         if "memory" in batch:
             chosen = torch.randperm(len(image))[: len(image) // 2]
-            if image.device.type == "cuda":  # from pinned memory, which the copy does not wait for
-                chosen = chosen.pin_memory().to(image.device, non_blocking=True)
+            if image.is_cuda:
+                chosen = chosen.pin_memory().to(image.device, non_blocking=True)  # no wait, as pageable memory needs
             image, label = image.clone(), label.clone()
             image[chosen] = batch["memory"]["image"][chosen]
             moved = self.options.memory_labels == "corrected"
@@ -186,15 +186,14 @@ class SsulRecipe(StepRecipe):
     def with_pseudo(self, label: torch.Tensor, old_logits: torch.Tensor) -> torch.Tensor:
         if self.options.pseudo_threshold is None:
             return label
-        best = best_channel(old_logits, self.loss_kind)
-        return pseudo_label(label, *best, self.options.pseudo_threshold, self.last_background)
+        score, old = best_channel(old_logits, self.loss_kind)
+        return pseudo_label(label, score, old, self.options.pseudo_threshold, self.last_background)
 
-    def loss(self, logits: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
-        """Of the logits of feature cells."""
+    def loss(self, cells: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
         pixels = dist.labelled_pixels(label)
         if self.options.loss == "bce":
-            return {"bce": binary_cross_entropy(logits, label, channels, pixels)}
-        logits = upsample(logits, label.shape[-2:])
+            return {"bce": binary_cross_entropy(cells, label, channels, pixels)}
+        logits = upsample(cells, label.shape[-2:])
         if self.options.loss == "focal":
             return {"focal": focal_loss(logits, label, self.options.focal_gamma)}
         return {"ce": cross_entropy(logits, label, pixels=pixels)}
@@ -344,8 +343,8 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "exemplars"):
         label = training_target(batch["label"], batch.get("saliency"), options.unknown).to(run.device)
         if last:  # the labels of step 0 are complete
-            best = best_channel(output.logits, "ce" if options.loss == "ce" else "bce")  # official: focal's, too
-            label = pseudo_label(label, *best, MEMORY_THRESHOLD, last_background)
+            score, old = best_channel(output.logits, "ce" if options.loss == "ce" else "bce")  # official: focal's, too
+            label = pseudo_label(label, score, old, MEMORY_THRESHOLD, last_background)
         for index, values in zip(batch["index"].tolist(), label.cpu().numpy(), strict=True):
             found[index] = describe(dataset.samples[index].id, values, last_background)
     everywhere = {index: candidate for part in dist.gather(found) for index, candidate in part.items()}

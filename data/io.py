@@ -118,14 +118,17 @@ def _read_png(path: Path, wide: bool = False) -> tuple[np.ndarray, str]:
     return values.astype(np.uint8), mode
 
 
-def write_label(path: Path, values: np.ndarray) -> None:
-    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically."""
+def write_label(path: Path, values: np.ndarray, settled: bool = True) -> None:
+    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
+
+    `settled` as in utils.checkpoint.atomic.
+    """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))
     if values.dtype == np.uint8:
         image = Image.frombytes("P", image.size, image.tobytes())
         image.putpalette(voc_palette().tobytes())
-    with atomic(path) as temporary:
+    with atomic(path, settled) as temporary:
         image.save(temporary, format="PNG")
 
 
@@ -142,9 +145,9 @@ def write_grey(path: Path, values: np.ndarray) -> None:
         Image.fromarray(np.ascontiguousarray(values)).save(temporary, format="PNG")
 
 
-def write_array(path: Path, values: np.ndarray) -> None:
+def write_array(path: Path, values: np.ndarray, settled: bool = True) -> None:
     """Write an array as .npy, atomically."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic(path, settled) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 

@@ -32,7 +32,7 @@ class SummedBinaryCrossEntropy(torch.autograd.Function):
         budget, row = STRIP.get(logits.device.type, STRIP["cpu"]), channels * width
         images = max(1, budget // (row * height))
         rows = min(height, max(LEAST_ROWS, budget // (row * images)))
-        total, gradients = logits.new_zeros(()), []
+        total, gradients = logits.new_zeros(()), list[torch.Tensor]()
         with torch.autocast(logits.device.type, enabled=False):
             for start in range(0, batch, images):
                 part = slice(start, start + images)
@@ -41,8 +41,8 @@ class SummedBinaryCrossEntropy(torch.autograd.Function):
                     cut = slice(top, min(top + rows, height))
                     target = (t[part, cut].transpose(0, 1) for t in (place, present, valid))
                     total += strips.add(cut, *target)
-                gradients.append(strips.gradient())
-        ctx.save_for_backward(torch.cat(gradients) if ctx.needs_input_grad[0] else None)
+                gradients += strips.gradient()
+        ctx.save_for_backward(torch.cat(gradients) if gradients else None)
         return total
 
     @staticmethod
@@ -89,12 +89,12 @@ class _Strips:
         near = slice(max(0, math.floor(first) - 1), min(self.cells, math.floor(last) + 3))
         return near, self.down[cut, near]
 
-    def gradient(self) -> torch.Tensor | None:
-        """Of the logits [n, C, h, w]."""
+    def gradient(self) -> list[torch.Tensor]:
+        """Of the logits, [n, C, h, w]; nothing if it was not asked for."""
         if self.grad is None:
-            return None
+            return []
         found = self.grad if self.across is None else self.grad @ self.across
-        return found.permute(1, 2, 0, 3)
+        return [found.permute(1, 2, 0, 3)]
 
 
 @lru_cache(maxsize=32)
