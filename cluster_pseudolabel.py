@@ -48,14 +48,16 @@ MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float) -> dict[str, torch.Tensor]:
     """Where a base class is certain, and the salient rest.
 
-    logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four uint8 [B, H, W] maps of MAPS. A pixel
-    is certain when its softmax maximum exceeds `threshold` strictly; certain background stays open to novel objects.
+    logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four maps of MAPS [B, H, W], uint8 or, for
+    more than 255 classes, int32. A pixel is certain when its softmax maximum exceeds `threshold` strictly; certain
+    background stays open to novel objects.
     """
     confidence, prediction = most_probable(logits)
-    certain = torch.where(confidence > threshold, prediction, 0).to(torch.uint8)
+    kind = torch.int32 if is_wide(logits.shape[1]) else torch.uint8
+    certain = torch.where(confidence > threshold, prediction, 0).to(kind)
     is_base = certain > 0
     return {
-        "full_pred": prediction.to(torch.uint8),
+        "full_pred": prediction.to(kind),
         "high_base_pred": certain,
         "high_base_map": is_base.to(torch.uint8) * 255,
         "novel_map": torch.where(is_base, 0, saliency),
@@ -80,7 +82,8 @@ def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict
 
     def write(index: int, size: torch.Tensor, *maps: np.ndarray) -> None:
         image_id = dataset.samples[index].id
-        written = [write_map(run.dir / n, image_id, m, size.tolist()) for n, m in zip(MAPS, maps, strict=True)]
+        files = [m.astype(np.uint16) if m.dtype == np.int32 else m for m in maps]
+        written = [write_map(run.dir / n, image_id, m, size.tolist()) for n, m in zip(MAPS, files, strict=True)]
         pixels[image_id] = int(np.count_nonzero(written[-1]))
 
     with Background() as background:
@@ -89,8 +92,8 @@ def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict
             if cfg.binarize_saliency:
                 saliency = (saliency > 0).to(torch.uint8)
             maps = base_removal(output.logits, saliency, cfg.threshold)
-            arrays = torch.stack([maps[name] for name in MAPS], 1).cpu().numpy()  # one wait for the device
-            for index, size, found in zip(batch["index"].tolist(), batch["size"], arrays, strict=True):
+            arrays = [maps[name].cpu().numpy() for name in MAPS]
+            for index, size, *found in zip(batch["index"].tolist(), batch["size"], *arrays, strict=True):
                 background.call(write, index, size, *found)
     return {image_id: count for part in dist.gather(pixels) for image_id, count in part.items()}
 
@@ -260,7 +263,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
-    with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs) as run:
+    with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs, files=data.context.files) as run:
         if run.finished:
             return
         model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_known)

@@ -51,7 +51,7 @@ class Source:
     def __init__(self, name: str, dataset: SegmentationDataset, batch_size: int, *, seed: int, workers: int, pin: bool):
         if not len(dataset):
             raise UserError(f"the image list '{name}' is empty; training needs at least one image in it")
-        self.steps_per_pass = len(dataset) // batch_size
+        self.dataset, self.steps_per_pass = dataset, len(dataset) // batch_size
         self.batches = EpochBatches(len(dataset), batch_size, seed, name)
         self.loader = DataLoader(
             dataset,
@@ -66,6 +66,10 @@ class Source:
     def epoch(self, epoch: int, steps: range) -> Iterator[dict]:
         self.batches.select(epoch, steps)
         return iter(self.loader)
+
+    def ids(self, indices: list[int]) -> list[str]:
+        """The images of a batch by its "index"."""
+        return [self.dataset.samples[index].id for index in indices]
 
 
 def collate(samples: list[Any]) -> Any:
