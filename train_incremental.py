@@ -170,9 +170,8 @@ class SsulRecipe(StepRecipe):
         """Images and targets; with a memory, exemplars replace a random half of the batch."""
         image, label = batch["new"]["image"], self.target(batch["new"])
         if "memory" in batch:
-            chosen = torch.randperm(len(image))[: len(image) // 2]
-            if image.is_cuda:
-                chosen = chosen.pin_memory().to(image.device, non_blocking=True)  # no wait, as pageable memory needs
+            half = torch.randperm(len(image))[: len(image) // 2]  # pinned, so that its copy waits for nothing
+            chosen = (half.pin_memory() if image.is_cuda else half).to(image.device, non_blocking=True)
             image, label = image.clone(), label.clone()
             image[chosen] = batch["memory"]["image"][chosen]
             moved = self.options.memory_labels == "corrected"
@@ -190,13 +189,12 @@ class SsulRecipe(StepRecipe):
         return pseudo_label(label, score, old, self.options.pseudo_threshold, self.last_background)
 
     def loss(self, cells: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
-        pixels = dist.labelled_pixels(label)
         if self.options.loss == "bce":
-            return {"bce": binary_cross_entropy(cells, label, channels, pixels)}
+            return {"bce": binary_cross_entropy(cells, label, channels, dist.labelled_pixels(label))}
         logits = upsample(cells, label.shape[-2:])
         if self.options.loss == "focal":
             return {"focal": focal_loss(logits, label, self.options.focal_gamma)}
-        return {"ce": cross_entropy(logits, label, pixels=pixels)}
+        return {"ce": cross_entropy(logits, label, pixels=dist.labelled_pixels(label))}
 
 
 class SharedTrunkSsulRecipe(SsulRecipe):
