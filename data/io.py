@@ -173,7 +173,7 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
         values = values[..., 0]
         if (colours != values[..., None]).any():
             raise OtherKind(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
-    found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+    found = np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256])).tolist()
     if mode == "P" and not (set(found) <= {0, 1} or set(found) <= {0, 255}):
         listed = ", ".join(map(str, found[:6]))
         raise UserError(f"{path}: palette values {listed}; expected 0 and 1 or 0 and 255 (is this a class map?)")
@@ -211,10 +211,10 @@ def _read_png(path: Path, wide: bool = False) -> Stored:
     return Stored(values.astype(np.uint8), mode, header)
 
 
-def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
+def write_label(path: Path, values: np.ndarray, maker: str = "", settled: bool = True) -> None:
     """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
 
-    `maker` is kept in the file (data.outputs.maker_of).
+    `maker` is kept in the file (data.outputs.maker_of); `settled` as in utils.checkpoint.atomic.
     """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))
@@ -224,7 +224,7 @@ def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
     about = PngInfo()
     if maker:
         about.add_text("Software", maker)
-    with atomic(path) as temporary:
+    with atomic(path, settled) as temporary:
         image.save(temporary, format="PNG", pnginfo=about)
 
 
@@ -241,9 +241,9 @@ def write_grey(path: Path, values: np.ndarray) -> None:
         Image.fromarray(np.ascontiguousarray(values)).save(temporary, format="PNG")
 
 
-def write_array(path: Path, values: np.ndarray) -> None:
+def write_array(path: Path, values: np.ndarray, settled: bool = True) -> None:
     """Write an array as .npy, atomically."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic(path, settled) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 

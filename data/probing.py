@@ -46,7 +46,7 @@ class ProbeData:
     def train(self) -> SegmentationDataset:
         """Augmented, for the linear probe."""
         d = self.cfg.data
-        augment = TrainTransform(d.image_size, d.border)
+        augment = TrainTransform(d.image_size, d.border, d.transforms)
         return self._unlike_val(self._dataset(d.train_list, ("image", "label"), TRAIN_FOLDER, augment))
 
     def val(self, *fields: str) -> SegmentationDataset:
