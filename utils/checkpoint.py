@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from utils.errors import UserError
 
 FORMAT = 1  # of our checkpoints; raise it when their contents change
@@ -63,12 +61,16 @@ def read_json(path: Path) -> Any:
 
 def save(path: Path, state: dict) -> None:
     """Write a checkpoint atomically. `state` holds tensors and plain Python values only."""
+    import torch  # takes seconds, and only checkpoints need it
+
     with atomic(path) as temporary, temporary.open("wb") as file:
         torch.save({"format": FORMAT, **state}, file)
 
 
 def load(path: Path) -> dict:
     """Read one of our checkpoints on the CPU, without running code from it."""
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from utils import checkpoint, dist
+from utils import checkpoint
 from utils.config.common import Common
 from utils.config.keys import first_difference
 from utils.config.reader import dump
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
+from utils.launch import is_main
 
 KEEP = ("run.lock",)  # survives a fresh start in the same folder
 LAST = "last.pth"
@@ -20,6 +21,11 @@ LAST = "last.pth"
 def stage_dir(cfg: Common, stage: str) -> Path:
     """<output_dir>/<split or task>/<stage>; dry runs stay apart."""
     return cfg.output_dir / ("dry" if cfg.run.dry else "") / cfg.folder / stage
+
+
+def say_finished(cfg: Common, folder: Path) -> None:
+    stage = folder.relative_to(stage_dir(cfg, ""))
+    print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
 
 
 def require_stage(cfg: Common, stage: str, file: str, made_by: str) -> Path:
@@ -104,8 +110,10 @@ def _changed_input(folder: Path, inputs: Mapping[str, str]) -> str | None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for one run; the kernel frees it however the process ends."""
+    from utils import dist  # takes seconds: torch
+
     problem, handle = None, None
-    if dist.is_main():
+    if is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             handle = (folder / "run.lock").open("w")
