@@ -1,4 +1,7 @@
-"""The only importer of torch.distributed. Outside a torchrun launch every function gives the one-process answer."""
+"""The only importer of torch.distributed, but for utils/launch.py, which starts processes.
+
+Outside a torchrun launch every function gives the one-process answer.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +10,7 @@ import torch
 import torch.distributed as td
 
 from utils.labels import ignore_of
-from utils.launch import is_main, launched, local_rank, rank, world_size
+from utils.ranks import is_main, launched, local_rank, rank, world_size
 
 __all__ = ["is_main", "launched", "local_rank", "rank", "world_size"]  # known under this name, too
 

@@ -15,7 +15,9 @@ from utils.config.common import Common
 from utils.config.keys import deciding
 from utils.config.reader import load_config
 from utils.errors import EXIT_DONE, EXIT_USER_ERROR, UserError, one_line
-from utils.launch import launched
+from utils.inputs import RECORD as DATA
+from utils.inputs import changed_data
+from utils.ranks import launched
 from utils.run_folder import say_finished, stage_dir
 
 RECORD = "commands.json"  # in a stage's folder: the commands that it is the outcome of
@@ -45,6 +47,8 @@ def answer(
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         status = EXIT_USER_ERROR
+    except OSError:  # main meets it again, and has words for it
+        return
     raise SystemExit(status)
 
 
@@ -52,7 +56,8 @@ def finished_stages(cfg: Common, script: str) -> list[Path]:
     """Folders of finished stages that this very command came by, made from the same inputs; where in doubt, none."""
     command = _command(cfg, script)
     records = sorted(stage_dir(cfg, "").glob(f"*/{RECORD}"))
-    return [record.parent for record in records if _unchanged(record, command)]
+    folders = [record.parent for record in records if _unchanged(record, command)]
+    return [folder for folder in folders if not changed_data(folder / DATA, cfg)]
 
 
 def record_command(cfg: Common, folder: Path, inputs: dict[str, Path], script: str | None = None) -> None:

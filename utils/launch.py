@@ -1,24 +1,35 @@
-"""What torchrun says to a process, which stands in its environment: its rank, and how many there are."""
+"""torchrun, whose exit status is that of the processes it started: 75 when a signal stopped them and they saved.
 
-import os
+    python -m utils.launch --standalone --nproc_per_node=2 train_base.py CONFIG.yaml
 
+takes the options of torchrun, which itself ends with status 1 and a traceback then, and passes SIGUSR1 on as well.
+"""
 
-def launched() -> bool:
-    """Whether torchrun started this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+import sys
 
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-def rank() -> int:
-    return int(os.environ.get("RANK", "0")) if launched() else 0
+from utils.errors import EXIT_INTERRUPTED
 
-
-def local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
 
 
-def is_main() -> bool:
-    return rank() == 0
+def main(argv: list[str] | None = None) -> int:
+    """Run torchrun with these arguments; the status of the process that ended first with another one than 0."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if "--signals-to-handle" in run.get_args_parser().format_help():  # of newer torch
+        arguments = [f"--signals-to-handle={SIGNALS}", *arguments]
+    try:
+        run.main(arguments)
+    except ChildFailedError as error:
+        _, first = error.get_first_failure()
+        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+    except SignalException:  # it was passed on; the processes saved what they could
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,7 +1,7 @@
 """Metrics that a configuration expects an evaluation to reach."""
 
 from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
-from utils.launch import is_main
+from utils.ranks import is_main
 
 
 def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:

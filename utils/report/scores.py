@@ -4,8 +4,8 @@ from pathlib import Path
 
 from utils.checkpoint import read_json
 from utils.config.common import Common
-from utils.launch import is_main
 from utils.measure.expected import expectation_status
+from utils.ranks import is_main
 from utils.report.tables import print_comparison, print_metrics
 
 
