@@ -5,7 +5,7 @@ The least of the repeats counts. Repeats on a shared machine vary by a fifth. Le
 
     python -m benchmarks
     python -m benchmarks --only SSUL --repeats 5
-    python -m benchmarks --save docs/results/performance.json    # what docs/performance.md shows
+    python -m benchmarks --save docs/performance.json    # what docs/performance.md shows
 """
 
 import argparse

@@ -1,5 +1,5 @@
 """What sharing the frozen trunk saves in a step of SSUL: previous and new network as two, and as one trunk with two
-sets of heads and a loss on the trained channels.
+sets of heads and a loss on the trained channels. The loss of two networks is that of the released code.
 
     python -m benchmarks.incremental_step --backbone resnet50 --size 257 --batch 2
 """
@@ -9,6 +9,7 @@ import copy
 
 import torch
 
+from benchmarks import baselines
 from benchmarks.training_step import best_of
 from losses.ssul import binary_cross_entropy, pseudo_label
 from models.backbones import BACKBONES, build_backbone
@@ -35,7 +36,7 @@ def plain(old: IncrementalDeepLab, new: IncrementalDeepLab, image: torch.Tensor,
     with torch.no_grad():
         target = pseudo_label(label, *old(image).logits.sigmoid().max(1), 0.7, 1)
     new.zero_grad()
-    binary_cross_entropy(new(image).logits, target).backward()
+    baselines.binary_cross_entropy(new.cell_logits(image)[0], target).backward()
 
 
 def shared(old: IncrementalDeepLab, new: IncrementalDeepLab, image: torch.Tensor, label: torch.Tensor) -> None:
