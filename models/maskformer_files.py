@@ -91,7 +91,10 @@ def rename_official(state: Tensors) -> tuple[str, Tensors, Tensors]:
     for key, value in strip(state, PREDICTOR).items():
         network[key.removeprefix("transformer.")] = value
     simnet = strip(state, OFFICIAL_SIMNET)
-    renamed = {key.replace("fc_branch.layers.block", "blocks."): value for key, value in simnet.items()}
+    renamed = {  # 1x1 convolutions there
+        key.replace("fc_branch.layers.block", "blocks."): value.flatten(1) if value.dim() == 4 else value
+        for key, value in simnet.items()
+    }
     return ("MaskFormer model zoo" if zoo else "official SimFormer"), network, renamed
 
 
@@ -100,8 +103,8 @@ def rename_backbone(state: Tensors) -> Tensors:
     renamed = {}
     for key, value in state.items():
         if key.startswith(STEM):
-            norm, name = key.removeprefix(STEM).startswith("norm."), key.rpartition(".")[2]
-            renamed[f"{'bn1' if norm else 'conv1'}.{name}"] = value
+            layer = "bn1" if ".norm." in key else "conv1"
+            renamed[f"{layer}.{key.rpartition('.')[2]}"] = value
         elif match := STAGE.fullmatch(key):
             stage, block, _, number, norm, name = match.groups()
             part = (f"bn{number}" if norm else f"conv{number}") if number else f"downsample.{1 if norm else 0}"
