@@ -14,6 +14,7 @@ from data.io import IMAGES, read_label
 from data.label_map import LabelMap
 from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
+from utils.inputs import DataFiles
 from utils.log import log
 
 Reader = Callable[[Path], np.ndarray]
@@ -197,10 +198,11 @@ def index_samples(
     saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
     missing: Literal["error", "drop"] = "error",
+    looked_for: DataFiles | None = None,
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
-    `saliency_folder` replaces the layout's.
+    `saliency_folder` replaces the layout's. `looked_for` takes down the files, but for pseudo labels.
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
     How many those were, and in which folders their files were looked for, goes to the log.
     """
@@ -223,6 +225,8 @@ def index_samples(
             if image_id not in present:
                 absent.append(kind)
             paths[kind] = folder / present.get(image_id, f"{image_id}{layout.endings(kind)[0]}")
+        if looked_for is not None:
+            looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
