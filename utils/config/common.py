@@ -24,6 +24,9 @@ from pydantic import (
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
 Absent = Literal["zero", "skip"]
+LayoutName = Literal[
+    "auto", "voc", "coco", "ade", "ade_detectron2", "cocostuff", "cocostuff_detectron2", "context", "sbd", "folder"
+]
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Data(Section):
     root: Annotated[Path | None, NEUTRAL] = Field(
         None, description="data folder; default $DATA_ROOT, then datasets/<dataset>"
     )
-    layout: Literal["auto", "voc", "coco", "ade", "cocostuff", "context", "sbd", "folder"] = Field(
+    layout: LayoutName = Field(
         "auto", description="where files lie below root (data/layouts.py); auto: by the folders that are there"
     )
     lists: Path | None = Field(None, description="folder with image lists of your own, in the official file format")
