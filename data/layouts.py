@@ -247,13 +247,13 @@ def index_samples(
     label_folder: str = "SegmentationClassAug",
     saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
-    missing: Literal["error", "drop"] = "error",
+    missing: Literal["error", "drop", "none"] = "error",
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
     `saliency_folder` replaces the layout's.
-    A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
-    How many those were, and in which folders their files were looked for, goes to the log.
+    A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out, or
+    "none" only its path. How many images were dropped, and in which folders files were looked for, goes to the log.
     """
     layout = layout or find_layout(root)
     folders: dict[tuple[str, str], tuple[Path, dict[str, tuple[Path, str]]]] = {}
@@ -280,6 +280,9 @@ def index_samples(
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
+        if missing == "none":
+            paths |= dict.fromkeys(absent)
+            absent = []
         dropped.update(folders[kind, part][0] for kind in absent)
         if not absent:
             samples.append(Sample(image_id, **paths, read_label=layout.read_label))

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
-Absent = Literal["zero", "skip"]
+Absent = Literal["zero", "skip", "labelled"]
 LayoutName = Literal[
     "auto", "voc", "coco", "ade", "ade_detectron2", "cocostuff", "cocostuff_detectron2", "context", "sbd", "folder"
 ]

@@ -1,7 +1,7 @@
 import pytest
 
 from data.classes import ClassList, load_classes
-from data.tags import read_tags
+from data.weak_tags import read_tags
 from utils.errors import UserError
 
 CLASSES = ClassList(("background", "cat", "traffic light", "dog"))
