@@ -27,6 +27,7 @@ Absent = Literal["zero", "skip", "labelled"]
 LayoutName = Literal[
     "auto", "voc", "coco", "ade", "ade_detectron2", "cocostuff", "cocostuff_detectron2", "context", "sbd", "folder"
 ]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"]
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,7 @@ class Data(Section):
 
 
 class DeepLab(Section):
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"] = Field(
-        "resnet50", description="network under the DeepLabV3 decoder"
-    )
+    backbone: BackboneName = Field("resnet50", description="network under the DeepLabV3 decoder")
     output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")
     atrous_rates: tuple[PositiveInt, ...] = Field((12, 24, 36), description="dilation of the ASPP branches")
     head_channels: PositiveInt = Field(256, description="width of the decoder")
