@@ -88,7 +88,8 @@ class Partners:
         rng, own = np.random.default_rng([self.seed, index]), np.flatnonzero(self._novel[index])
         sharing_one = np.flatnonzero(novel_shared == 1)
         alone = {
-            self.novel[column]: _kept(sharing_one[self._novel[sharing_one, column] > 0], ALONE, rng) for column in own
+            self.novel[int(column)]: _kept(sharing_one[self._novel[sharing_one, column] > 0], ALONE, rng)
+            for column in own
         }
         several = np.flatnonzero(novel_shared != 1) if len(own) > 1 else np.zeros(0, np.int64)
         return Candidates(alone, _kept(several, COMMON, rng), _kept(np.flatnonzero(base_shared), COMMON, rng))

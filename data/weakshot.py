@@ -122,7 +122,7 @@ class WeakShotData:
             return None
         listed = read_tags(Path(self.cfg.data.tags), ClassList(self.groups.classes, self.background))
         everything = self.groups.everything()
-        return {name: everything.new_values(numbers, f"tags of {name}") for name, numbers in listed.items()}
+        return {name: frozenset(everything.new_values(numbers, name)) for name, numbers in listed.items()}
 
     def _tagged(self, ids: Sequence[str]) -> list[Known]:
         assert self._tags is not None
@@ -213,8 +213,7 @@ class WeakShotData:
 
     def protocol(self) -> Protocol:
         """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
-        samples = self.context.index(image_list(self.context, self._val_list), FIELDS)
-        images, size = self._whole(samples), self.cfg.evaluation.size
+        images, size = self._val_images(), self.cfg.evaluation.size
         return Protocol(
             self.context.loader(images, self.cfg.evaluation.batch_size),
             self._spec(),
@@ -232,12 +231,11 @@ class WeakShotData:
                 f"{network.path}: {network.num_outputs} outputs, of other classes than data.dataset="
                 f"{self.cfg.data.dataset} has ({self.num_classes}); give the data set it was trained on"
             )
-        made = self.protocol()
-        return replace(made, about={"images": len(made.images)}, stage=self.cfg.method)
+        return replace(self.protocol(), about={"images": len(self._val_images())}, stage=self.cfg.method)
 
-    @property
-    def _val_list(self) -> str:
-        return self.cfg.data.val_list or self.context.layout.val_list
+    def _val_images(self) -> SegmentationDataset:
+        name = self.cfg.data.val_list or self.context.layout.val_list
+        return self._whole(self.context.index(image_list(self.context, name), FIELDS))
 
     def _whole(self, samples: Sequence[Sample]) -> SegmentationDataset:
         options = self.cfg.evaluation

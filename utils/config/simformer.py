@@ -132,7 +132,7 @@ class Retraining(Section):
 class WeakEvaluation(Views):
     size: PositiveInt = Field(640, description="shorter side of the image (COCO 640, ADE 512)")
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
-    absent: Absent = Field("skip", description="which classes a mean is over, see utils/measure/metrics.py")
+    absent: Absent = Field("labelled", description="which classes a mean is over, see utils/measure/metrics.py")
 
 
 class SimformerConfig(Common):
