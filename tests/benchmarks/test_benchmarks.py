@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from benchmarks import clustering, contrast_loss, devices, evaluation, incremental_step, prototypes, zeroshot
+from benchmarks import (
+    clustering,
+    contrast_loss,
+    devices,
+    evaluation,
+    incremental_step,
+    prototypes,
+    weakshot_pairs,
+    zeroshot,
+)
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from utils import checkpoint
@@ -62,3 +71,8 @@ def test_contrast_loss(capsys):
 def test_zeroshot(capsys):
     zeroshot.main(["--size", "64", "--repeats", "1"])
     assert all(name in capsys.readouterr().out for name in ("training sample",))
+
+
+def test_weakshot_pairs(capsys):
+    weakshot_pairs.main(["--images", "60", "--classes", "12", "--novel", "4", "--repeats", "1"])
+    assert "pair statistics" in capsys.readouterr().out
