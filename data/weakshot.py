@@ -213,7 +213,7 @@ class WeakShotData:
 
     def protocol(self) -> Protocol:
         """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
-        images, size = self._val_images(), self.cfg.evaluation.size
+        images, size = self.val_images(), self.cfg.evaluation.size
         return Protocol(
             self.context.loader(images, self.cfg.evaluation.batch_size),
             self._spec(),
@@ -231,9 +231,10 @@ class WeakShotData:
                 f"{network.path}: {network.num_outputs} outputs, of other classes than data.dataset="
                 f"{self.cfg.data.dataset} has ({self.num_classes}); give the data set it was trained on"
             )
-        return replace(self.protocol(), about={"images": len(self._val_images())}, stage=self.cfg.method)
+        return replace(self.protocol(), about={"images": len(self.val_images())}, stage=self.cfg.method)
 
-    def _val_images(self) -> SegmentationDataset:
+    def val_images(self) -> SegmentationDataset:
+        """Images at the shorter side `evaluation.size`, labels at their own."""
         name = self.cfg.data.val_list or self.context.layout.val_list
         return self._whole(self.context.index(image_list(self.context, name), FIELDS))
 

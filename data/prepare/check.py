@@ -12,6 +12,7 @@ from data.discovery import DiscoveryData
 from data.io import read_image, read_label
 from data.label_map import LabelMap
 from data.layouts import Sample
+from data.weakshot import WeakShotData
 from data.zeroshot import ZeroShotData
 from utils.errors import UserError
 from utils.labels import IGNORE, ignore_of
@@ -59,6 +60,19 @@ def check_zeroshot(data: ZeroShotData) -> Iterable[str]:
         yield f"  {kind:7}{name:20}{counts[number]:6} training images"
     vectors = data.embeddings
     yield f"word vectors: {vectors.shape[1]} numbers for each of {len(vectors)} classes"
+
+
+def check_weakshot(data: WeakShotData) -> Iterable[str]:
+    """The same for weak-shot segmentation; how many images show each class, by mask or tag."""
+    masked = [image.sample for image in data.known if image.has_mask]
+    check_pairs(masked, data.label_map(), "train")
+    yield f"train: {len(data.known)} images, no fault, {len(data.known) - len(masked)} with tags alone"
+    val = data.val_images()
+    check_pairs(val.samples, data.label_map(), "val")
+    yield f"val: {len(val)} images, no fault"
+    for number, (name, count) in enumerate(zip(data.names, data.presence.sum(0, dtype=int), strict=True)):
+        kind = "novel" if number in data.novel else "base"
+        yield f"  {kind:6}{name:20}{count:6} training images"
 
 
 def check_pairs(samples: Sequence[Sample], label_map: LabelMap, title: str) -> list[set[int]]:
