@@ -70,6 +70,11 @@ def read_label(path: Path) -> np.ndarray:
     return values
 
 
+def read_lowered(path: Path) -> np.ndarray:
+    """The values of a label PNG of detectron2's, uint8, where class 1 is stored as 0 and 0 as 255, as they were."""
+    return read_label(path).astype(np.uint8) + np.uint8(1)
+
+
 def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np.ndarray:
     """A saliency map as uint8 [H, W] of 0 and 1, whatever values it was written with.
 

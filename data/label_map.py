@@ -1,6 +1,6 @@
 """Label re-indexing as one table look-up."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +35,11 @@ class LabelMap:
         """What a label value becomes, None: ignored."""
         value = int(self.table[old])
         return None if value == ignore_of(self._values) else value
+
+    def new_values(self, old: Iterable[int], where: str) -> set[int]:
+        """What label values become, the ignored one left out; UserError that names `where` for one not allowed."""
+        values = np.fromiter(old, np.uint16)[None]
+        return set(self(values, where).ravel().tolist()) - {ignore_of(self._values)}
 
     @cached_property
     def _values(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data.classes import SPLITS, ClassGroups, load_split
 from data.io import read_label
-from data.layouts import COCO, Layout, index_samples
+from data.layouts import COCO, Layout, ids_of_part, index_samples
 from data.source import DataContext
 from utils.checkpoint import read_list, write_list
 from utils.errors import UserError
@@ -43,11 +43,16 @@ def find_list(context: DataContext, name: str) -> Path | None:
 
 
 def image_list(context: DataContext, name: str) -> list[str]:
-    """Ids of a list by its name: `data.lists`, the data root's own, or the official one that ships for the data set."""
+    """Ids of a list by its name: `data.lists`, the data root's own, its folders where the layout lists by them, or the
+    official one that ships for the data set.
+    """
     path = find_list(context, name)
     if path:
         log.info("images of '%s': %s", name, path)
         return unique(read_list(path), path)
+    if not context.layout.listed and name in context.layout.parts:
+        log.info("images of '%s': all with a mask", name)
+        return ids_of_part(context.root, context.layout, name)
     return [image_id for image_id, _ in _shipped_part(context, name)]
 
 

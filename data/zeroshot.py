@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -161,8 +160,7 @@ class ZeroShotData:
         values = values_in(samples, self.cfg.output_dir / "presence.json")
         images = []
         for sample, raw in zip(samples, values, strict=True):
-            found = {_allowed(label_map, value, sample) for value in raw}
-            images.append(Image(sample, bool(found & unseen)))
+            images.append(Image(sample, bool(label_map.new_values(raw, str(sample.label)) & unseen)))
         return images
 
     def _once(self, images: Sequence[Image]) -> list[Image]:
@@ -294,10 +292,3 @@ class ZeroShotData:
     def output_classes(self, _metrics: dict[str, Any]) -> Classes:
         """(class number in the masks, name) of each output."""
         return list(zip(self.groups.order, self.names, strict=True))
-
-
-def _allowed(label_map: LabelMap, value: int, sample: Sample) -> int | None:
-    """The train id of a value in a mask; UserError when it is no class."""
-    if value >= len(label_map.table) or label_map.table[value] < 0:
-        label_map(np.array([[value]], np.uint16), where=str(sample.label))
-    return label_map.new_value(value)

@@ -23,7 +23,10 @@ from pydantic import (
 )
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
-Absent = Literal["zero", "skip"]
+Absent = Literal["zero", "skip", "labelled"]
+LayoutName = Literal[
+    "auto", "voc", "coco", "ade", "ade_detectron2", "cocostuff", "cocostuff_detectron2", "context", "sbd", "folder"
+]
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"]
 
 
@@ -87,7 +90,7 @@ class Data(Section):
     root: Annotated[Path | None, NEUTRAL] = Field(
         None, description="data folder; default $DATA_ROOT, then datasets/<dataset>"
     )
-    layout: Literal["auto", "voc", "coco", "ade", "cocostuff", "context", "sbd", "folder"] = Field(
+    layout: LayoutName = Field(
         "auto", description="where files lie below root (data/layouts.py); auto: by the folders that are there"
     )
     lists: Path | None = Field(None, description="folder with image lists of your own, in the official file format")
