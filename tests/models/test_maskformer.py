@@ -13,6 +13,7 @@ from torch import nn
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
 from models.mask_decoder import sine_position
+from models.mask_scores import semantic_scores
 from models.maskformer import MaskFormer, build_maskformer, maskformer_groups
 from models.maskformer_files import load_maskformer
 from models.weights import WeightsFile
@@ -70,6 +71,9 @@ def test_network_is_the_official_one(official):
     close(output.mask_logits[-1, 0, :10], "pred_masks_q0_9", 2e-2)
     close(output.mask_logits[-1, 0].mean((1, 2)), "pred_masks_mean_per_query", 2e-2)
     close(output.mask_logits[:5, 0, :10].mean((2, 3)), "aux_masks_mean_q0_9", 2e-2)
+    scores = semantic_scores(output, (90, 130))[0]
+    close(scores[::19, ::6, ::6], "sem_seg_sample")
+    np.testing.assert_allclose(scores.sum((1, 2)).numpy(), stored["sem_seg_sum_per_class"], rtol=2e-3)
 
 
 def test_positions_are_the_official_ones():
