@@ -42,7 +42,7 @@ from losses.simformer import (
 )
 from models.maskformer import MaskOutput, maskformer_groups
 from models.maskformer_files import load_maskformer
-from models.simformer import WeakShotNet, build_weak_shot
+from models.simformer import WeakShotNet, build_weak_shot, decide
 from models.systems import load_segmenter
 from models.weights import load_strict, read_weights
 from utils import dist
@@ -97,7 +97,7 @@ class SupervisedRecipe(Recipe):
         return maskformer_groups(self.model, self.settings)
 
     def decide(self, output: MaskOutput, size: tuple[int, int] | None = None) -> torch.Tensor:
-        return predict_classes(output, size)
+        return decide(output, size)
 
     # ---- a step
 
