@@ -360,8 +360,8 @@ def check(cfg: SimformerConfig) -> None:
         for section in ("complement", "distillation"):
             if not getattr(cfg, section).unlabelled:
                 raise UserError(
-                    f"{section}.unlabelled=false: with data.tags={cfg.data.tags} pixels of novel classes are unlabelled, "
-                    "and none would be left; leave it true"
+                    f"{section}.unlabelled=false: with data.tags={cfg.data.tags} novel pixels are unlabelled, and "
+                    "none would be left; leave it true"
                 )
     if cfg.method == "simformer" and cfg.distillation.weight and not cfg.similarity.weight:
         raise UserError(

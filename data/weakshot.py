@@ -155,7 +155,8 @@ class WeakShotData:
         if other != own:
             raise UserError(
                 f"{path}: trained with split={config['split']}, {len(other)} novel classes; those of "
-                f"split={self.cfg.split} are others ({', '.join(sorted(own ^ other)[:3])}, ...); give a network of this split"
+                f"split={self.cfg.split} are others ({', '.join(sorted(own ^ other)[:3])}, ...); give a network "
+                "of this split"
             )
 
     # ---- training

@@ -1,4 +1,4 @@
-"""What weak-shot training trains: a MaskFormer, and SimNet beside it when images come in pairs; reading it from a file."""
+"""What weak-shot training trains: a MaskFormer, and SimNet beside it when images come in pairs; how it is read."""
 
 from collections.abc import Sequence
 from functools import partial
