@@ -11,7 +11,7 @@ import numpy as np
 
 from data.transforms import Random
 from utils.labels import IGNORE
-from utils.resize import resize_box, resize_whole
+from utils.resize import resize_box, resize_edge, shortest_edge
 
 DRAWS = 50  # of a crop until a class is in it
 GREY = 128  # of the image's padding
@@ -75,18 +75,7 @@ class ShortestEdge:
         return {name: self.resize(values) if name == "image" else values for name, values in fields.items()}
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        return resize_whole("image", image, shortest_edge(image.shape, self.size, self.longest))
-
-
-def shortest_edge(shape: Sequence[int], size: int, longest: int) -> tuple[int, int]:
-    """(height, width) with the shorter side `size`; where the longer one were above `longest`, that instead."""
-    height, width = shape[:2]
-    scale = size / min(height, width)
-    rows, columns = (size, scale * width) if height < width else (scale * height, size)
-    if max(rows, columns) > longest:
-        scale = longest / max(rows, columns)
-        rows, columns = rows * scale, columns * scale
-    return int(rows + 0.5), int(columns + 0.5)
+        return resize_edge(image, self.size, self.longest)
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -141,6 +141,23 @@ class WeakShotData:
         masked = [row for row, image in enumerate(self.known) if image.has_mask]
         tags[np.ix_(masked, self.base)] = 0
         return tags
+
+    def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
+        """UserError when the network of a file, with its configuration, knew the masks of classes that are novel here.
+
+        Official files have no configuration, and a split file may be gone: nothing can be said then.
+        """
+        try:
+            theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))
+        except (KeyError, UserError):
+            return
+        other, own = {theirs.classes[n] for n in theirs.groups[NOVEL]}, {self.names[n] for n in self.novel}
+        if other != own:
+            raise UserError(
+                f"{path}: trained with split={config['split']}, {len(other)} novel classes; those of "
+                f"split={self.cfg.split} are others ({', '.join(sorted(own ^ other)[:3])}, ...); give a network "
+                "of this split"
+            )
 
     # ---- training
 

@@ -1,6 +1,6 @@
 """Configuration keys of weak-shot segmentation: SimFormer on a MaskFormer, and its upper bound (train_weakshot.py).
 
-`stage=train` trains a network by `method`; `stage=pseudo` has it label the training images, which `method=retrain` learns.
+`stage=train` trains a network by `method`; `stage=pseudo` has it label training images, which `method=retrain` learns.
 """
 
 from pathlib import Path
