@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.pickled_weights import is_pickle, read_pickle
 from utils.errors import UserError
 
 WRAPPERS = ("state_dict", "model", "model_state")  # keys under which programs keep their tensors
@@ -40,7 +41,7 @@ def read_weights(source: Path | WeightsFile) -> WeightsFile:
     """The tensors of a file, unwrapped; a file that was read already comes back as it is. UserError in one line."""
     if isinstance(source, WeightsFile):
         return source
-    content = load_file(source)
+    content = read_pickle(source) if is_pickle(source) else load_file(source)
     if not isinstance(content, dict):
         raise UserError(f"{source}: holds a {type(content).__name__}, not a dictionary of weights")
     extra: dict[str, Any] = {}
