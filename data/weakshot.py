@@ -121,8 +121,8 @@ class WeakShotData:
         if self.cfg.data.tags in ("crop", "image"):
             return None
         listed = read_tags(Path(self.cfg.data.tags), ClassList(self.groups.classes, self.background))
-        everything = self.groups.everything()
-        return {name: frozenset(everything.new_values(numbers, name)) for name, numbers in listed.items()}
+        place = {number: train_id for train_id, number in enumerate(self.groups.order)}
+        return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
 
     def _tagged(self, ids: Sequence[str]) -> list[Known]:
         assert self._tags is not None
@@ -230,11 +230,14 @@ class WeakShotData:
 
     def protocol(self) -> Protocol:
         """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
-        images, size = self.val_images(), self.cfg.evaluation.size
+        return self._protocol(self.val_images())
+
+    def _protocol(self, images: SegmentationDataset) -> Protocol:
+        options = self.cfg.evaluation
         return Protocol(
-            self.context.loader(images, self.cfg.evaluation.batch_size),
+            self.context.loader(images, options.batch_size),
             self._spec(),
-            f"shorter side {size}, image size",
+            f"shorter side {options.size}, image size",
             native=True,
             sized=True,
             classes=self.output_classes,
@@ -248,12 +251,13 @@ class WeakShotData:
                 f"{network.path}: {network.num_outputs} outputs, of other classes than data.dataset="
                 f"{self.cfg.data.dataset} has ({self.num_classes}); give the data set it was trained on"
             )
-        return replace(self.protocol(), about={"images": len(self.val_images())}, stage=self.cfg.method)
+        images = self.val_images()
+        return replace(self._protocol(images), about={"images": len(images)}, stage=self.cfg.method)
 
     def val_images(self) -> SegmentationDataset:
         """Images at the shorter side `evaluation.size`, labels at their own."""
         name = self.cfg.data.val_list or self.context.layout.val_list
-        return self._whole(self.context.index(image_list(self.context, name), FIELDS))
+        return self._whole(self.context.index(self._without_excluded(image_list(self.context, name)), FIELDS))
 
     def _whole(self, samples: Sequence[Sample]) -> SegmentationDataset:
         options = self.cfg.evaluation
