@@ -124,8 +124,8 @@ class WeakShotData:
             return None
         self.context.files.add([self.cfg.data.tags])
         listed = read_tags(Path(self.cfg.data.tags), ClassList(self.groups.classes, self.background))
-        everything = self.groups.everything()
-        return {name: everything.new_values(numbers) for name, numbers in listed.items()}
+        place = {number: train_id for train_id, number in enumerate(self.groups.order)}
+        return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
 
     def _tagged(self, ids: Sequence[str]) -> list[Known]:
         assert self._tags is not None
@@ -232,11 +232,14 @@ class WeakShotData:
 
     def protocol(self) -> Protocol:
         """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
-        images, size = self.val_images(), self.cfg.evaluation.size
+        return self._protocol(self.val_images())
+
+    def _protocol(self, images: SegmentationDataset) -> Protocol:
+        options = self.cfg.evaluation
         return Protocol(
-            self.context.loader(images, self.cfg.evaluation.batch_size, native=True),
+            self.context.loader(images, options.batch_size, native=True),
             self._spec(),
-            f"shorter side {size}, image size",
+            f"shorter side {options.size}, image size",
             native=True,
             sized=True,
             classes=self.output_classes,
@@ -250,14 +253,16 @@ class WeakShotData:
                 f"{network.path}: {network.num_outputs} outputs, of other classes than data.dataset="
                 f"{self.cfg.data.dataset} has ({self.num_classes}); give the data set it was trained on"
             )
-        return replace(self.protocol(), about={"images": len(self.val_images())}, stage=self.cfg.method)
+        images = self.val_images()
+        return replace(self._protocol(images), about={"images": len(images)}, stage=self.cfg.method)
 
     def val_images(self) -> SegmentationDataset:
         """Images at the shorter side `evaluation.size`, labels at their own."""
         return self._whole(self.context.index(self._val_ids(), FIELDS))
 
     def _val_ids(self) -> list[str]:
-        return image_list(self.context, self.cfg.data.val_list or self.context.layout.val_list)
+        name = self.cfg.data.val_list or self.context.layout.val_list
+        return self._without_excluded(image_list(self.context, name))
 
     def _whole(self, samples: Sequence[Sample]) -> SegmentationDataset:
         options = self.cfg.evaluation

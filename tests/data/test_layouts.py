@@ -86,6 +86,13 @@ def test_images_without_a_map_are_dropped_when_asked(root, caplog):
     assert caplog.messages == [f"1 of 3 images left out: 1 without a file in {folder}"]
 
 
+def test_only_the_path_of_a_missing_map_is_left_out_when_asked(root):
+    samples = index_samples(root, IDS, fields=("image", "saliency"), missing="none")
+    assert [sample.id for sample in samples] == IDS and [bool(s.saliency) for s in samples] == [True, False, True]
+    with pytest.raises(UserError, match=r"images/d\.jpg: no such file"):
+        index_samples(root, ["d"], fields=("image",), missing="none")
+
+
 def test_a_missing_map_is_one_line_with_its_path(root):
     with pytest.raises(UserError) as caught:
         index_samples(root, IDS, fields=("image", "saliency"))
