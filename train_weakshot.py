@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from data.io import write_array
 from data.weakshot import WeakShotData
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
 from losses.simformer import (
@@ -40,24 +41,28 @@ from losses.simformer import (
     shares_class,
     similarity_loss,
 )
+from models.mask_scores import surest
 from models.maskformer import MaskOutput, maskformer_groups
 from models.maskformer_files import load_maskformer
 from models.simformer import WeakShotNet, build_weak_shot, decide
 from models.systems import load_segmenter
 from models.weights import load_strict, read_weights
-from utils import dist
+from reports.common import pick_images
+from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.config.simformer import WEAK, SimformerConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.log import log
 from utils.loop import fit
+from utils.measure.confusion import eval_mode, respond
 from utils.measure.protocol import Protocol, label_maps
 from utils.recipe import Recipe
 from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage
 
 SCRIPT, PSEUDO = "train_weakshot.py", "labels"  # folder in the stage's
+SHOWN = 4  # proposals of an image in the report
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weak_crops.py
 
 
@@ -306,6 +311,23 @@ def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: boo
     return run.place(model)
 
 
+@torch.inference_mode()
+def save_proposals(network: torch.nn.Module, data: WeakShotData, run: Run) -> None:
+    """proposals/: classes, scores and masks of the surest proposals on a few validation images, for report.py."""
+    if not dist.is_main():
+        return
+    images, listed = data.val_images(), {}
+    novel = {data.groups.order[number] for number in data.novel}
+    folder = run.dir / "proposals"
+    for number, sample in enumerate(pick_images(images.samples, novel)):
+        image = images[images.samples.index(sample)]["image"][None].to(run.device)
+        with eval_mode(network), run.autocast():
+            classes, scores, masks = surest(respond(network, image), SHOWN)
+        write_array(folder / f"{number}.npy", (255 * masks[0]).byte().cpu().numpy())
+        listed[sample.id] = list(zip(classes[0].tolist(), scores[0].tolist(), strict=True))
+    checkpoint.write_json(folder / "proposals.json", listed)
+
+
 def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
     """<stage>/labels/<id>.png of all training images by a network, and manifest.json; returns how good they are."""
     file = read_weights(start)
@@ -385,7 +407,10 @@ def main(argv: list[str] | None = None) -> None:
     inputs |= {"labels": label_folder(cfg)} if cfg.method == "retrain" else {}
     with start_run(cfg, cfg.stage_folder, ("training", "losses", *READS[cfg.method]), inputs, files=files) as run:
         if not run.finished:
-            run.finish(fit(METHODS[cfg.method](cfg, data, run), cfg.training, run))
+            recipe = METHODS[cfg.method](cfg, data, run)
+            metrics = fit(recipe, cfg.training, run)
+            save_proposals(recipe.network, data, run)
+            run.finish(metrics)
 
 
 if __name__ == "__main__":
