@@ -42,18 +42,18 @@ def complementary_loss(
     proposals, and of the constant `floor`, with the complement of all masks; padding is outside. Sum over these images
     / (their number + 1e-5), or / `images`. Unlabelled pixels belong to the complement (published), or count as outside.
     """
-    size, layers = targets.label.shape[-2:], len(mask_logits)
+    size = targets.label.shape[-2:]
     counts = [all_ - masked for all_, masked in zip(targets.counts, targets.mask_counts, strict=True)]
     chosen = [number for number, count in enumerate(counts) if count]
     if not chosen:
-        return mask_logits.new_zeros(layers)
+        return mask_logits.new_zeros(len(mask_logits))
     image, proposal = targets.image[targets.unmasked], assigned[:, targets.unmasked]
     rest = not_base(targets, unlabelled)[chosen]
     bounds = [0, *accumulate(counts[number] for number in chosen)]
     losses = []
-    for layer in range(layers):
-        large = enlarge(mask_logits[layer, image, proposal[layer]], size)
-        large = torch.where((proposal[layer] >= 0)[:, None, None], large, NOWHERE)
+    for logits, assigned_to in zip(mask_logits, proposal, strict=True):
+        large = enlarge(logits[image, assigned_to].float(), size)
+        large = torch.where((assigned_to >= 0)[:, None, None], large, NOWHERE)
         union = torch.stack([large[i:j].amax(0) for i, j in zip(bounds, bounds[1:], strict=False)])
         union = union if floor is None else union.clamp(min=floor)
         parts = mask_losses(union, rest)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from losses import maskformer
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, mask_losses, match, matching_costs
 from losses.simformer import complementary_loss
 
@@ -120,6 +121,22 @@ def test_losses_by_the_formula():
         mask_losses(logits, masks), zip(*map(plain_losses, logits, masks), strict=True), strict=True
     ):
         torch.testing.assert_close(found.double(), torch.stack(wanted), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 5), (12, 15), (7, 6)])  # as large, a multiple, and neither
+@pytest.mark.parametrize("pixels", [1, 2**21])
+def test_gradients_are_those_of_autograd(monkeypatch, size, pixels):
+    monkeypatch.setattr(maskformer, "CPU_PIXELS", pixels)
+    torch.manual_seed(1)
+    logits, masks = (3 * torch.randn(3, 4, 5)).requires_grad_(), torch.rand(3, *size) < 0.4
+    large = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    wanted = zip(*map(plain_losses, large, masks), strict=True)
+    weights = torch.rand(2, 3)
+    total = sum((w * torch.stack(loss)).sum() for w, loss in zip(weights, wanted, strict=True))
+    (by_loop,) = torch.autograd.grad(total, logits)
+    found = mask_losses(logits, masks)
+    (ours,) = torch.autograd.grad(sum((w * loss).sum() for w, loss in zip(weights, found, strict=True)), logits)
+    torch.testing.assert_close(ours, by_loop, atol=1e-6, rtol=1e-4)
 
 
 def test_losses_of_a_layer_by_hand():
