@@ -253,7 +253,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
-    with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs) as run:
+    with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs, files=data.context.files) as run:
         if run.finished:
             return
         model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_known)

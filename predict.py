@@ -1,7 +1,8 @@
 """Segment photographs with a trained model, whose file holds its weights, its settings and the classes of its outputs.
 
 reads   best.pth of a training stage, or model.pth, which eval.py makes of any checkpoint given to it
-writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg to look at
+writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg to look at; only
+        pictures of its own are replaced
 
     python predict.py output/demo/fold0/eums/best.pth photo.jpg holiday/ --to predictions
     python predict.py output/zs3_voc/unseen10/zs3/last.pth photo.jpg --classes "zebra, canoe" --embeddings glove6b
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from data.embeddings import class_vectors, name_vectors
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
+from data.outputs import require_folder, require_free
 from models.segmenter import Segmenter
 from models.systems import load_segmenter, read_config
 from models.weights import WeightsFile, read_weights
@@ -28,6 +30,8 @@ from utils.errors import UserError
 from utils.measure.protocol import number_table
 from utils.report.pictures import overlay
 from utils.run import entry, pick_device
+
+MAKER = "predict.py"  # written into its pictures: those it may replace
 
 
 def open_model(
@@ -86,6 +90,11 @@ def draw(segmenter: Segmenter, image: np.ndarray, label: np.ndarray) -> np.ndarr
     return overlay(image, label, voc_palette(), dict(segmenter.classes), discovered, side=side)
 
 
+def output_files(to: Path, image: Path) -> tuple[Path, Path]:
+    """(label map, overlay) of an image."""
+    return to / f"{image.stem}.png", to / f"{image.stem}_overlay.jpg"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="best.pth or model.pth")
@@ -97,13 +106,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     paths, device = find_images(options.images), pick_device(options)
+    require_folder(options.to)
+    require_free((file for path in paths for file in output_files(options.to, path)), paths, MAKER)
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names = dict(segmenter.classes)
     for path in tqdm(paths, leave=False, disable=None):
         image = read_image(path)
         label = segment(segmenter, image, device)
-        write_label(options.to / f"{path.stem}.png", label)
-        write_picture(options.to / f"{path.stem}_overlay.jpg", draw(segmenter, image, label))
+        map_file, overlay_file = output_files(options.to, path)
+        write_label(map_file, label, MAKER)
+        write_picture(overlay_file, draw(segmenter, image, label), MAKER)
         found = [f"{names[number]} {100 * share:.0f} %" for number, share in shares(label)]
         tqdm.write(f"{path}: {', '.join(found)}")
     return 0

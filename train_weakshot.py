@@ -374,15 +374,16 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("simformer",))
     check(cfg)
     data = WeakShotData.open(cfg)
+    files = data.context.files
     if cfg.stage == "pseudo":
         start = cfg.labels_checkpoint or require_stage(cfg, cfg.method, "last.pth", cfg.trained.made_by)
-        with start_run(cfg, cfg.stage_folder, ("pseudo", "evaluation"), {"network": start}) as run:
+        with start_run(cfg, cfg.stage_folder, ("pseudo", "evaluation"), {"network": start}, files=files) as run:
             if not run.finished:
                 run.finish(label_images(cfg, data, start, run))
         return
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
     inputs |= {"labels": label_folder(cfg)} if cfg.method == "retrain" else {}
-    with start_run(cfg, cfg.stage_folder, ("training", "losses", *READS[cfg.method]), inputs) as run:
+    with start_run(cfg, cfg.stage_folder, ("training", "losses", *READS[cfg.method]), inputs, files=files) as run:
         if not run.finished:
             run.finish(fit(METHODS[cfg.method](cfg, data, run), cfg.training, run))
 

@@ -1,5 +1,6 @@
 """The one data set class: reads the fields a stage asks for, re-indexes labels, applies a joint transform."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ class SegmentationDataset(Dataset):
     draws of the image, then random other images of the list.
     """
 
+    gives_native = False  # see with_native
+
     def __init__(
         self,
         samples: Sequence[Sample],
@@ -69,6 +72,7 @@ class SegmentationDataset(Dataset):
                 arrays, size = self._read(index)
             made = self.transform(arrays, rng)
             if made is not None:
+                made = {**made, "native": self._native(index, arrays, size)} if self.gives_native else made
                 tensors = {name: _tensor(values) for name, values in made.items()}
                 return {**tensors, "index": index, "size": torch.tensor(size)}
         raise UserError(f"{self.samples[index].image}: none of {ATTEMPTS} draws from it and other images gave a sample")
@@ -91,6 +95,16 @@ class SegmentationDataset(Dataset):
         if self.memory is not None:
             self.memory[index] = (arrays, size)
         return arrays, size
+
+    def with_native(self) -> "SegmentationDataset":
+        """The same with one more field, "native": the label at the size of its file, which no transform touches."""
+        found = copy.copy(self)
+        found.gives_native = True
+        return found
+
+    def _native(self, index: int, arrays: dict[str, np.ndarray], size: tuple[int, int]) -> np.ndarray:
+        label = arrays.get("label")  # read once, unless it was shrunk
+        return label if label is not None and label.shape == size else self.native(index)
 
     def native(self, index: int) -> np.ndarray:
         """The label of an image at the size of its file, uint8 or uint16 [H, W], under the label map."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from data.classes import ClassGroups, load_split
+from data.classes import ClassGroups, class_files, load_split
 from data.dataset import SegmentationDataset
 from data.io import read_label
 from data.label_map import LabelMap
@@ -44,6 +44,7 @@ class DiscoveryData:
     @classmethod
     def open(cls, cfg: NcdssConfig) -> "DiscoveryData":
         context, groups = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
+        context.files.add(class_files(cfg.data.dataset, cfg.split))
         return cls(context, groups, load_lists(groups, context))
 
     @property
@@ -161,7 +162,7 @@ class DiscoveryData:
         return self._protocol(images, spec, native)
 
     def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> Protocol:
-        loader = self.context.loader(images, self.cfg.evaluation.batch_size)
+        loader = self.context.loader(images, self.cfg.evaluation.batch_size, native)
         name = "image size, original classes" if native else "network resolution"
         return Protocol(loader, spec, name, native=native, classes=partial(output_classes, self.groups))
 

@@ -9,8 +9,9 @@ from typing import Literal
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
-from utils.checkpoint import atomic
+from utils.checkpoint import atomic, first_line
 from utils.errors import UserError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -123,21 +124,27 @@ def _read_png(path: Path, wide: bool = False) -> tuple[np.ndarray, str]:
     return values.astype(np.uint8), mode
 
 
-def write_label(path: Path, values: np.ndarray) -> None:
-    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically."""
+def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
+    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
+
+    `maker` is kept in the file (data.outputs.maker_of).
+    """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))
     if values.dtype == np.uint8:
         image = Image.frombytes("P", image.size, image.tobytes())
         image.putpalette(voc_palette().tobytes())
+    about = PngInfo()
+    if maker:
+        about.add_text("Software", maker)
     with atomic(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=about)
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write uint8 [H, W, 3] RGB as JPEG, atomically; for looking at."""
+def write_picture(path: Path, image: np.ndarray, maker: str = "") -> None:
+    """Write uint8 [H, W, 3] RGB as JPEG, atomically; for looking at. `maker` is kept in the file."""
     with atomic(path) as temporary:
-        Image.fromarray(image).save(temporary, format="JPEG", quality=90)
+        Image.fromarray(image).save(temporary, format="JPEG", quality=90, comment=maker)
 
 
 def write_grey(path: Path, values: np.ndarray) -> None:
@@ -151,6 +158,19 @@ def write_array(path: Path, values: np.ndarray) -> None:
     """Write an array as .npy, atomically."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """An array of numbers from .npy; UserError when it is missing or damaged."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except Exception as error:  # numpy raises ValueError, EOFError, OSError, SyntaxError ... for damaged files
+        raise UserError(f"{path}: not a readable array ({first_line(error)}); make it again") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise UserError(f"{path}: not an array of numbers; make it again")
+    return values
 
 
 @cache

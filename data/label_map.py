@@ -36,10 +36,9 @@ class LabelMap:
         value = int(self.table[old])
         return None if value == ignore_of(self._values) else value
 
-    def new_values(self, old: Iterable[int], where: str) -> set[int]:
-        """What label values become, the ignored one left out; UserError that names `where` for one not allowed."""
-        values = np.fromiter(old, np.uint16)[None]
-        return set(self(values, where).ravel().tolist()) - {ignore_of(self._values)}
+    def new_values(self, old: Iterable[int]) -> frozenset[int]:
+        """What allowed label values become, the ignored one left out."""
+        return frozenset(new for value in old if (new := self.new_value(value)) is not None)
 
     @cached_property
     def _values(self) -> np.ndarray:

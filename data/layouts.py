@@ -15,6 +15,7 @@ from data.io import IMAGES, read_label, read_lowered
 from data.label_map import LabelMap
 from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
+from utils.inputs import DataFiles
 from utils.log import log
 
 Reader = Callable[[Path], np.ndarray]
@@ -248,10 +249,11 @@ def index_samples(
     saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
     missing: Literal["error", "drop", "none"] = "error",
+    looked_for: DataFiles | None = None,
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
-    `saliency_folder` replaces the layout's.
+    `saliency_folder` replaces the layout's. `looked_for` takes down the files, but for pseudo labels.
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out, or
     "none" only its path. How many images were dropped, and in which folders files were looked for, goes to the log.
     """
@@ -277,6 +279,8 @@ def index_samples(
                 absent.append(kind)
             folder, name = present.get(image_id, (folder, f"{image_id}{layout.endings(kind)[0]}"))
             paths[kind] = folder / name
+        if looked_for is not None:
+            looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")

@@ -13,7 +13,7 @@ from PIL import Image
 from data.classes import ClassList, class_numbers
 from data.label_map import LabelMap
 from data.layouts import Sample
-from data.presence import values_in
+from data.presence import TABLE, values_in
 from data.source import DataContext
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
@@ -118,11 +118,8 @@ def known_by_tags(
 
 
 def _scanned(context: DataContext, samples: Sequence[Sample], label_map: LabelMap) -> list[Known]:
-    found = values_in(samples, context.cfg.output_dir / "presence.json")
-    return [
-        Known(sample, frozenset(label_map.new_values(values, str(sample.label))))
-        for sample, values in zip(samples, found, strict=True)
-    ]
+    found = values_in(samples, context.cfg.output_dir / TABLE, label_map)
+    return [Known(sample, label_map.new_values(values)) for sample, values in zip(samples, found, strict=True)]
 
 
 def unlabelled(image: Path) -> np.ndarray:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from data.classes import ClassGroups, ClassList, class_folder, load_split
+from data.classes import ClassGroups, ClassList, class_files, class_folder, load_split
 from data.dataset import SegmentationDataset
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import Sample
-from data.lists import image_list
+from data.lists import image_list, warn_of_overlap
 from data.loading import Source
 from data.pairs import Partners
 from data.pseudo_labels import Origin, PseudoLabels, pseudo_label
@@ -28,12 +28,11 @@ from utils.config.simformer import SimformerConfig
 from utils.errors import UserError
 from utils.labels import IGNORE, is_wide
 from utils.log import log
-from utils.measure.confusion import image_confusions
+from utils.measure.confusion import image_confusion
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec, confusion_metrics
 
 NOVEL = 1  # group of a class split
-CHUNK = 64  # label maps in memory at a time
 TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
 
 
@@ -62,7 +61,9 @@ class WeakShotData:
                 f"split={cfg.split}: {len(groups.order)} classes; weak-shot training takes at most {IGNORE}"
             )
         novel = tuple(sorted(groups.order.index(number) for number in split.groups[NOVEL]))
-        return cls(DataContext.open(cfg), groups, novel, split.background)
+        context = DataContext.open(cfg)
+        context.files.add(class_files(cfg.data.dataset, cfg.split))
+        return cls(context, groups, novel, split.background)
 
     @property
     def cfg(self) -> SimformerConfig:
@@ -102,6 +103,7 @@ class WeakShotData:
         """Training images that show a class, in list order. UserError when there are none."""
         name = self.cfg.data.train_list or TRAIN
         ids = self.context.cut(self._without_excluded(image_list(self.context, name)))
+        warn_of_overlap(ids, self._val_ids())
         found = known_by_masks(self.context, ids, self.label_map()) if self._tags is None else self._tagged(ids)
         kept = [image for image in found if image.classes]
         if not kept:
@@ -120,6 +122,7 @@ class WeakShotData:
         """Train ids by image, where data.tags is a file."""
         if self.cfg.data.tags in ("crop", "image"):
             return None
+        self.context.files.add([self.cfg.data.tags])
         listed = read_tags(Path(self.cfg.data.tags), ClassList(self.groups.classes, self.background))
         place = {number: train_id for train_id, number in enumerate(self.groups.order)}
         return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
@@ -220,10 +223,9 @@ class WeakShotData:
         labels, ids = self.pseudo_labels(folder), [image.sample.id for image in self.known]
         images, paths = self._whole([image.sample for image in self.known]), labels.paths(ids)
         matrix = torch.zeros(self.num_classes, self.num_classes + 1, dtype=torch.int64)
-        for first in range(0, len(ids), CHUNK):
-            maps = [np.minimum(labels.read(path), self.num_classes)[None] for path in paths[first : first + CHUNK]]
-            indices = range(first, first + len(maps))
-            matrix += image_confusions(images, indices, maps, *matrix.shape).sum((0, 1))
+        for index, path in enumerate(paths):
+            found = np.minimum(labels.read(path), self.num_classes)[None]
+            matrix += image_confusion(images.native(index), found, *matrix.shape)[0]
         return confusion_metrics(matrix, replace(self._spec(), num_outputs=self.num_classes + 1))
 
     # ---- how networks are scored
@@ -235,7 +237,7 @@ class WeakShotData:
     def _protocol(self, images: SegmentationDataset) -> Protocol:
         options = self.cfg.evaluation
         return Protocol(
-            self.context.loader(images, options.batch_size),
+            self.context.loader(images, options.batch_size, native=True),
             self._spec(),
             f"shorter side {options.size}, image size",
             native=True,
@@ -256,8 +258,11 @@ class WeakShotData:
 
     def val_images(self) -> SegmentationDataset:
         """Images at the shorter side `evaluation.size`, labels at their own."""
+        return self._whole(self.context.index(self._val_ids(), FIELDS))
+
+    def _val_ids(self) -> list[str]:
         name = self.cfg.data.val_list or self.context.layout.val_list
-        return self._whole(self.context.index(self._without_excluded(image_list(self.context, name)), FIELDS))
+        return self._without_excluded(image_list(self.context, name))
 
     def _whole(self, samples: Sequence[Sample]) -> SegmentationDataset:
         options = self.cfg.evaluation

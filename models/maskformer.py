@@ -4,6 +4,7 @@ B images, Q queries (proposals), K classes, L decoder layers, D width, H W pixel
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
+from models.backbones.imagenet import load_imagenet
 from models.mask_decoder import MaskEmbedding, PixelDecoder, QueryDecoder, xavier
+from models.maskformer_files import backbone_file
 from utils.recipe import trainable
 
 DIVISOR = 32  # images are padded to multiples of it
@@ -148,8 +151,11 @@ def maskformer_groups(model: nn.Module, settings: Rates) -> list[dict[str, Any]]
 
 def build_maskformer(cfg: Any, num_classes: int, init: str | None = None) -> MaskFormer:
     """The network that a `model` section describes: backbone, output_stride, init, queries, layers, width, heads,
-    feedforward, dropout. `init` takes the place of the section's.
+    feedforward, dropout. `init` takes the place of the section's; a file may be detectron2's (R-50.pkl), too.
     """
-    backbone = build_backbone(cfg.backbone, cfg.output_stride, init or cfg.init)
+    init = init or cfg.init
+    backbone = build_backbone(cfg.backbone, cfg.output_stride, init if init == "imagenet" else "random")
+    if init not in ("imagenet", "random"):
+        load_imagenet(backbone, cfg.backbone, backbone_file(Path(init)))
     sizes = cfg.queries, cfg.layers, cfg.width, cfg.heads, cfg.feedforward, cfg.dropout
     return MaskFormer(backbone, num_classes, *sizes)

@@ -75,6 +75,14 @@ def load_maskformer(model: nn.Module, source: Path | WeightsFile, *, other_class
     return weights
 
 
+def backbone_file(source: Path | WeightsFile) -> WeightsFile:
+    """Weights for a backbone; those of detectron2's ImageNet files (R-50.pkl) under torchvision's names."""
+    file = read_weights(source)
+    if f"{STEM}weight" not in file.state:
+        return file
+    return WeightsFile(file.path, rename_backbone(file.state), file.extra)
+
+
 def rename_own(state: Tensors) -> tuple[str, Tensors, Tensors]:
     """(flavour, network, SimNet) of a file of ours: one network, or one beside its SimNet."""
     simnet = strip(state, SIMNET)

@@ -22,6 +22,10 @@ from utils.errors import UserError
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/simformer"
 KEYS = json.loads(gzip.decompress((FIXTURES / "keys.json.gz").read_bytes()))
+SECTION = {
+    **{"backbone": "resnet18", "output_stride": 32, "init": "random", "queries": 9, "layers": 1},
+    **{"width": 8, "heads": 1, "feedforward": 8, "dropout": 0.0},
+}
 RATES = SimpleNamespace(lr=1e-4, backbone_lr_factor=0.1)
 
 
@@ -136,17 +140,7 @@ def test_parameter_groups():
 
 
 def test_build_from_a_section():
-    section = SimpleNamespace(
-        backbone="resnet18",
-        output_stride=16,
-        init="random",
-        queries=9,
-        layers=1,
-        width=8,
-        heads=1,
-        feedforward=8,
-        dropout=0.0,
-    )
+    section = SimpleNamespace(**SECTION | {"output_stride": 16})
     output = build_maskformer(section, 3).eval()(torch.zeros(1, 3, 64, 64))
     assert output.class_logits.shape == (1, 1, 9, 4) and output.mask_logits.shape == (1, 1, 9, 16, 16)
 

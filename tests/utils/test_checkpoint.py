@@ -1,12 +1,13 @@
 """Files are whole or absent, and damaged ones are named in one line."""
 
+import errno
 import fractions
 
 import pytest
 import torch
 
 from utils import checkpoint
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 
 def test_an_exception_while_writing_leaves_the_old_file(tmp_path):
@@ -103,7 +104,27 @@ def test_lists(tmp_path):
 
 
 def test_unreadable_json_is_named(tmp_path):
-    (tmp_path / "a.json").write_text("{")
-    for name in ("a.json", "b.json"):
-        with pytest.raises(UserError, match=name):
-            checkpoint.read_json(tmp_path / name)
+    for content in (b"{", b"[]", b"3", b"\xff\xfe{\x00}\x00", b"[" * 100_000, b""):
+        (tmp_path / "a.json").write_bytes(content)
+        with pytest.raises(UserError, match="a.json: (not a|holds a)"):
+            checkpoint.read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="b.json: no such file"):
+        checkpoint.read_json(tmp_path / "b.json")
+
+
+def test_a_key_that_a_file_lacks_is_named_with_the_file(tmp_path):
+    checkpoint.write_json(tmp_path / "a.json", {"miou": 0.5})
+    found = checkpoint.read_json(tmp_path / "a.json")
+    assert found == {"miou": 0.5} and found.get("other") is None and {**found} == {"miou": 0.5}
+    with pytest.raises(UserError, match="a.json: has no 'other'; damaged"):
+        found["other"]
+
+
+def test_the_error_of_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as caught, checkpoint.atomic(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert one_line(caught.value) == f"{tmp_path / 'a.txt'}: No space left on device" and not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as caught:
+        checkpoint.write_text(tmp_path / "file" / "a.txt", "")
+    assert one_line(caught.value).startswith(f"{tmp_path / 'file'}: ")

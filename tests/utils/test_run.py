@@ -90,6 +90,15 @@ def test_output_that_cannot_be_written(tiny, tmp_path):
     assert "cannot be written" in refusal(tiny, f"output_dir={tmp_path / 'file'}")
 
 
+def test_files_of_others_are_not_deleted(tiny, folder):
+    """An output_dir may be chosen so that a stage's folder is one with pictures in it."""
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "deeper" / "photo.jpg").write_text("mine")
+    for options in ((), ("resume=false",)):
+        assert f"{folder}: holds files that no run wrote (deeper), a run would delete them" in refusal(tiny, *options)
+    assert (folder / "deeper" / "photo.jpg").read_text() == "mine" and not (folder / "run.lock").exists()
+
+
 def test_a_finished_stage_is_skipped(tiny, folder, capsys):
     assert not finish(tiny).finished
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != "run.lock"}
@@ -154,6 +163,8 @@ def test_changed_input_is_refused(tiny, tmp_path):
     assert "its input 'list' has changed" in refusal(tiny, inputs={"list": given})
     finish(tiny, "resume=false")
     assert "its input 'list' has changed" in refusal(tiny, inputs={"list": given})  # newly an input
+    finish(tiny, "resume=false")
+    assert finish(tiny, inputs={"memory": given}).finished  # earlier versions did not name it
 
 
 @pytest.mark.parametrize("resume", ["auto", "true"])

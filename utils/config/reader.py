@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from utils.config.common import Common
 from utils.config.keys import all_keys, describe, flatten, misplaced
-from utils.config.strict_yaml import StrictLoader, read_yaml
+from utils.config.strict_yaml import StrictLoader, read_mapping
 from utils.config.systems import SCHEMAS, systems_by_keys
 from utils.errors import UserError
 from utils.log import log
@@ -109,24 +109,15 @@ def _help(files: list[str], systems: Sequence[str]) -> str:
 
 
 def _file_layers(path: Path) -> list[tuple[str, dict]]:
-    own = _mapping(path)
+    own = read_mapping(path)
     parent = own.pop("base", None)
     if parent is None:
         return [(str(path), own)]
     parent_path = path.parent / str(parent)
-    below = _mapping(parent_path)
+    below = read_mapping(parent_path)
     if "base" in below:
         raise UserError(f"{parent_path}: key 'base' is not allowed here, because {path} already extends this file")
     return [(str(parent_path), below), (str(path), own)]
-
-
-def _mapping(path: Path) -> dict:
-    tree = read_yaml(path)
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected key: value lines, got {type(tree).__name__}")
-    return tree
 
 
 def _override(pair: str) -> dict:
