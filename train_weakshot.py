@@ -62,11 +62,12 @@ from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage
 
 SCRIPT, PSEUDO = "train_weakshot.py", "labels"  # folder in the stage's
+STRIDE = 4  # of the pixel embeddings
 SHOWN = 4  # proposals of an image in the report
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weak_crops.py
 
 
-class SupervisedRecipe(Recipe):
+class MaskFormerRecipe(Recipe):
     """L = sum over decoder layers of CE(classes) + 20 focal(masks) + dice(masks), each after an assignment of proposals
     to the classes of the image.
 
@@ -146,7 +147,7 @@ class SupervisedRecipe(Recipe):
         return next(self.model.parameters()).device
 
 
-class SingleImageRecipe(SupervisedRecipe):
+class SingleImageRecipe(MaskFormerRecipe):
     """Base classes as above, novel ones without masks, and + 20 focal(U, G) + dice(U, G) of every layer: U the union of
     the proposals of novel classes, G what is not base.
     """
@@ -293,12 +294,12 @@ def weak_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
 
 def supervised_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
     source = data.supervised_source(cfg.training.batch_size)
-    return SupervisedRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
+    return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
 
 
 def retrain_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
     source = data.retraining_source(label_folder(cfg), cfg.training.batch_size)
-    return SupervisedRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
+    return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
 
 
 def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
@@ -378,6 +379,13 @@ def check(cfg: SimformerConfig) -> None:
         raise UserError(f"stage=pseudo: labels are made by method={' or '.join(WEAK)}, not by method={cfg.method}")
     if cfg.method not in WEAK:
         return
+    cells = (cfg.data.image_size // STRIDE) ** 2
+    for section in ("similarity", "distillation") if cfg.method == "simformer" else ():
+        if getattr(cfg, section).points > cells:
+            raise UserError(
+                f"{section}.points={getattr(cfg, section).points}: a crop of data.image_size={cfg.data.image_size} has "
+                f"{cells} cells only; take fewer points"
+            )
     if cfg.data.tags != "crop":  # novel pixels are unlabelled then
         for section in ("complement", "distillation"):
             if not getattr(cfg, section).unlabelled:

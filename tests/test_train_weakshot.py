@@ -133,6 +133,7 @@ def test_the_general_scripts_serve_it(chain, shapes, voc, tmp_path, capsys):
     [
         (("method=retrain", "stage=pseudo"), "stage=pseudo: labels are made by method=simformer or single"),
         (("training.batch_size=5",), "2.5 pairs of images do not part evenly"),
+        (("distillation.points=65",), "has 64 cells only"),
         (("similarity.weight=0",), "SimNet would not train"),
         (("data.tags=image", "complement.unlabelled=false"), "novel pixels are unlabelled"),
         (("split=other", "method=retrain", "pseudo_dir={chain}/simformer_pseudo/labels"), "pseudo-labels of split=two"),

@@ -17,13 +17,14 @@ all_stages "$CONFIG" "$SPLIT" "single supervised" "" "" "${OPTIONS[@]}" >"$OUT/o
 all_stages "$CONFIG" "$SPLIT" "simformer retrain" "" "" "${OPTIONS[@]}"
 wait $! || { tail -1 "$OUT/others.log" >&2; exit 2; }
 if [ -n "${ABLATIONS:-}" ]; then  # each in an output_dir of its own
-    train_without() {
-        EVAL=(split="$SPLIT" "${OPTIONS[@]}" output_dir="$OUT-$1")
-        train_and_score "$CONFIG" "$2" "${EVAL[@]}" "${@:3}"
+    common=(split="$SPLIT" run.threads=1 "$@")
+    without() {  # NAME METHOD KEY=VALUE
+        EVAL=("${common[@]}" output_dir="$OUT-$1")
+        train_and_score "$CONFIG" "$2" "$3" "${EVAL[@]}"
     }
-    train_without no_complement single complement.weight=0
-    train_without no_distillation simformer distillation.weight=0
-    train_without paper_pairing simformer distillation.pairing=paper
+    without no_complement single complement.weight=0
+    without no_distillation simformer distillation.weight=0
+    without paper_pairing simformer distillation.pairing=paper
 fi
 python collect.py "$OUT"
 python report.py "$CONFIG" split="$SPLIT" "${OPTIONS[@]}"

@@ -3,7 +3,7 @@
 # train_and_score CONFIG METHOD [key=value ...]; EVAL holds options of eval.py alone
 train_and_score() {
     launch train_weakshot.py "$1" method="$2" "${@:3}"
-    python eval.py "$1" method="$2" "${EVAL[@]}"
+    python eval.py "$1" method="$2" save_predictions=true "${EVAL[@]}"
 }
 
 # all_stages CONFIG SPLIT "METHODS" "OPTIONS OF SIMFORMER" "OPTIONS OF PSEUDO-LABELS" [key=value ...]
