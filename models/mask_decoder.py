@@ -87,7 +87,7 @@ class QueryDecoder(nn.Module):
 
     def forward(self, query: torch.Tensor, memory: torch.Tensor, every_layer: bool) -> torch.Tensor:
         """query [Q, D], memory [B, D, h, w] -> [L, B, Q, D] of every layer, or of the last alone (L = 1)."""
-        position = sine_position(memory.shape[-2], memory.shape[-1], memory.shape[1]).to(memory)
+        position = sine_position(memory.shape[-2], memory.shape[-1], memory.shape[1], memory.device).to(memory.dtype)
         cells, places = memory.flatten(2).mT, position.flatten(1).mT[None]
         query = query.expand(len(memory), -1, -1)
         x, outputs = torch.zeros_like(query), []
@@ -110,17 +110,17 @@ class MaskEmbedding(nn.Module):
         return self.layers[-1](x)
 
 
-def sine_position(height: int, width: int, channels: int) -> torch.Tensor:
+def sine_position(height: int, width: int, channels: int, device: torch.device | None = None) -> torch.Tensor:
     """[channels, height, width]: sines and cosines in turn, those of the row first.
 
     Rows count from 1 and are scaled so that the last one is a full turn, 2 pi; columns likewise.
     """
     half = channels // 2
-    place = torch.arange(half)
+    place = torch.arange(half, device=device)
     frequency = 10000.0 ** (2 * (place // 2) / half)
 
     def axis(length: int) -> torch.Tensor:
-        turn = torch.arange(1, length + 1) / (length + 1e-6) * 2 * math.pi
+        turn = torch.arange(1, length + 1, device=device) / (length + 1e-6) * 2 * math.pi
         angle = turn[:, None] / frequency
         return torch.where(place % 2 == 0, angle.sin(), angle.cos()).T  # [half, length]
 

@@ -14,7 +14,7 @@ from torch import nn
 from models.maskformer import MaskOutput
 from utils.resize import resize_whole
 
-PIXELS = 2**15  # of a part; with 171 classes its scores take 23 MB
+PIXELS = 2**14  # of a part; with 171 classes its scores take 11 MB
 
 
 @dataclass(frozen=True)
@@ -76,26 +76,36 @@ def _parts(views: Views, size: Sequence[int] | None) -> Iterator[torch.Tensor]:
 
 
 def _scores(view: View, rows: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Scores of some rows of the result: masks at the size of the padded image, times classes, cropped, resized."""
+    """Scores of some rows of the result: masks at the size of the padded image, cropped, times classes, resized.
+
+    The resize and the sum over proposals may change places; the product is made where there are fewer pixels.
+    """
     output = view.output
     masks, inner = output.mask_logits[-1].float(), output.size
     prob = output.class_logits[-1].float().softmax(-1)[..., :-1]  # [B, Q, K]
-    whole = inner == size
     low, high, share = _neighbours(rows, inner[0], size[0])
-    first, last = (int(rows[0]), int(rows[-1])) if whole else (int(low[0]), int(high[-1]))
-    needed = torch.arange(first, last + 1)
+    needed = torch.arange(int(low[0]), int(high[-1]) + 1)
     large = _resize_columns(_blend(masks, *_neighbours(needed, masks.shape[-2], output.padded[0])), output.padded[1])
-    large = large[..., : inner[1]].sigmoid()
-    scores = (prob.mT @ large.flatten(2)).unflatten(-1, (len(needed), inner[1]))
-    if not whole:
-        scores = _resize_columns(_blend(scores, low - first, high - first, share), size[1])
+    planes = large[..., : inner[1]].sigmoid_()
+    shrinks = size[0] * size[1] < inner[0] * inner[1]
+    planes = planes if shrinks else _times(prob, planes)
+    if inner != size:
+        planes = _resize_columns(_blend(planes, low - low[0], high - low[0], share), size[1])
+    scores = _times(prob, planes) if shrinks else planes
     return scores.flip(-1) if view.mirrored else scores
+
+
+def _times(prob: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """prob [B, Q, K], masks [B, Q, h, w] -> scores [B, K, h, w]."""
+    return (prob.mT @ masks.flatten(2)).unflatten(-1, masks.shape[-2:])
 
 
 def _neighbours(rows: torch.Tensor, old: int, new: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(row above, row below, share of the lower one) of rows of a bilinear resize from `old` to `new` rows, whose
     outer edges stay on each other (align_corners=False).
     """
+    if old == new:
+        return rows, rows, torch.zeros(len(rows))
     place = ((rows.double() + 0.5) * (old / new) - 0.5).clamp(min=0)
     low = place.long().clamp(max=old - 1)
     return low, (low + 1).clamp(max=old - 1), (place - low).float()

@@ -10,6 +10,7 @@ from benchmarks import (
     evaluation,
     incremental_step,
     prototypes,
+    weakshot,
     weakshot_pairs,
     zeroshot,
 )
@@ -76,3 +77,11 @@ def test_zeroshot(capsys):
 def test_weakshot_pairs(capsys):
     weakshot_pairs.main(["--images", "60", "--classes", "12", "--novel", "4", "--repeats", "1"])
     assert "pair statistics" in capsys.readouterr().out
+
+
+def test_weakshot(capsys):
+    weakshot.main(["--size", "64", "--classes", "9", "--repeats", "1"])
+    said = capsys.readouterr().out
+    assert all(
+        name in said for name in ("assignment", "losses and gradients", "classes of pixels", "memory", "threads")
+    )

@@ -16,6 +16,7 @@ from models.mask_decoder import sine_position
 from models.mask_scores import semantic_scores
 from models.maskformer import MaskFormer, build_maskformer, maskformer_groups
 from models.maskformer_files import load_maskformer
+from models.simnet import SimNet
 from models.weights import WeightsFile
 from tests.recipe_weights import recipe_weights
 from utils.errors import UserError
@@ -136,6 +137,12 @@ def test_parameter_groups():
     assert {n for n in names.values() if "norm" in n or "query_embed" in n} == plain
     assert sum(len(group["params"]) for group in groups.values()) == len(names)
     assert {names[p] for p in groups["backbone"]["params"]} == {n for n in names.values() if n.startswith("backbone.")}
+    both = nn.ModuleDict({"network": model, "simnet": SimNet(16, 8)})
+    grown = {group["name"]: len(group["params"]) for group in maskformer_groups(both, RATES)}
+    assert grown.pop("backbone") == len(groups["backbone"]["params"])
+    norms, layers = 3 * 2 * 2, 2 * (3 * 2 + 1 + 1)  # of SimNet: weight and bias of each
+    assert grown["decoder without decay"] == len(plain) + norms
+    assert grown["decoder"] == len(groups["decoder"]["params"]) + layers
     assert len(model.decoder_parameters()) + len(model.backbone_parameters()) == len(names)
 
 
