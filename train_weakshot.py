@@ -380,7 +380,7 @@ def check(cfg: SimformerConfig) -> None:
     if cfg.method not in WEAK:
         return
     cells = (cfg.data.image_size // STRIDE) ** 2
-    for section in ("similarity", "distillation") if cfg.method == "simformer" else ():
+    for section in ("similarity", "distillation") if cfg.stage_folder == "simformer" else ():
         if getattr(cfg, section).points > cells:
             raise UserError(
                 f"{section}.points={getattr(cfg, section).points}: a crop of data.image_size={cfg.data.image_size} has "
