@@ -11,12 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from models.deeplab_files import read_networks, to_official
 from utils import checkpoint
 from utils.errors import UserError
 from utils.run import entry
+from utils.torch_file import save_torch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint.save(options.target, {"model": several if len(networks) > 1 else networks["student"]})
     else:
         state = to_official(networks) if options.to == "official" else networks["student"]
-        with checkpoint.atomic(options.target) as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
+        with checkpoint.atomic(options.target) as temporary:
+            save_torch(temporary, state)
     print(f"{options.target}: {' and '.join(networks) if len(networks) > 1 else 'one network'}, {options.to} names")
     return 0
 

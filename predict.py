@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names = dict(segmenter.classes)
     for path in tqdm(paths, leave=False, disable=None):
-        image = read_image(path)
+        image = read_image(path, as_shown=True)  # so that the map lies on what viewers show
         label = segment(segmenter, image, device)
         map_file, overlay_file = output_files(options.to, path)
         write_label(map_file, label, MAKER)

@@ -20,7 +20,7 @@ from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.checkpoint import read_list
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
-from utils.labels import IGNORE, ignore_of, ignored
+from utils.labels import IGNORE, WIDE_IGNORE, ignore_of, ignored
 from utils.measure.matching import rules_for
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
@@ -45,6 +45,9 @@ class DiscoveryData:
     def open(cls, cfg: NcdssConfig) -> "DiscoveryData":
         context, groups = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
         context.files.add(class_files(cfg.data.dataset, cfg.split))
+        most = WIDE_IGNORE - groups.num_seen(BASE)  # what a label file of 16 bits holds beside the ignored value
+        if cfg.cluster.k > most:
+            raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
         return cls(context, groups, load_lists(groups, context))
 
     @property
@@ -134,7 +137,7 @@ class DiscoveryData:
     def _dataset(self, samples, fields, *, train=False, strong=False, **maps: Any) -> SegmentationDataset:
         size, border = self.cfg.data.image_size, self.cfg.data.border
         augment = WeakStrongTransform if strong else TrainTransform
-        transform = augment(size, border) if train else ValTransform(size)
+        transform = augment(size, border, self.cfg.data.transforms) if train else ValTransform(size)
         return self.context.dataset(samples, fields, transform=transform, **maps)
 
     # ---- how networks are scored

@@ -3,15 +3,16 @@
 import contextlib
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from data.io import IMAGES, read_label, read_lowered
+from data.io import IMAGES, read_label, read_lowered, read_voc_label
 from data.label_map import LabelMap
 from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
@@ -54,7 +55,7 @@ class Layout:
     ids: re.Pattern = re.compile(r"()[^/]+")
     parts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # part in ids, or list -> its name in folders
     listed: bool = True  # image lists are files; else every image with a mask is in the list of its part
-    image_endings: tuple[str, ...] = (".jpg",)
+    image_ending: str | None = ".jpg"  # the published one, which comes before others of the same name
     label_ending: str = ".png"
     read_label: Reader = read_label  # of masks; values as the class list numbers them, 255 (or 65535) ignored
 
@@ -84,7 +85,7 @@ class Layout:
 
     def endings(self, kind: str) -> tuple[str, ...]:
         """Admissible endings of a file of a field."""
-        return {"image": self.image_endings, "label": (self.label_ending,)}.get(kind, (".png",))
+        return {"image": IMAGES, "label": (self.label_ending,)}.get(kind, (".png",))
 
 
 VOC = Layout(
@@ -97,6 +98,7 @@ VOC = Layout(
     },
     val_list="val",
     expected="images/<id>.jpg, SegmentationClassAug/<id>.png, saliency_supervised_model/<id>.png, sets/*.txt",
+    read_label=read_voc_label,
 )
 COCO = Layout(
     folders={
@@ -107,6 +109,7 @@ COCO = Layout(
         "SegmentationClass": ("masks_{part}",),
     },
     ids=re.compile(r"COCO_([a-z]+\d{4})_\d{12}"),
+    read_label=read_voc_label,  # our masks of it have VOC's palette
     val_list="val2014",
     expected="train2014/COCO_train2014_<12 digits>.jpg, masks_train2014/<id>.png, "
     "saliency_supervised_model/<id>.png, train2014.txt, and the same for val2014",
@@ -207,7 +210,7 @@ FOLDER = Layout(  # pictures of one's own
     },
     val_list="val",
     expected=f"images/<id> with one of {', '.join(IMAGES)}, labels/<id>.png, saliency/<id>.png, sets/*.txt",
-    image_endings=IMAGES,
+    image_ending=None,
 )
 LAYOUTS = {
     **{"voc": VOC, "coco": COCO, "ade": ADE, "cocostuff": STUFF, "context": CONTEXT, "sbd": SBD},
@@ -239,71 +242,100 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
     return COCO if any((root / part).is_dir() for part in ("train2014", "val2014")) else VOC
 
 
+class Located(NamedTuple):
+    """Where the files of an image lie, or should lie: path of each field, and the fields without a file."""
+
+    id: str
+    paths: dict[str, Path]
+    absent: list[str]
+
+
+def locate(
+    root: Path,
+    ids: Iterable[str],
+    fields: tuple[str, ...],
+    layout: Layout,
+    label_folder: str = "SegmentationClassAug",
+    saliency_folder: str | None = None,
+    pseudo_dir: Path | None = None,
+) -> Iterator[Located]:
+    """The files of `fields` of each image; UserError for a missing folder or an id that is none of this layout."""
+    folders: dict[tuple[str, str], tuple[Path, dict[str, tuple[Path, str]]]] = {}
+
+    def listing(kind: str, part: str) -> tuple[Path, dict[str, tuple[Path, str]]]:
+        if (kind, part) not in folders:
+            name = {"label": label_folder, "saliency": saliency_folder or kind}.get(kind, kind)
+            given = pseudo_dir / "pseudo_labels" if kind == "pseudo" and pseudo_dir else None
+            places = [given] if given else layout.places(root, name, part)
+            endings = layout.endings(kind), layout.image_ending
+            found = {stem: (place, name) for place in places for stem, name in _files(place, *endings).items()}
+            folders[kind, part] = places[0], found
+        return folders[kind, part]
+
+    for image_id in ids:
+        part = layout.part(image_id)
+        found = Located(image_id, {}, [])
+        for kind in fields:
+            folder, present = listing(kind, part)
+            placed = _spelt_as(present, image_id)
+            found.paths[kind] = Path(*placed) if placed else folder / f"{image_id}{layout.endings(kind)[0]}"
+            if placed is None:
+                found.absent.append(kind)
+        yield found
+
+
 def index_samples(
     root: Path,
     ids: Iterable[str],
     *,
     fields: tuple[str, ...],
     layout: Layout | None = None,
-    label_folder: str = "SegmentationClassAug",
-    saliency_folder: str | None = None,
-    pseudo_dir: Path | None = None,
     missing: Literal["error", "drop", "none"] = "error",
     looked_for: DataFiles | None = None,
+    **where: Any,
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
-    `saliency_folder` replaces the layout's. `looked_for` takes down the files, but for pseudo labels.
-    A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out, or
-    "none" only its path. How many images were dropped, and in which folders files were looked for, goes to the log.
+    `where` are the folders that `locate` takes instead of the layout's. `looked_for` takes down the files, but for
+    pseudo labels. A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves
+    its image out, or "none" only its path. How many images were left out, and in which folders files were looked for,
+    goes to the log.
     """
     layout = layout or find_layout(root)
-    folders: dict[tuple[str, str], tuple[Path, dict[str, tuple[Path, str]]]] = {}
-
-    def locate(field: str, part: str) -> tuple[Path, dict[str, tuple[Path, str]]]:
-        if (field, part) not in folders:
-            kind = {"label": label_folder, "saliency": saliency_folder or field}.get(field, field)
-            given = pseudo_dir / "pseudo_labels" if field == "pseudo" and pseudo_dir else None
-            places = [given] if given else layout.places(root, kind, part)
-            files = {stem: (p, name) for p in places for stem, name in _files(p, layout.endings(field)).items()}
-            folders[field, part] = places[0], files
-        return folders[field, part]
-
     samples, ids, dropped = [], list(ids), Counter[Path]()
-    for image_id in ids:
-        part, absent = layout.part(image_id), []
-        paths: dict[str, Any] = {}  # names of fields
-        for kind in fields:
-            folder, present = locate(kind, part)
-            if image_id not in present:
-                absent.append(kind)
-            folder, name = present.get(image_id, (folder, f"{image_id}{layout.endings(kind)[0]}"))
-            paths[kind] = folder / name
+    for image_id, paths, absent in locate(root, ids, fields, layout, **where):
         if looked_for is not None:
             looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
+        fields_of: dict[str, Any] = dict(paths)
         if missing == "none":
-            paths |= dict.fromkeys(absent)
+            fields_of |= dict.fromkeys(absent)
             absent = []
-        dropped.update(folders[kind, part][0] for kind in absent)
+        dropped.update(paths[kind].parent for kind in absent)
         if not absent:
-            samples.append(Sample(image_id, **paths, read_label=layout.read_label))
+            samples.append(Sample(image_id, **fields_of, read_label=layout.read_label))
     if dropped:
-        where = ", ".join(f"{count} without a file in {folder}" for folder, count in dropped.items())
-        log.info("%d of %d images left out: %s", len(ids) - len(samples), len(ids), where)
+        where_not = ", ".join(f"{count} without a file in {folder}" for folder, count in dropped.items())
+        log.info("%d of %d images left out: %s", len(ids) - len(samples), len(ids), where_not)
     return samples
 
 
 def ids_of_part(root: Path, layout: Layout, part: str) -> list[str]:
     """Ids of every image of a part that has a mask, ascending."""
     images, masks = (layout.folder(root, kind, part) for kind in ("image", "SegmentationClass"))
-    return sorted(_files(images, layout.endings("image")).keys() & _files(masks, layout.endings("label")).keys())
+    return sorted(
+        _files(images, layout.endings("image"), layout.image_ending).keys()
+        & _files(masks, layout.endings("label")).keys()
+    )
 
 
-def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
-    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file."""
+def _files(folder: Path, endings: tuple[str, ...], preferred: str | None = None) -> dict[str, str]:
+    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file.
+
+    Of two files of one name that with the `preferred` ending is taken; without such it is an error.
+    """
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -313,10 +345,20 @@ def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
     for name in names:
         stem, ending = os.path.splitext(name)
         if (ending.lower() if any_case else ending) in endings:
-            if stem in found:
-                raise UserError(f"{folder}: two images are called '{stem}' ({found[stem]}, {name}); rename one")
-            found[stem] = name
+            known = found.setdefault(stem, name)
+            if known != name and preferred not in (ending, os.path.splitext(known)[1]):
+                raise UserError(f"{folder}: two images are called '{stem}' ({known}, {name}); rename one")
+            if ending == preferred:
+                found[stem] = name
     return found
+
+
+def _spelt_as(present: dict[str, tuple[Path, str]], image_id: str) -> tuple[Path, str] | None:
+    """The file of an id; accents may be one character in a list and two in a file name that macOS wrote."""
+    if image_id in present:
+        return present[image_id]
+    forms = (unicodedata.normalize(form, image_id) for form in ("NFC", "NFD"))
+    return next((present[form] for form in forms if form in present), None)
 
 
 def _has(folder: Path, ending: str) -> bool:

@@ -101,9 +101,8 @@ class WeakShotData:
     @cached_property
     def known(self) -> list[Known]:
         """Training images that show a class, in list order. UserError when there are none."""
-        name = self.cfg.data.train_list or TRAIN
-        ids = self.context.cut(self._without_excluded(image_list(self.context, name)))
-        warn_of_overlap(ids, self._val_ids())
+        name, ids = self._train_list, self.context.cut(self.train_ids())
+        warn_of_overlap(ids, self.val_ids())
         found = known_by_masks(self.context, ids, self.label_map()) if self._tags is None else self._tagged(ids)
         kept = [image for image in found if image.classes]
         if not kept:
@@ -111,6 +110,14 @@ class WeakShotData:
         if len(kept) < len(ids):
             log.info("%d of %d training images show no class; left out", len(ids) - len(kept), len(ids))
         return kept
+
+    @property
+    def _train_list(self) -> str:
+        return self.cfg.data.train_list or TRAIN
+
+    def train_ids(self) -> list[str]:
+        """Training images, without those that the official program leaves out."""
+        return self._without_excluded(image_list(self.context, self._train_list))
 
     def _without_excluded(self, ids: Sequence[str]) -> list[str]:
         path = class_folder(self.cfg.data.dataset) / EXCLUDED
@@ -258,9 +265,10 @@ class WeakShotData:
 
     def val_images(self) -> SegmentationDataset:
         """Images at the shorter side `evaluation.size`, labels at their own."""
-        return self._whole(self.context.index(self._val_ids(), FIELDS))
+        return self._whole(self.context.index(self.val_ids(), FIELDS))
 
-    def _val_ids(self) -> list[str]:
+    def val_ids(self) -> list[str]:
+        """Validation images, without those that the official program leaves out."""
         name = self.cfg.data.val_list or self.context.layout.val_list
         return self._without_excluded(image_list(self.context, name))
 

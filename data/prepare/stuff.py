@@ -14,6 +14,7 @@ from data.label_map import LabelMap
 from data.layouts import ADE, ADE_DETECTRON2, STUFF, STUFF_DETECTRON2, find_layout, ids_of_part, index_samples
 from data.mat import read_stuff
 from data.prepare.check import check_pairs
+from data.presence import values_of
 from utils.checkpoint import read_list
 from utils.errors import UserError
 
@@ -60,7 +61,8 @@ def check_ade(root: Path) -> Iterable[str]:
     for part, official in ADE_PARTS.items():
         ids = ids_of_part(root, layout, part)
         samples = index_samples(root, ids, fields=("image", "label"), layout=layout)
-        found = check_pairs(samples, same, part)
+        check_pairs(samples, same, part)
+        found = values_of([sample.label for sample in samples if sample.label], layout.read_label)
         void = sum(not values - {0} for values in found)
         yield f"{part}: {len(ids)} images, no fault, {void} without a class{_of(official, len(ids))}"
     yield f"use them with data.dataset=ade data.root={root}"

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    checkpoints,
     clustering,
     contrast_loss,
     devices,
@@ -30,6 +31,11 @@ def test_evaluation(capsys, clusters):
 def test_prototypes(capsys):
     prototypes.main([*SMALL, "--channels", "6", "--cells", "5", "--pixels", "32"])
     assert "adjoint on the mask" in capsys.readouterr().out
+
+
+def test_checkpoints(capsys):
+    checkpoints.main(["--mb", "4", "--repeats", "1"])
+    assert capsys.readouterr().out.startswith("4 MB: torch.load ")
 
 
 def test_devices():
