@@ -3,6 +3,8 @@
 python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
 python prepare_data.py voc   --root VOCdevkit/VOC2012 [--sbd DIR]               VOC 2012 with the masks of SBD
 python prepare_data.py context --annotations DIR --images DIR --root DIR      masks of Pascal-Context's 60 classes
+python prepare_data.py cocostuff --root DIR                                    masks of COCO-Stuff-10K as PNG
+python prepare_data.py ade   --root ADEChallengeData2016                      what ADE20K's folders hold
 python prepare_data.py coco  --images DIR --annotations DIR --root DIR        masks and lists of COCO 2014
 python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   salient objects
 python prepare_data.py vectors --words FILE --dataset NAME --to FILE.npz      word vectors of the classes as a table
@@ -25,6 +27,7 @@ from data.prepare.coco import build_coco
 from data.prepare.context import build_context
 from data.prepare.demo import DemoOptions, build_demo
 from data.prepare.saliency import OVERVIEW, estimate_folder, spectral
+from data.prepare.stuff import build_cocostuff, check_ade
 from data.prepare.voc import build_voc
 from models.saliency.estimator import load_estimator
 from utils.checkpoint import digest
@@ -45,6 +48,16 @@ def voc(options: argparse.Namespace) -> None:
 
 def context(options: argparse.Namespace) -> None:
     for line in build_context(options.root, options.annotations, options.images, options.lists, options.workers):
+        print(line)
+
+
+def cocostuff(options: argparse.Namespace) -> None:
+    for line in build_cocostuff(options.root, options.workers):
+        print(line)
+
+
+def ade(options: argparse.Namespace) -> None:
+    for line in check_ade(options.root):
         print(line)
 
 
@@ -109,7 +122,9 @@ def check(options: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="demo|voc|context|coco|saliency|vectors|lists|check")
+    commands = parser.add_subparsers(
+        required=True, metavar="demo|voc|context|cocostuff|ade|coco|saliency|vectors|lists|check"
+    )
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
     one.add_argument("--seed", type=int, default=0)
@@ -129,6 +144,13 @@ def main(argv: list[str] | None = None) -> int:
     seven.add_argument("--root", type=Path, default=Path("datasets/context"), help="data root to make")
     seven.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
     seven.set_defaults(run=context)
+    nine = commands.add_parser("cocostuff")
+    nine.add_argument("--root", type=Path, default=Path("datasets/cocostuff10k"), help="folder of the download")
+    nine.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
+    nine.set_defaults(run=cocostuff)
+    ten = commands.add_parser("ade")
+    ten.add_argument("--root", type=Path, default=Path("datasets/ade"), help="ADEChallengeData2016")
+    ten.set_defaults(run=ade)
     eight = commands.add_parser("vectors")
     eight.add_argument(
         "--words",

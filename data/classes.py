@@ -155,8 +155,10 @@ def read_classes(path: Path) -> ClassList:
     return ClassList(names, background)
 
 
-def class_numbers(listed: Any, classes: ClassList, path: Path) -> tuple[int, ...]:
-    """Class numbers of a list of names or numbers, in its order; UserError that names the file and the entry."""
+def class_numbers(listed: Any, classes: ClassList, path: Path | str) -> tuple[int, ...]:
+    """Class numbers of a list of names or numbers, in its order; UserError that names `path`, or where it is, and the
+    entry.
+    """
     if not isinstance(listed, list):
         raise UserError(f"{path}: expected a list of class names or numbers, got {listed!r}")
     objects, numbers = _objects(classes), []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.classes import SPLITS, ClassGroups, load_split
 from data.label_map import LabelMap
-from data.layouts import COCO, Layout
+from data.layouts import COCO, Layout, ids_of_part
 from data.presence import TABLE, values_in
 from data.source import DataContext
 from utils.checkpoint import read_list, unique, write_list
@@ -42,11 +42,16 @@ def find_list(context: DataContext, name: str) -> Path | None:
 
 
 def image_list(context: DataContext, name: str) -> list[str]:
-    """Ids of a list by its name: `data.lists`, the data root's own, or the official one that ships for the data set."""
+    """Ids of a list by its name: `data.lists`, the data root's own, its folders where the layout lists by them, or the
+    official one that ships for the data set.
+    """
     path = find_list(context, name)
     if path:
         log.info("images of '%s': %s", name, path)
         return context.read_list(path)
+    if not context.layout.listed and name in context.layout.parts:
+        log.info("images of '%s': all with a mask", name)
+        return ids_of_part(context.root, context.layout, name)
     return [image_id for image_id, _ in _shipped_part(context, name)]
 
 

@@ -23,7 +23,7 @@ class Segmenter:
 
     path: Path
     model: nn.Module
-    decide: Callable[[Output], torch.Tensor]  # the winning output of each pixel, [B, H, W]
+    decide: Callable[..., torch.Tensor]  # the winning output of each pixel [B, H, W], see utils/measure/protocol.py
     resize: Callable[[np.ndarray], np.ndarray]  # image uint8 [H, W, 3] -> network input, as in the evaluation
     num_outputs: int
     classes: list[tuple[int, str]]  # class number in the masks and name of the first outputs, all that the file knows

@@ -16,6 +16,7 @@ from models.incremental import StepWeights, load_incremental, predicted_ids
 from models.output import Output
 from models.probes import load_probe
 from models.segmenter import Segmenter, saved_classes, square_segmenter
+from models.simformer import load_weak_shot
 from models.weights import WeightsFile, read_weights
 from models.zs3 import DeviseNet, holds_generator, read_generator
 from models.zs3_classes import add_classes
@@ -124,4 +125,5 @@ LOADERS: dict[str, Callable[[WeightsFile, Any], Segmenter]] = {
     "maskcontrast": load_saliency,
     "probe": load_linear,
     "zs3": load_zero_shot,
+    "simformer": load_weak_shot,
 }

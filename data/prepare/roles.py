@@ -12,6 +12,7 @@ from data.io import MaskRule
 from data.label_map import LabelMap
 from data.lists import find_list, image_list, load_lists, shipped_presence
 from data.source import DataContext
+from data.weakshot import WeakShotData
 from data.zeroshot import ZeroShotData
 from data.zeroshot_lists import Listed, open_context, training_lists, validation_list
 
@@ -101,6 +102,16 @@ def zero_shot(context: DataContext, found: Found) -> Iterator[Role]:
     yield role("val", val, val.ids, validation=True)
 
 
+def weak_shot(context: DataContext, found: Found) -> Iterator[Role]:
+    """The training images, with a file of tags perhaps without masks, and the validation images."""
+    data = replace(WeakShotData.open(context.cfg), context=context)
+    kinds = {number: "novel" if number in data.novel else "base" for number in range(data.num_classes)}
+    names = {value: f"{kinds[place]:6}{data.names[place]}" for place, value in enumerate(data.groups.order)}
+    tagged, label_map = data.cfg.data.tags not in ("crop", "image"), data.label_map()
+    yield Role("train", context, data.train_ids(), MASKS, label_map, optional=tagged, labels=names)
+    yield Role("val", context, data.val_ids(), MASKS, label_map, validation=True)
+
+
 def contrast(context: DataContext, found: Found) -> Iterator[Role]:
     """The images to train on with their object masks, and the validation images that have some."""
     d = context.cfg.data
@@ -154,6 +165,7 @@ ROLES: dict[str, Roles] = {
     "maskcontrast": contrast,
     "probe": probes,
     "zs3": zero_shot,
+    "simformer": weak_shot,
 }
 
 

@@ -124,7 +124,8 @@ def test_unknown_split_and_data_set_list_the_choices(tmp_path):
     with pytest.raises(UserError, match=f"split={tmp_path}/none.yaml: no such split"):
         load_split(f"{tmp_path}/none.yaml", "pascal")
     with pytest.raises(
-        UserError, match="data.dataset=pascl: no class list; use one of ade, coco, cocostuff, context, demo, pascal"
+        UserError,
+        match="data.dataset=pascl: no class list; use one of ade, coco, cocostuff, cocostuff10k, context, demo, pascal",
     ):
         load_split("fold0", "pascl")
 
