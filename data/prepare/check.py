@@ -24,11 +24,13 @@ def check_discovery(data: DiscoveryData) -> Iterable[str]:
     """
     lists = data.lists
     images_per_class: Counter[int] = Counter()
-    train = list(dict.fromkeys((*lists.base_train, *lists.novel)))
+    labelled = () if data.is_unknown else lists.novel  # nobody has masks of unknown classes, and no stage reads them
+    train = list(dict.fromkeys((*lists.base_train, *labelled)))
+    novel: tuple[str, ...] = ("image", *(["label"] if labelled else []), "saliency")
     for role, ids, fields in (
         ("train", train, ("image", "label")),
         ("val", lists.val, ("image", "label")),
-        ("novel", lists.novel, ("image", "label", "saliency")),
+        ("novel", lists.novel, novel),
     ):
         missing = data.cfg.data.missing if role == "novel" else "error"
         samples = data.context.index(ids, fields, missing=missing)
@@ -79,12 +81,14 @@ def check_pairs(samples: Sequence[Sample], label_map: LabelMap, title: str) -> l
 def check_sample(data: DiscoveryData, sample: Sample) -> set[int]:
     """Train ids in the mask; UserError when a value is no class, or a map has another size than the image."""
     size = read_image(sample.image).shape[:2]
-    label = data.full_map()(sample.load_label(), where=str(sample.label))
-    found = {sample.label: label.shape}
+    found, values = {}, set()
+    if sample.label:
+        label = data.full_map()(sample.load_label(), where=str(sample.label))
+        found[sample.label], values = label.shape, set(label.ravel().tolist())
     if sample.saliency:
         found[sample.saliency] = read_label(sample.saliency).shape
     _same_size(sample, found, size)
-    return set(label.ravel().tolist())
+    return values
 
 
 def _same_size(sample: Sample, found: Mapping[Path | None, tuple[int, ...]], size: tuple[int, ...]) -> None:
