@@ -81,7 +81,8 @@ def check_pairs(samples: Sequence[Sample], label_map: LabelMap, title: str) -> l
 def check_sample(data: DiscoveryData, sample: Sample) -> set[int]:
     """Train ids in the mask; UserError when a value is no class, or a map has another size than the image."""
     size = read_image(sample.image).shape[:2]
-    found, values = {}, set()
+    found: dict[Path | None, tuple[int, ...]] = {}
+    values: set[int] = set()
     if sample.label:
         label = data.full_map()(sample.load_label(), where=str(sample.label))
         found[sample.label], values = label.shape, set(label.ravel().tolist())
