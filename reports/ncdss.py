@@ -56,7 +56,7 @@ def headline(chain: Chain) -> str:
     styles = dict.fromkeys(REFERENCES, "reference") | {"EUMS": "best"}
     lines = [([name, *table_cells(metrics.get(stage))], styles.get(name, "")) for name, stage in rows.items()]
     table = html.table(HEADING, lines)
-    groups = ("novel", "base")
+    groups = ("base",) if chain.data.is_unknown else ("novel", "base")
     bars = [
         (name, {group: metrics[stage].get(f"{group}_miou") for group in groups})
         for name, stage in rows.items()

@@ -76,7 +76,7 @@ def _cluster(chain: Chain, cluster: int, names: Sequence[str], certainty: dict[s
     called = (chain.data.cluster_names or {}).get(cluster, "")
     facts = [f"{len(names)} objects" if len(names) != 1 else "1 object"]
     if names:
-        facts.append(f"fit {np.mean([certainty.get(name, 0.0) for name in names]):.2f}")
+        facts.append(f"fit {round(float(np.mean([certainty.get(name, 0.0) for name in names])), 2) + 0.0:.2f}")
     facts += _alike(chain, names) + _suggested(chain, cluster)
     fires, label = found_classes(chain.folder), called or cluster_label(cluster, {})
     never = fires is not None and label not in fires | {DROP}
