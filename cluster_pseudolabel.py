@@ -49,14 +49,16 @@ MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float) -> dict[str, torch.Tensor]:
     """Where a base class is certain, and the salient rest.
 
-    logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four uint8 [B, H, W] maps of MAPS. A pixel
-    is certain when its softmax maximum exceeds `threshold` strictly; certain background stays open to novel objects.
+    logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four maps of MAPS [B, H, W], uint8 or, for
+    more than 255 classes, int32. A pixel is certain when its softmax maximum exceeds `threshold` strictly; certain
+    background stays open to novel objects.
     """
     confidence, prediction = logits.float().softmax(1).max(1)
-    certain = torch.where(confidence > threshold, prediction, 0).to(torch.uint8)
+    kind = torch.int32 if is_wide(logits.shape[1]) else torch.uint8
+    certain = torch.where(confidence > threshold, prediction, 0).to(kind)
     is_base = certain > 0
     return {
-        "full_pred": prediction.to(torch.uint8),
+        "full_pred": prediction.to(kind),
         "high_base_pred": certain,
         "high_base_map": is_base.to(torch.uint8) * 255,
         "novel_map": torch.where(is_base, 0, saliency),
@@ -81,7 +83,8 @@ def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict
 
     def write(index: int, size: torch.Tensor, *maps: np.ndarray) -> None:
         image_id = dataset.samples[index].id
-        written = [write_map(run.dir / n, image_id, m, size.tolist()) for n, m in zip(MAPS, maps, strict=True)]
+        files = [m.astype(np.uint16) if m.dtype == np.int32 else m for m in maps]
+        written = [write_map(run.dir / n, image_id, m, size.tolist()) for n, m in zip(MAPS, files, strict=True)]
         pixels[image_id] = int(np.count_nonzero(written[-1]))
 
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
@@ -279,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
-    with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs) as run:
+    with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs, files=data.context.files) as run:
         if run.finished:
             return
         model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_known)

@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     data, pseudo_dir, checkpoint = DiscoveryData.open(cfg), pseudo_folder(cfg), basic_model(cfg)
     inputs = {"basic_checkpoint": checkpoint, **pseudo_files(pseudo_dir, "novel")}
-    with start_run(cfg, "ranking", ("ranking",), inputs) as run:
+    with start_run(cfg, "ranking", ("ranking",), inputs, files=data.context.files) as run:
         if run.finished:
             return
         model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_outputs)

@@ -104,7 +104,8 @@ def main(argv: list[str] | None = None) -> int:
     else:
         stage, paths = trained_files(cfg)
     reads = (*cfg.scored_by, *READS)
-    with start_run(cfg, f"eval_{stage}", reads, {"checkpoint": next(iter(paths.values()))}) as run:
+    inputs = {"checkpoint": next(iter(paths.values()))}
+    with start_run(cfg, f"eval_{stage}", reads, inputs, files=data.context.files) as run:
         if not run.finished:
             networks = {"given file": network} if given else load_networks(paths, run)
             if not given:

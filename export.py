@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from data.io import find_images, read_image
@@ -39,6 +38,7 @@ from utils import checkpoint
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.run import entry, pick_device
+from utils.torch_file import save_torch
 
 
 def rewrite(source: Path, target: Path, to: str) -> str:
@@ -52,8 +52,8 @@ def rewrite(source: Path, target: Path, to: str) -> str:
         checkpoint.save(target, {"model": model, **_about(read_weights(source))})
     else:
         state = to_official(networks) if to == "official" else networks["student"]
-        with checkpoint.atomic(target) as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
+        with checkpoint.atomic(target) as temporary:
+            save_torch(temporary, state)
     return f"{' and '.join(networks) if len(networks) > 1 else 'one network'}, {to} names"
 
 

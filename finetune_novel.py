@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
         inputs |= {"easy": split_dir / "easy_split.txt", "hard": split_dir / "hard_split.txt"}
     if start:
         inputs["init_from"] = start
-    with start_run(cfg, cfg.trained.stage, (cfg.method, "cluster.k"), inputs) as run:
+    with start_run(cfg, cfg.trained.stage, (cfg.method, "cluster.k"), inputs, files=data.context.files) as run:
         if run.finished:
             return
         recipe = build_recipe(cfg, data, pseudo_dir, start, run)

@@ -2,7 +2,8 @@
 
 reads   best.pth of a training stage, or model.pth, which eval.py makes of any checkpoint given to it
 writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg to look at;
-        of a video <to>/<name>_overlay.mp4; <to>/predictions.json, the pixels of each class, and <to>/classes.txt
+        of a video <to>/<name>_overlay.mp4; <to>/predictions.json, the pixels of each class, and <to>/classes.txt; only
+        files of its own are replaced
 
     python predict.py output/demo/fold0/eums/best.pth photo.jpg holiday/ --to predictions
     python predict.py output/demo/fold0/eums/best.pth holiday.mp4 --to predictions
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from data.embeddings import class_vectors, name_vectors
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
+from data.outputs import require_folder, require_free
 from data.video import frames_per_second, is_video, read_frames, write_video
 from models.labelling import label_photo, names_by_number
 from models.segmenter import Segmenter
@@ -34,6 +36,7 @@ from utils.errors import UserError
 from utils.report.pictures import overlay
 from utils.run import entry, pick_device
 
+MAKER = "predict.py"  # written into its pictures: those it may replace
 SUMMARY, CLASSES = "predictions.json", "classes.txt"
 
 
@@ -110,6 +113,17 @@ def segment_video(segmenter: Segmenter, path: Path, to: Path, device: torch.devi
     return {"video": str(path), "frames_per_second": rate, "frames": found}
 
 
+def output_files(to: Path, image: Path) -> tuple[Path, Path]:
+    """(label map, overlay) of an image."""
+    return to / f"{image.stem}.png", to / f"{image.stem}_overlay.jpg"
+
+
+def require_own_lists(to: Path) -> None:
+    """UserError when a list of classes is there and no predictions.json beside it: someone else's."""
+    if (to / CLASSES).exists() and not (to / SUMMARY).exists():
+        raise UserError(f"--to {to}: {to / CLASSES} is there and not made by {MAKER}; choose another folder")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="best.pth or model.pth")
@@ -121,18 +135,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     paths, device = find_images(options.images), pick_device(options)
-    if (options.to / CLASSES).exists() and not (options.to / SUMMARY).exists():
-        raise UserError(f"--to {options.to}: has a {CLASSES} that is not of predictions; choose another folder")
+    require_own_lists(options.to)
+    require_folder(options.to)
+    pictures = (file for path in paths if not is_video(path) for file in output_files(options.to, path))
+    require_free(pictures, paths, MAKER)
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names, rows = dict(segmenter.classes), []
     for path in tqdm(paths, leave=False, disable=None):
         if is_video(path):
             rows.append(segment_video(segmenter, path, options.to, device))
             continue
-        image = read_image(path)
+        image = read_image(path, as_shown=True)  # so that the map lies on what viewers show
         label = segment(segmenter, image, device)
-        write_label(options.to / f"{path.stem}.png", label)
-        write_picture(options.to / f"{path.stem}_overlay.jpg", draw(segmenter, image, label))
+        map_file, overlay_file = output_files(options.to, path)
+        write_label(map_file, label, MAKER)
+        write_picture(overlay_file, draw(segmenter, image, label), MAKER)
         found = [f"{names[number]} {100 * share:.0f} %" for number, share in shares(label)]
         tqdm.write(f"{path}: {', '.join(found)}")
         height, width = label.shape

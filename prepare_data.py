@@ -98,6 +98,8 @@ def saliency(options: argparse.Namespace) -> None:
 
 
 def vectors(options: argparse.Namespace) -> None:
+    if options.to.exists() and Path(options.words).exists() and options.to.samefile(options.words):
+        raise UserError(f"--to {options.to}: is the file of word vectors itself; choose another one")
     more = [name.strip() for name in options.names.split(",") if name.strip()]
     names = list(dict.fromkeys((*load_classes(options.dataset).names, *more)))
     found = look_up(names, options.words, options.dataset)

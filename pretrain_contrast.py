@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> None:
         if run.finished:
             return
         data = ContrastData.open(cfg)
+        run.files = data.context.files
         recipe = build_recipe(cfg, data, run)
         run.finish(fit(recipe, cfg.training, run) | {"training_images": len(data.train_samples)})
 

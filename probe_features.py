@@ -35,7 +35,7 @@ from utils import checkpoint, dist
 from utils.config.probe import ProbeConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.labels import IGNORE, is_wide
+from utils.labels import ignored, is_wide
 from utils.loop import fit
 from utils.measure.clustering import Quantizer, fit_minibatch
 from utils.measure.confusion import Maps, Save, count, predict
@@ -100,7 +100,7 @@ def linear(data: ProbeData) -> dict:
         require_crf()
     if cfg.checkpoint and is_probe(cfg, cfg.checkpoint):
         return evaluate_linear(data, {"given file": cfg.checkpoint})
-    with start_run(cfg, "linear", ("training",), source_files(cfg)) as run:
+    with start_run(cfg, "linear", ("training",), source_files(cfg), files=data.context.files) as run:
         if not run.finished:
             model = run.place(build_probe(cfg, data.num_classes))
             feed, protocol = {"train": data.source("train", data.train())}, data.protocol(data.val("label"))
@@ -116,7 +116,8 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
     cfg = data.cfg
     first, *others = paths.values()
     stage = "eval_linear_crf" if cfg.evaluation.crf else "eval_linear"
-    with start_run(cfg, stage, ("evaluation", "save_predictions"), {"checkpoint": first}) as run:
+    reads, inputs = ("evaluation", "save_predictions"), {"checkpoint": first}
+    with start_run(cfg, stage, reads, inputs, files=data.context.files) as run:
         if not run.finished:
             probe, protocol = run.place(load_probe(cfg, first, data.num_classes)), data.test_protocol()
             heads = [probe.last, *(run.place(last_layer(path, probe)) for path in others)]
@@ -184,7 +185,7 @@ def kmeans(data: ProbeData) -> dict:
     cfg = data.cfg
     by_patch = cfg.kmeans.unit == "patch"
     stage = "kmeans_patch" if by_patch else "kmeans"
-    with start_run(cfg, stage, ("kmeans", *READS), source_files(cfg)) as run:
+    with start_run(cfg, stage, ("kmeans", *READS), source_files(cfg), files=data.context.files) as run:
         if not run.finished:
             extractor, fields = build_extractor(data, run)
             images = data.val(*fields)
@@ -194,7 +195,8 @@ def kmeans(data: ProbeData) -> dict:
             write_matrices(run, {"confusion": every[0], "confusion_seeds": every})
             if cfg.save_predictions:
                 numbers = np.array([number for _, number in metrics["match"]])
-                table = np.where(numbers < 0, IGNORE, numbers).astype(np.uint8)
+                nothing = ignored(data.num_classes)
+                table = np.where(numbers < 0, nothing, numbers).astype(np.min_scalar_type(nothing))
                 relabel(run.dir / "clusters", run.dir / "predictions", lambda _: table)
             protocol = f"image size, one vector per {cfg.kmeans.unit}"
             run.finish(metrics | {"protocol": protocol, "images": len(images), "checkpoint": source_name(cfg)})
@@ -259,7 +261,7 @@ def retrieval(data: ProbeData) -> dict:
     cfg = data.cfg
     by_patch = cfg.retrieval.unit == "patch"
     stage = "retrieval_patch" if by_patch else "retrieval"
-    with start_run(cfg, stage, ("retrieval", *READS), source_files(cfg)) as run:
+    with start_run(cfg, stage, ("retrieval", *READS), source_files(cfg), files=data.context.files) as run:
         if not run.finished:
             extractor, fields = build_extractor(data, run)
             memory, val = (make("label", *fields) for make in (data.memory, data.val))

@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, tuple(STAGES))
     data, (stage, reads, make) = DATA[cfg.system](cfg), STAGES[cfg.system]
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
-    with start_run(cfg, stage, (reads,), inputs) as run:
+    with start_run(cfg, stage, (reads,), inputs, files=data.context.files) as run:
         if run.finished:
             return
         recipe = make(cfg, data, run)

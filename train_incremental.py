@@ -51,7 +51,7 @@ from utils.measure.confusion import predict
 from utils.recipe import Recipe, trainable
 from utils.report.tables import print_steps
 from utils.run import Run, entry, start_run
-from utils.run_folder import stage_dir
+from utils.run_folder import require_stage, stage_dir
 
 MEMORY_THRESHOLD = 0.7  # of the pseudo-labels that exemplars are chosen by
 
@@ -345,7 +345,7 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
         for index, values in zip(batch["index"].tolist(), label.cpu().numpy(), strict=True):
             found[index] = describe(dataset.samples[index].id, values, last_background)
     everywhere = {index: candidate for part in dist.gather(found) for index, candidate in part.items()}
-    kept = read_memory(previous.parent / MEMORY_FILE)
+    kept = read_memory(previous.parent / MEMORY_FILE) if last else []  # step 0 has none
     candidates = [*kept, *(everywhere[index] for index in sorted(everywhere))]
     rng = np.random.RandomState(run.cfg.seed % 2**32)
     chosen = choose_exemplars(candidates, data.num_seen(last), options.memory, rng)
@@ -371,8 +371,10 @@ def run_step(data: IncrementalData, step: int) -> dict:
     previous = stage_dir(cfg, step_folder(cfg, step - 1)) / selected if step else None
     reads = ("training", "evaluation", "ssul" if cfg.method == "ssul_m" else cfg.method)
     inputs = {**({"previous": previous} if previous else {}), **(data.discovered.inputs if data.discovered else {})}
+    if step > 1 and cfg.method == "ssul_m":
+        inputs["memory"] = require_stage(cfg, step_folder(cfg, step - 1), MEMORY_FILE, "train_incremental.py CONFIG")
     without = () if step else ("later steps",)
-    with start_run(cfg, step_folder(cfg, step), reads, inputs, without=without) as run:
+    with start_run(cfg, step_folder(cfg, step), reads, inputs, without=without, files=data.context.files) as run:
         if not run.finished:
             memory = choose_memory(data, step, previous, run) if step and cfg.method == "ssul_m" else None
             recipe = build_recipe(cfg, data, step, previous, run, memory)

@@ -366,7 +366,8 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.method == "step1":
         raise UserError("method=step1: this script trains the other methods; use method=zs3, or train_base.py")
     data, start = ZeroShotData.open(cfg), start_file(cfg)
-    with start_run(cfg, cfg.stage, READS[cfg.method], {"start": start} if start else {}) as run:
+    inputs = {"start": start} if start else {}
+    with start_run(cfg, cfg.stage, READS[cfg.method], inputs, files=data.context.files) as run:
         if run.finished:
             return
         recipe = METHODS[cfg.method](cfg, data, start, run)

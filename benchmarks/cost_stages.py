@@ -8,28 +8,33 @@ from typing import Any
 import torch
 
 from data.contrast import TwoViews
-from data.crops import ResizedCrop, ScaleCrop
+from data.crops import ResizedCrop, ScaleBlurCrop, ScaleCrop
 from data.discovery import DiscoveryData
 from data.incremental import IncrementalData, head_sizes, select
 from data.lists import image_list
 from data.source import DataContext
 from data.transforms import TrainTransform, WeakStrongTransform
+from data.zeroshot import ZeroShotData
 from finetune_novel import BasicRecipe, EumsRecipe
+from losses.zs3 import weighted_cross_entropy
 from models.contrast import ContrastModel, build_encoder
 from models.deeplab import build_model
+from models.deeplab_plus import build_deeplab_plus
 from models.incremental import build_incremental
 from models.probes import build_probe
 from models.teacher_student import TeacherStudent
 from pretrain_contrast import ContrastRecipe
 from probe_features import LinearRecipe
-from train_base import SupervisedRecipe
+from train_base import SeenRecipe, SupervisedRecipe
 from train_incremental import Step, recipe_of
+from utils import dist
 from utils.config.common import Training
 from utils.recipe import Recipe
 
 Read = tuple[tuple[str, ...], Callable[..., Any]]  # fields of a source, and their transform
 MAPS = ("label", "pseudo", "saliency", "key_saliency", "query_saliency")
 RANDOM = {"init": "random"}  # no weights are needed to count
+TRAIN = {"pascal": 5953, "context": 4998, "cocostuff": 9000}  # images of the zero-shot papers' lists
 
 
 @dataclass(frozen=True)
@@ -186,9 +191,48 @@ def probe(cfg) -> Iterator[Stage]:
     )
 
 
+class ClassifierRecipe(SeenRecipe):
+    """Step 2 of ZS3 without its generators, which compute next to nothing: features, and a classifier that learns."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"name": "classifier", "params": list(self.model.classifier.parameters()), "lr": self.settings.lr}]
+
+    def step(self, batch: dict, epoch: int) -> dict:
+        images, label = self.model.normalize(batch["seen"]["image"]), batch["seen"]["label"]
+        with torch.no_grad():
+            features = self.model.features(images)
+        logits = self.model.classify(features.detach(), label.shape[-2:])
+        pixels = dist.labelled_pixels(label)
+        return {"classifier": weighted_cross_entropy(logits, label, images=len(label), total=pixels)}
+
+
+def zero_shot(cfg) -> Iterator[Stage]:
+    """Steps 1 to 3; step 1 is taken to read all images, those with unseen classes too, which only masks would tell."""
+    outputs, size = ZeroShotData.open(cfg).num_classes, cfg.data.image_size
+    listed = cfg.data.train_list  # without one, those of the paper
+    images = len(image_list(DataContext.open(cfg), listed)) if listed else TRAIN[cfg.data.dataset]
+    recipes: dict[str, tuple[type[SeenRecipe], Training]] = {
+        "step 1": (SeenRecipe, cfg.step1),
+        "step 2": (ClassifierRecipe, cfg.zs3),
+        "step 3": (SeenRecipe, cfg.step3),  # the same loss, on pseudo-labels too
+    }
+    for name, (recipe, settings) in recipes.items():
+        yield Stage(
+            name,
+            lambda recipe=recipe, s=settings: recipe(build_deeplab_plus(cfg.model, outputs, init="random"), s),
+            {"seen": ("image", "label")},
+            size,
+            settings.batch_size,
+            settings.epochs * steps_per_epoch(settings, images),
+            0,  # a few validations, left out
+            ((("image", "label"), ScaleBlurCrop(size)),),
+        )
+
+
 STAGES: dict[str, Callable[[Any], Iterator[Stage]]] = {
     "ncdss": discovery,
     "ssul": incremental,
     "maskcontrast": contrast,
     "probe": probe,
+    "zs3": zero_shot,
 }

@@ -185,8 +185,19 @@ def _objects(classes: ClassList) -> range:
     return range(0 if classes.background is None else 1, len(classes.names))
 
 
+def class_files(dataset: str, *specs: str, kind: str = "") -> list[Path]:
+    """The files of one's own that tell the classes: of the data set, and of splits, or with kind="tasks" of tasks."""
+    folder = class_folder(dataset)
+    files = [folder / "classes.yaml", *(_path(folder / kind, spec) for spec in specs)]
+    return [path for path in files if SPLITS not in path.parents]
+
+
+def _path(folder: Path, spec: str) -> Path:
+    return Path(spec) if Path(spec).suffix in (".yaml", ".yml") else folder / f"{spec}.yaml"
+
+
 def _find(folder: Path, spec: str, problem: str) -> Path:
-    path = Path(spec) if Path(spec).suffix in (".yaml", ".yml") else folder / f"{spec}.yaml"
+    path = _path(folder, spec)
     if not path.is_file():
         raise UserError(f"{problem} path of a YAML file")
     return path

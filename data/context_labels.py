@@ -5,6 +5,7 @@ from pathlib import Path
 
 from data.label_map import LabelMap
 from utils.errors import UserError
+from utils.text import read_text
 
 RENAMED = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}  # class lists and labels.txt differ
 LABELS = "labels.txt"
@@ -27,7 +28,7 @@ def raw_labels(label_folder: Path) -> dict[str, int]:
 
 def _read(path: Path) -> dict[str, int]:
     names = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         number, colon, name = line.partition(":")
         if line.strip():
             if not colon or not number.strip().isdigit():

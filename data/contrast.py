@@ -11,8 +11,8 @@ from tqdm import tqdm
 from data.crops import ResizedCrop
 from data.dataset import SegmentationDataset
 from data.io import MaskRule, OneSidedMask, read_mask
-from data.layouts import Sample, index_samples
-from data.lists import find_list, image_list
+from data.layouts import Sample
+from data.lists import find_list, image_list, warn_of_overlap
 from data.loading import Source
 from data.source import DataContext
 from data.transforms import Random, ValTransform, color_jitter, grayscale
@@ -85,7 +85,9 @@ class ContrastData:
                 "data.saliency_folder (object 1 or 255)"
             )
         log.info("%d images to train on", len(usable))
-        return cls(context, usable, _validation(context))
+        val = _validation(context)
+        warn_of_overlap((sample.id for sample in usable), (sample.id for sample in val))
+        return cls(context, usable, val)
 
     @property
     def cfg(self) -> MaskContrastConfig:
@@ -126,8 +128,7 @@ def _validation(context: DataContext[MaskContrastConfig]) -> list[Sample]:
 def _index(
     context: DataContext[MaskContrastConfig], ids: Sequence[str], missing: Literal["error", "drop"]
 ) -> list[Sample]:
-    folder, layout = context.cfg.data.saliency_folder, context.layout
-    return index_samples(context.root, ids, fields=FIELDS, layout=layout, saliency_folder=folder, missing=missing)
+    return context.index_all(ids, FIELDS, saliency_folder=context.cfg.data.saliency_folder, missing=missing)
 
 
 def _usable(samples: Sequence[Sample], rule: MaskRule) -> list[Sample]:

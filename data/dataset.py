@@ -1,6 +1,8 @@
 """The one data set class: reads the fields a stage asks for, re-indexes labels, applies a joint transform."""
 
+import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -8,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.io import MaskRule, read_image, read_label, read_mask
+from data.io import MaskRule, orientation, read_image, read_label, read_mask
 from data.label_map import LabelMap
 from data.layouts import Sample
 from utils.errors import UserError
@@ -34,6 +36,8 @@ class SegmentationDataset(Dataset):
     `mask_rule` reads saliency as 0 and 1. A transform may refuse its draw by returning None: it gets two more
     draws of the image, then random other images of the list.
     """
+
+    gives_native = False  # see with_native
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class SegmentationDataset(Dataset):
                 arrays, size = self._read(index)
             made = self.transform(arrays, rng)
             if made is not None:
+                made = {**made, "native": self._native(index, arrays, size)} if self.gives_native else made
                 tensors = {name: _tensor(values) for name, values in made.items()}
                 return {**tensors, "index": index, "size": torch.tensor(size)}
         raise UserError(f"{self.samples[index].image}: none of {ATTEMPTS} draws from it and other images gave a sample")
@@ -80,14 +85,24 @@ class SegmentationDataset(Dataset):
             if values.shape[:2] != size:
                 path, shape = getattr(sample, field), f"{values.shape[1]}x{values.shape[0]}"
                 raise UserError(
-                    f"{path}: {shape} pixels, but {sample.image} has {size[1]}x{size[0]}; an image and its maps must "
-                    "be of one size"
+                    f"{path}: {shape} pixels, but {sample.image} has {size[1]}x{size[0]}{turn_of(sample.image)}; an "
+                    "image and its maps must be of one size"
                 )
         if self.max_side and max(size) > self.max_side:
             arrays = {field: _shrink(field, values, self.max_side) for field, values in arrays.items()}
         if self.memory is not None:
             self.memory[index] = (arrays, size)
         return arrays, size
+
+    def with_native(self) -> "SegmentationDataset":
+        """The same with one more field, "native": the label at the size of its file, which no transform touches."""
+        found = copy.copy(self)
+        found.gives_native = True
+        return found
+
+    def _native(self, index: int, arrays: dict[str, np.ndarray], size: tuple[int, int]) -> np.ndarray:
+        label = arrays.get("label")  # read once, unless it was shrunk
+        return label if label is not None and label.shape == size else self.native(index)
 
     def native(self, index: int) -> np.ndarray:
         """The label of an image at the size of its file, uint8 or uint16 [H, W], under the label map."""
@@ -105,6 +120,12 @@ class SegmentationDataset(Dataset):
         else:
             label_map, label = self.maps.get(field), read_label(path)
         return label_map(label, where=str(path)) if label_map else label
+
+
+def turn_of(image: Path) -> str:
+    """What explains a map that does not fit: the turn that EXIF asks for, after which it may have been drawn."""
+    turn = orientation(image)
+    return "" if turn == 1 else f" as stored (EXIF turn {turn}: the map may have been drawn on the turned image)"
 
 
 def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:

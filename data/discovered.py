@@ -11,7 +11,8 @@ from pathlib import Path
 from data.classes import ClassGroups
 from data.label_map import LabelMap
 from data.layouts import Sample
-from data.lists import Presence, values_of
+from data.lists import Presence
+from data.presence import values_of
 from data.source import DataContext
 from utils.checkpoint import read_list
 from utils.config.ssul import SsulConfig

@@ -10,7 +10,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from data.chain import num_clusters
-from data.classes import ClassGroups, load_split
+from data.classes import ClassGroups, class_files, load_split
 from data.dataset import SegmentationDataset
 from data.io import read_label
 from data.label_map import LabelMap
@@ -22,7 +22,7 @@ from utils.checkpoint import read_json, read_list
 from utils.cluster_names import Names, cluster_classes, read_cluster_names
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
-from utils.labels import IGNORE, ignore_of, ignored
+from utils.labels import IGNORE, WIDE_IGNORE, ignore_of, ignored
 from utils.measure.matching import rules_for
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
@@ -47,6 +47,10 @@ class DiscoveryData:
     @classmethod
     def open(cls, cfg: NcdssConfig) -> "DiscoveryData":
         context, groups = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
+        context.files.add(class_files(cfg.data.dataset, cfg.split))
+        most = WIDE_IGNORE - groups.num_seen(BASE)  # what a label file of 16 bits holds beside the ignored value
+        if cfg.cluster.k != "auto" and cfg.cluster.k > most:
+            raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
         return cls(context, groups, load_lists(groups, context))
 
     @property
@@ -175,7 +179,7 @@ class DiscoveryData:
         return self._protocol(images, spec, native)
 
     def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> Protocol:
-        loader = self.context.loader(images, self.cfg.evaluation.batch_size)
+        loader = self.context.loader(images, self.cfg.evaluation.batch_size, native)
         name = "image size, original classes" if native else "network resolution"
         return Protocol(
             loader, spec, name, native=native, classes=partial(output_classes, self.groups, names=self.cluster_names)

@@ -35,12 +35,12 @@ def describe(image_id: str, label: np.ndarray, last_background: int) -> Candidat
 
 
 def read_memory(path: Path) -> list[Candidate]:
-    """The exemplars in memory.json, in pick order by class; none when there is no such file."""
-    if not path.exists():
-        return []
-    return [
-        Candidate(**{**entry, "classes": tuple(entry["classes"])}) for entry in checkpoint.read_json(path)["memory"]
-    ]
+    """The exemplars in memory.json, in pick order by class; UserError when there is no such file."""
+    entries = checkpoint.read_json(path)["memory"]
+    try:
+        return [Candidate(**{**entry, "classes": tuple(entry["classes"])}) for entry in entries]
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: 'memory' is no list of exemplars (id and classes); do the step again") from None
 
 
 def write_memory(path: Path, chosen: dict[int, list[Candidate]], names: Sequence[str]) -> None:

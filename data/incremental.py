@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from data.classes import ClassGroups, load_task
+from data.classes import ClassGroups, class_files, load_task
 from data.crops import CentreCrop, ResizedCrop, ScaleCrop, whole
 from data.dataset import SegmentationDataset
 from data.discovered import Discovered
 from data.label_map import LabelMap
-from data.lists import Presence, presence, shipped_presence
+from data.lists import Presence, presence, shipped_presence, warn_of_overlap
 from data.loading import Source
 from data.source import DataContext
 from utils.config.ssul import SsulConfig
@@ -37,11 +37,13 @@ class IncrementalData:
     def open(cls, cfg: SsulConfig) -> "IncrementalData":
         context, d = DataContext.open(cfg), cfg.data
         task = load_task(cfg.task, d.dataset)
+        context.files.add(class_files(d.dataset, cfg.task, kind="tasks"))
         if d.train_list or d.lists:
             names = d.train_list or "trainaug", d.val_list or context.layout.val_list
-            train, val = (presence(context, name) for name in names)
+            train, val = (presence(context, name, task.everything()) for name in names)
         else:
             train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
+        warn_of_overlap((name for name, _ in train), (name for name, _ in val))
         num_first = task.num_seen(0)
         if is_wide(len(task.order)):
             raise UserError(
@@ -165,7 +167,7 @@ class IncrementalData:
         images = self.test(native)
         made = self.protocol(images, step)
         if native:  # images of different sizes do not fit into a batch
-            made = replace(made, loader=self.context.loader(images, 1), native=True)
+            made = replace(made, loader=self.context.loader(images, 1, native=True), native=True)
         name = "image size" if native else "shorter side and centre crop"
         return replace(made, name=name, about={"step": step, "images": len(images)}, stage=f"step{step}")
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data.io import IMAGES, read_label
+from data.io import IMAGES, read_label, read_voc_label
 from data.label_map import LabelMap
 from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
+from utils.inputs import DataFiles
 from utils.log import log
 
 Reader = Callable[[Path], np.ndarray]
@@ -49,7 +51,7 @@ class Layout:
     expected: str
     ids: re.Pattern = re.compile(r"()[^/]+")
     parts: dict[str, str] = field(default_factory=dict)  # folder of a part, where it is called otherwise in ids
-    image_endings: tuple[str, ...] = (".jpg",)
+    image_ending: str | None = ".jpg"  # the published one, which comes before others of the same name
     label_ending: str = ".png"
     read_label: Reader = read_label  # of masks; values as the class list numbers them, 255 (or 65535) ignored
 
@@ -69,7 +71,7 @@ class Layout:
 
     def endings(self, kind: str) -> tuple[str, ...]:
         """Admissible endings of a file of a field."""
-        return {"image": self.image_endings, "label": (self.label_ending,)}.get(kind, (".png",))
+        return {"image": IMAGES, "label": (self.label_ending,)}.get(kind, (".png",))
 
 
 VOC = Layout(
@@ -82,6 +84,7 @@ VOC = Layout(
     },
     val_list="val",
     expected="images/<id>.jpg, SegmentationClassAug/<id>.png, saliency_supervised_model/<id>.png, sets/*.txt",
+    read_label=read_voc_label,
 )
 COCO = Layout(
     folders={
@@ -92,6 +95,7 @@ COCO = Layout(
         "SegmentationClass": ("masks_{part}",),
     },
     ids=re.compile(r"COCO_([a-z]+\d{4})_\d{12}"),
+    read_label=read_voc_label,  # our masks of it have VOC's palette
     val_list="val2014",
     expected="train2014/COCO_train2014_<12 digits>.jpg, masks_train2014/<id>.png, "
     "saliency_supervised_model/<id>.png, train2014.txt, and the same for val2014",
@@ -163,7 +167,7 @@ FOLDER = Layout(  # pictures of one's own
     },
     val_list="val",
     expected=f"images/<id> with one of {', '.join(IMAGES)}, labels/<id>.png, saliency/<id>.png, sets/*.txt",
-    image_endings=IMAGES,
+    image_ending=None,
 )
 LAYOUTS = {
     **{"voc": VOC, "coco": COCO, "ade": ADE, "cocostuff": STUFF, "context": CONTEXT, "sbd": SBD},
@@ -197,10 +201,11 @@ def index_samples(
     saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
     missing: Literal["error", "drop"] = "error",
+    looked_for: DataFiles | None = None,
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
-    `saliency_folder` replaces the layout's.
+    `saliency_folder` replaces the layout's. `looked_for` takes down the files, but for pseudo labels.
     A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
     How many those were, and in which folders their files were looked for, goes to the log.
     """
@@ -211,7 +216,7 @@ def index_samples(
         if (field, part) not in folders:
             kind = {"label": label_folder, "saliency": saliency_folder or field}.get(field, field)
             path = pseudo_dir / "pseudo_labels" if field == "pseudo" and pseudo_dir else layout.folder(root, kind, part)
-            folders[field, part] = path, _files(path, layout.endings(field))
+            folders[field, part] = path, _files(path, layout.endings(field), layout.image_ending)
         return folders[field, part]
 
     samples, ids, dropped = [], list(ids), Counter[Path]()
@@ -220,9 +225,12 @@ def index_samples(
         paths: dict[str, Any] = {}  # names of fields
         for kind in fields:
             folder, present = locate(kind, part)
-            if image_id not in present:
+            name = _spelt_as(present, image_id)
+            if name is None:
                 absent.append(kind)
-            paths[kind] = folder / present.get(image_id, f"{image_id}{layout.endings(kind)[0]}")
+            paths[kind] = folder / (name or f"{image_id}{layout.endings(kind)[0]}")
+        if looked_for is not None:
+            looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
@@ -235,8 +243,11 @@ def index_samples(
     return samples
 
 
-def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
-    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file."""
+def _files(folder: Path, endings: tuple[str, ...], preferred: str | None = None) -> dict[str, str]:
+    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file.
+
+    Of two files of one name that with the `preferred` ending is taken; without such it is an error.
+    """
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -246,10 +257,20 @@ def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
     for name in names:
         stem, ending = os.path.splitext(name)
         if (ending.lower() if any_case else ending) in endings:
-            if stem in found:
-                raise UserError(f"{folder}: two images are called '{stem}' ({found[stem]}, {name}); rename one")
-            found[stem] = name
+            known = found.setdefault(stem, name)
+            if known != name and preferred not in (ending, os.path.splitext(known)[1]):
+                raise UserError(f"{folder}: two images are called '{stem}' ({known}, {name}); rename one")
+            if ending == preferred:
+                found[stem] = name
     return found
+
+
+def _spelt_as(present: dict[str, str], image_id: str) -> str | None:
+    """The file of an id; accents may be one character in a list and two in a file name that macOS wrote."""
+    if image_id in present:
+        return present[image_id]
+    forms = (unicodedata.normalize(form, image_id) for form in ("NFC", "NFD"))
+    return next((present[form] for form in forms if form in present), None)
 
 
 def _has(folder: Path, ending: str) -> bool:

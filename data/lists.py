@@ -1,22 +1,17 @@
 """Image lists, by one rule for every system: `data.lists`, the data root's own, a scan of masks, those that ship."""
 
 import gzip
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 from data.classes import SPLITS, ClassGroups, load_split
-from data.io import read_label
-from data.layouts import COCO, Layout, index_samples
+from data.label_map import LabelMap
+from data.layouts import COCO, Layout
+from data.presence import TABLE, values_in
 from data.source import DataContext
-from utils.checkpoint import read_list, write_list
+from utils.checkpoint import read_list, unique, write_list
 from utils.errors import UserError
-from utils.labels import IGNORE, ignore_of
 from utils.log import log
 
 Presence = list[tuple[str, frozenset[int]]]  # (image id, numbers of the classes in its mask)
@@ -40,7 +35,11 @@ def find_list(context: DataContext, name: str) -> Path | None:
     folders = [context.cfg.data.lists] if context.cfg.data.lists else []
     if any((context.root / folder).is_dir() for folder in context.layout.folders["sets"]):
         folders.append(context.layout.folder(context.root, "sets"))
-    return next((path for folder in folders if (path := folder / f"{name}.txt").is_file()), None)
+    for path in (folder / f"{name}.txt" for folder in folders):
+        context.files.add([path])  # one that is not there would come first if it were
+        if path.exists():
+            return path
+    return None
 
 
 def image_list(context: DataContext, name: str) -> list[str]:
@@ -48,16 +47,24 @@ def image_list(context: DataContext, name: str) -> list[str]:
     path = find_list(context, name)
     if path:
         log.info("images of '%s': %s", name, path)
-        return unique(read_list(path), path)
+        return read_list(path)
     return [image_id for image_id, _ in _shipped_part(context, name)]
 
 
-def presence(context: DataContext, name: str) -> Presence:
-    """Ids of a list with the classes of each image: from a scan of the masks, or the table that ships with a list."""
+def presence(context: DataContext, name: str, label_map: LabelMap) -> Presence:
+    """Ids of a list with the classes of each image: from a scan of the masks, or the table that ships with a list.
+
+    UserError for a mask with a value that `label_map` does not allow.
+    """
     if find_list(context, name) is None:
         return _shipped_part(context, name)
-    ids = image_list(context, name)
-    return list(zip(ids, scan(context.root, context.layout, ids), strict=True))
+    return scan(context, image_list(context, name), label_map)
+
+
+def scan(context: DataContext, ids: Sequence[str], label_map: LabelMap) -> Presence:
+    """The images with the values in their masks, which must be allowed by `label_map`, without the ignored one."""
+    samples = context.index_all(ids, ("image", "label"))
+    return list(zip(ids, values_in(samples, context.cfg.output_dir / TABLE, label_map), strict=True))
 
 
 def _shipped_part(context: DataContext, name: str) -> Presence:
@@ -178,8 +185,12 @@ def official_names(split: str, layout: Layout) -> dict[str, str]:
 
 
 def write_lists(lists: ImageLists, split: str, folder: Path, layout: Layout) -> None:
-    """Write all roles in the official format, for `data.lists`."""
-    for role, name in (official_names(split, layout) | {"val": f"{layout.val_list}.txt"}).items():
+    """Write all roles in the official format, for `data.lists`; UserError when one is there that holds other ids."""
+    names = official_names(split, layout) | {"val": f"{layout.val_list}.txt"}
+    for role, name in names.items():
+        if (folder / name).exists() and read_list(folder / name) != list(getattr(lists, role)):
+            raise UserError(f"{folder / name}: is there and holds other images (edited?); choose another folder")
+    for role, name in names.items():
         write_list(folder / name, list(getattr(lists, role)))
 
 
@@ -191,38 +202,11 @@ def _full_ids(names: list[str], file: str, layout: Layout) -> list[str]:
     return [f"COCO_{part}_{int(name):012d}" if name.isdigit() else name for name in names]
 
 
-def scan(root: Path, layout: Layout, ids: Sequence[str]) -> list[frozenset[int]]:
-    """Mask values that occur in each image, the ignored one left out."""
-    samples = index_samples(root, ids, fields=("image", "label"), layout=layout)
-    return values_of([sample.label for sample in samples if sample.label], layout.read_label)
-
-
-def values_of(paths: Sequence[Path], read=read_label) -> list[frozenset[int]]:
-    """Values that occur in each label file, the ignored one left out."""
-
-    def values(path: Path) -> frozenset[int]:
-        label = read(path)
-        counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
-        return frozenset(np.flatnonzero(counts[: ignore_of(label)]).tolist())
-
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(values, paths)
-        return list(tqdm(found, total=len(paths), desc="scanning masks", leave=False, disable=None))
-
-
-def unique(ids: list[str], where: Path | str) -> list[str]:
-    """The ids; UserError that names `where` when one occurs twice."""
-    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
-    if twice is not None:
-        raise UserError(f"{where}: image '{twice}' is twice in the list; keep it once")
-    return ids
-
-
 def _from_masks(split: ClassGroups, context: DataContext, train_list: str) -> dict[str, list[str]]:
     base, novel = (split.having(group) for group in (0, 1))
     names = train_list, context.cfg.data.val_list or context.layout.val_list
     lists = [image_list(context, name) for name in names]
-    train, val = (list(zip(ids, scan(context.root, context.layout, ids), strict=True)) for ids in lists)
+    train, val = (scan(context, ids, split.everything()) for ids in lists)
     return {
         "base_train": [name for name, found in train if found & base],
         "base": [name for name, found in train if found & base and not found & novel],
@@ -232,10 +216,18 @@ def _from_masks(split: ClassGroups, context: DataContext, train_list: str) -> di
     }
 
 
+def warn_of_overlap(train: Iterable[str], val: Iterable[str]) -> None:
+    """A warning with the number of validation images that are trained on: they score too well."""
+    both = sorted(set(train) & set(val))
+    if both:
+        log.warning("%d validation images are trained on, too, as '%s'; their scores mean little", len(both), both[0])
+
+
 def _checked(parts: dict[str, list[str]], split: str) -> ImageLists:
     for role in (field.name for field in fields(ImageLists)):
         names = parts[role]
         if not names:
             raise UserError(f"split={split}: the image list '{role}' is empty; no image of this data set fits it")
         unique(names, f"split={split}, list '{role}'")
+    warn_of_overlap((*parts["base_train"], *parts["novel"]), (*parts["base_val"], *parts["val"]))
     return ImageLists(**{role: tuple(names) for role, names in parts.items()})

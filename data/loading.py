@@ -2,10 +2,11 @@
 
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Sampler, Subset, default_collate
 
 from data.dataset import Draw, SegmentationDataset
 from data.io import one_opencv_thread
@@ -50,7 +51,7 @@ class Source:
     def __init__(self, name: str, dataset: SegmentationDataset, batch_size: int, *, seed: int, workers: int, pin: bool):
         if not len(dataset):
             raise UserError(f"the image list '{name}' is empty; training needs at least one image in it")
-        self.steps_per_pass = len(dataset) // batch_size
+        self.dataset, self.steps_per_pass = dataset, len(dataset) // batch_size
         self.batches = EpochBatches(len(dataset), batch_size, seed, name)
         self.loader = DataLoader(
             dataset,
@@ -66,6 +67,18 @@ class Source:
         self.batches.select(epoch, steps)
         return iter(self.loader)
 
+    def ids(self, indices: list[int]) -> list[str]:
+        """The images of a batch by its "index"."""
+        return [self.dataset.samples[index].id for index in indices]
+
+
+def collate(samples: list[Any]) -> Any:
+    """A batch; the field "native", of a size of its own in every sample, as a list."""
+    if not isinstance(samples[0], dict) or "native" not in samples[0]:
+        return default_collate(samples)
+    others = [{name: value for name, value in sample.items() if name != "native"} for sample in samples]
+    return {**default_collate(others), "native": [sample["native"] for sample in samples]}
+
 
 def eval_loader(dataset: SegmentationDataset, batch_size: int, *, workers: int, pin: bool) -> DataLoader:
     """Every sample once, in order; with several processes each reads its share, nothing is padded."""
@@ -75,6 +88,7 @@ def eval_loader(dataset: SegmentationDataset, batch_size: int, *, workers: int, 
         batch_size,
         num_workers=workers,
         pin_memory=pin,
+        collate_fn=collate,
         worker_init_fn=one_opencv_thread,
         generator=torch.Generator(),
     )

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from data.classes import load_classes
+from data.classes import class_files, load_classes
 from data.dataset import SegmentationDataset
 from data.label_map import LabelMap
-from data.lists import image_list
+from data.lists import image_list, warn_of_overlap
 from data.loading import Source
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform
@@ -31,7 +31,9 @@ class ProbeData:
         unknown = next((name for name in cfg.retrieval.ignore if name not in classes[1:]), None)
         if unknown:
             raise UserError(f"retrieval.ignore: '{unknown}' is no class of {cfg.data.dataset}; it has {classes[1:]}")
-        return cls(DataContext.open(cfg), classes)
+        context = DataContext.open(cfg)
+        context.files.add(class_files(cfg.data.dataset))
+        return cls(context, classes)
 
     @property
     def cfg(self) -> ProbeConfig:
@@ -45,18 +47,25 @@ class ProbeData:
         """Augmented, for the linear probe."""
         d = self.cfg.data
         augment = TrainTransform(d.image_size, d.border)
-        return self._dataset(d.train_list, ("image", "label"), TRAIN_FOLDER, augment)
+        return self._unlike_val(self._dataset(d.train_list, ("image", "label"), TRAIN_FOLDER, augment))
 
     def val(self, *fields: str) -> SegmentationDataset:
         """Validation images with `fields` besides the image; the paths of the masks are known in any case."""
-        name = self.cfg.data.val_list or self.context.layout.val_list
-        return self._dataset(name, ("image", *fields), self.cfg.evaluation.label_folder)
+        return self._dataset(self._val_list, ("image", *fields), self.cfg.evaluation.label_folder)
 
     def memory(self, *fields: str) -> SegmentationDataset:
         """The labelled images of retrieval."""
         name = self.cfg.retrieval.memory
         folder = TRAIN_FOLDER if name.startswith("trainaug") else self.cfg.evaluation.label_folder
-        return self._dataset(name, ("image", *fields), folder)
+        return self._unlike_val(self._dataset(name, ("image", *fields), folder))
+
+    @property
+    def _val_list(self) -> str:
+        return self.cfg.data.val_list or self.context.layout.val_list
+
+    def _unlike_val(self, images: SegmentationDataset) -> SegmentationDataset:
+        warn_of_overlap((sample.id for sample in images.samples), image_list(self.context, self._val_list))
+        return images
 
     def _dataset(self, name, fields, label_folder, transform=None) -> SegmentationDataset:
         context, d = self.context, self.cfg.data
@@ -75,8 +84,8 @@ class ProbeData:
     def source(self, name: str, dataset: SegmentationDataset) -> Source:
         return self.context.source(name, dataset, self.cfg.training.batch_size)
 
-    def loader(self, dataset: SegmentationDataset):
-        return self.context.loader(dataset, self.cfg.evaluation.batch_size)
+    def loader(self, dataset: SegmentationDataset, native: bool = False):
+        return self.context.loader(dataset, self.cfg.evaluation.batch_size, native)
 
     # ---- how a linear probe is scored
 
@@ -88,7 +97,8 @@ class ProbeData:
     def test_protocol(self) -> Protocol:
         """At the size of the masks."""
         name = "image size, CRF" if self.cfg.evaluation.crf else "image size"
-        return replace(self.protocol(self.val()), native=True, name=name, stage="linear")
+        loader = self.loader(self.val(), native=True)
+        return replace(self.protocol(self.val()), loader=loader, native=True, name=name, stage="linear")
 
     def evaluation(self, network) -> Protocol:
         """For eval.py: how a linear probe (models.segmenter.Segmenter) is scored."""

@@ -1,8 +1,7 @@
 """What every system's data has in common: the data root, the dry cut, data sets, sources and loaders."""
 
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +13,7 @@ from data.layouts import Layout, Sample, find_layout, index_samples
 from data.loading import Source, eval_loader
 from utils.config.common import Common
 from utils.errors import UserError
+from utils.inputs import DataFiles, data_roots
 
 C = TypeVar("C", bound=Common)
 DRY_IMAGES = 40  # enough for PCA to 32 dimensions
@@ -29,11 +29,12 @@ class DataContext(Generic[C]):
     cfg: C
     root: Path
     layout: Layout
+    files: DataFiles = field(default_factory=DataFiles, compare=False)  # what is read, for `start_run`
 
     @classmethod
     def open(cls, cfg: C) -> "DataContext[C]":
         """`data.root`, else $DATA_ROOT, else datasets/<dataset>; UserError when there is no such folder."""
-        root = cfg.data.root or Path(os.environ.get("DATA_ROOT") or Path("datasets") / Path(cfg.data.dataset).name)
+        root = data_roots(cfg)["root"]
         if not root.is_dir():
             raise UserError(
                 f"data.root={root}: no such folder; set data.root or $DATA_ROOT (layout: README, section Data)"
@@ -48,7 +49,11 @@ class DataContext(Generic[C]):
 
     def index(self, ids: Iterable[str], fields: tuple[str, ...], **where: Any) -> list[Sample]:
         """Samples with the paths of their fields, see data.layouts.index_samples."""
-        return index_samples(self.root, self.cut(ids), fields=fields, layout=self.layout, **where)
+        return self.index_all(self.cut(ids), fields, **where)
+
+    def index_all(self, ids: Iterable[str], fields: tuple[str, ...], **where: Any) -> list[Sample]:
+        """The same without the dry cut, for lists that decide what is read."""
+        return index_samples(self.root, ids, fields=fields, layout=self.layout, looked_for=self.files, **where)
 
     def dataset(self, samples: Sequence[Sample], fields: tuple[str, ...], **options: Any) -> SegmentationDataset:
         """A data set with the seed, cache and size limit of the run."""
@@ -60,8 +65,9 @@ class DataContext(Generic[C]):
         workers = self.cfg.data.workers
         return Source(name, dataset, batch_size, seed=self.cfg.seed, workers=workers, pin=self._pin)
 
-    def loader(self, dataset: SegmentationDataset, batch_size: int) -> DataLoader:
-        """This process's share of a data set, in order."""
+    def loader(self, dataset: SegmentationDataset, batch_size: int, native: bool = False) -> DataLoader:
+        """This process's share of a data set, in order; `native` with the labels at the size of their files, too."""
+        dataset = dataset.with_native() if native else dataset
         return eval_loader(dataset, batch_size, workers=self.cfg.data.workers, pin=self._pin)
 
     @property

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import mmap
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def read_words(path: Path, wanted: Iterable[str]) -> Vectors:
         found = dict(_binary(path, words) if path.suffix == ".bin" else _text(path, words))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file of word vectors") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path}: not a readable file of word vectors ({error})") from None
     return found
 

@@ -6,11 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from data.classes import ClassGroups, load_split
+from data.classes import ClassGroups, class_files, load_split
 from data.context_labels import context_map
 from data.crops import ScaleBlurCrop, ShorterSide, whole
 from data.dataset import SegmentationDataset
@@ -18,9 +17,10 @@ from data.embeddings import class_vectors, name_vectors
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import Sample
+from data.lists import warn_of_overlap
 from data.loading import Source
 from data.mat import read_context
-from data.presence import values_in
+from data.presence import TABLE, values_in
 from data.source import DataContext
 from data.zeroshot_lists import Listed, open_context, training_lists, validation_list
 from utils.config.strict_yaml import read_yaml
@@ -68,7 +68,9 @@ class ZeroShotData:
                 f"split={cfg.split}: {len(groups.order)} classes; zero-shot training takes at most {IGNORE}"
             )
         unseen = tuple(sorted(groups.order.index(number) for number in split.groups[UNSEEN]))
-        return cls(open_context(cfg), groups, unseen)
+        context = open_context(cfg)
+        context.files.add(class_files(cfg.data.dataset, cfg.split))
+        return cls(context, groups, unseen)
 
     @property
     def cfg(self) -> Zs3Config:
@@ -130,7 +132,9 @@ class ZeroShotData:
     @cached_property
     def train_images(self) -> list[Image]:
         """Every training image once: VOC's by its own masks, then those that only SBD has; none of the val list."""
-        return self._once([image for part in self._parts for image in part])
+        images = self._once([image for part in self._parts for image in part])
+        warn_of_overlap((image.sample.id for image in images), validation_list(self.context).ids)
+        return images
 
     @cached_property
     def seen_images(self) -> list[Image]:
@@ -158,12 +162,9 @@ class ZeroShotData:
     def _images(self, part: Listed) -> list[Image]:
         samples = part.context.index(part.ids, FIELDS, label_folder=part.folder)
         label_map, unseen = self.label_map(part.context), set(self.unseen)
-        values = values_in(samples, self.cfg.output_dir / "presence.json")
-        images = []
-        for sample, raw in zip(samples, values, strict=True):
-            found = {_allowed(label_map, value, sample) for value in raw}
-            images.append(Image(sample, bool(found & unseen)))
-        return images
+        values = values_in(samples, self.cfg.output_dir / TABLE, label_map)
+        found = ({label_map.new_value(value) for value in raw} for raw in values)
+        return [Image(sample, bool(ids & unseen)) for sample, ids in zip(samples, found, strict=True)]
 
     def _once(self, images: Sequence[Image]) -> list[Image]:
         kept: dict[str, Image] = {}
@@ -288,16 +289,9 @@ class ZeroShotData:
         def classes(_metrics: dict[str, Any]) -> Classes:
             return self.output_classes({}) + [(first + k, name) for k, name in enumerate(added)]
 
-        loader = self.context.loader(images, options.batch_size)
+        loader = self.context.loader(images, options.batch_size, native)
         return Protocol(loader, spec, name, native=native, classes=classes)
 
     def output_classes(self, _metrics: dict[str, Any]) -> Classes:
         """(class number in the masks, name) of each output."""
         return list(zip(self.groups.order, self.names, strict=True))
-
-
-def _allowed(label_map: LabelMap, value: int, sample: Sample) -> int | None:
-    """The train id of a value in a mask; UserError when it is no class."""
-    if value >= len(label_map.table) or label_map.table[value] < 0:
-        label_map(np.array([[value]], np.uint16), where=str(sample.label))
-    return label_map.new_value(value)

@@ -5,22 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from utils.errors import UserError
+from utils.torch_file import read_torch
 
-WRAPPERS = ("state_dict", "model", "model_state")  # keys under which programs keep their tensors
+# keys under which programs keep their tensors
+WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "net", "ema", "teacher")
 COUNTER = "num_batches_tracked"  # of BatchNorm, which some programs leave out
-# a numpy scalar (the best IoU) lies inside official checkpoints, written with numpy 1
-MAKE_SCALAR = np.float64(0).__reduce__()[0]
-NUMPY_SCALAR: list[Any] = [
-    (MAKE_SCALAR, "numpy.core.multiarray.scalar"),
-    (MAKE_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.float32, np.float64)),
-]
 
 
 @dataclass(frozen=True)
@@ -37,31 +30,35 @@ class WeightsFile:
 
 
 def read_weights(source: Path | WeightsFile) -> WeightsFile:
-    """The tensors of a file, unwrapped; a file that was read already comes back as it is. UserError in one line."""
+    """The tensors of a file, unwrapped; a file that was read already comes back as it is.
+
+    UserError in one line for a file that is unreadable or damaged, has no tensors, or values that are not finite.
+    """
     if isinstance(source, WeightsFile):
         return source
-    content = load_file(source)
+    content = read_torch(source)
     if not isinstance(content, dict):
         raise UserError(f"{source}: holds a {type(content).__name__}, not a dictionary of weights")
     extra: dict[str, Any] = {}
+    found = ", ".join(map(str, list(content)[:8])) or "none"
     for wrapper in WRAPPERS:
         if isinstance(content.get(wrapper), dict):
             extra |= {key: value for key, value in content.items() if key != wrapper}
             content = content[wrapper]
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and torch.is_tensor(value)}
+    if not tensors:
+        raise UserError(f"{source}: no weights in it; its keys are {found}, known ones {', '.join(WRAPPERS)}")
+    require_finite(tensors, source)
     return WeightsFile(source, {key.removeprefix("module."): value for key, value in tensors.items()}, extra)
 
 
-def load_file(path: Path) -> Any:
-    """Content of a torch file on the CPU, without running code from it; UserError in one line."""
-    try:
-        with torch.serialization.safe_globals(NUMPY_SCALAR):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch raises several types for a damaged or unsafe file
-        reason = " ".join(str(error).split()).split(". ")[0][:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint ({reason})") from None
+def require_finite(state: dict[str, torch.Tensor], path: Path) -> None:
+    """UserError when a weight is infinite or not a number, as a training that ran away leaves them."""
+    for key, value in state.items():
+        # one pass without a copy; only a sum may overflow where no value does
+        if value.is_floating_point() and not value.float().sum().isfinite() and not value.isfinite().all():
+            count = int((~value.isfinite()).sum())
+            raise UserError(f"{path}: {key} holds {count} values that are not finite; the training has run away")
 
 
 def load_strict(

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from data.io import read_image, read_label, voc_palette
+from data.io import read_array, read_image, read_label, voc_palette
 from reports.common import COLUMNS, label_painter, pick_images
 from reports.ncdss_chain import (
     KIND_COLORS,
@@ -97,7 +97,7 @@ def confusion(chain: Chain) -> str:
         return html.absent(title, "No model is evaluated", "python eval.py CONFIG method=basic")
     parts, full = [], ""
     for method, stage in chain.methods.items():
-        matrix = np.load(chain.folder / stage / "confusion.npy")
+        matrix = read_array(chain.folder / stage / "confusion.npy")
         order = cluster_order(chain.metrics[stage]["match"], matrix.shape[1] - known)
         columns = [cluster for cluster, _ in order]
         given = chain.data.cluster_names or {}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.io import read_array
 from reports.common import Page, class_bars, loss_charts
 from utils.config.probe import ProbeConfig
 from utils.errors import UserError
@@ -114,7 +115,7 @@ def confusion(stages: Sequence[Stage]) -> str:
         path, match = stage.folder / "confusion.npy", stage.metrics.get("match")
         if not (stage.name.startswith("kmeans") and path.exists() and match):
             continue
-        matrix, names = np.load(path), list(stage.metrics["per_class"])
+        matrix, names = read_array(path), list(stage.metrics["per_class"])
         order = sorted(match, key=lambda pair: (pair[1] < 0, pair[1], pair[0]))
         outputs = [f"{cluster} → {names[number] if number >= 0 else 'none'}" for cluster, number in order]
         counts = matrix[:, [cluster for cluster, _ in order]]

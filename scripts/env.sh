@@ -49,9 +49,9 @@ read_folders() {
     done
 }
 
-# launch SCRIPT.py ...: one process, or $GPUS of them
+# launch SCRIPT.py ...: one process, or $GPUS of them by torchrun, with the exit status of the script
 launch() {
-    if [ "${GPUS:-1}" -gt 1 ]; then torchrun --standalone --nproc_per_node="$GPUS" "$@"; else python "$@"; fi
+    if [ "${GPUS:-1}" -gt 1 ]; then python -m utils.launch --standalone --nproc_per_node="$GPUS" "$@"; else python "$@"; fi
 }
 
 # each_fold SCRIPT.py CONFIG [key=value ...]: one stage for every fold; what is finished is skipped

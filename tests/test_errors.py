@@ -154,7 +154,7 @@ def test_corrupt_checkpoint_of_the_run_itself(fail, config):
     (folder / "metrics.json").unlink()
     (folder / "last.pth").write_bytes((folder / "last.pth").read_bytes()[:5000])
     error = fail(train_base.main)
-    assert f"{folder / 'last.pth'}: not a readable checkpoint" in error
+    assert f"{folder / 'last.pth'}: not a readable checkpoint" in error  # one epoch leaves none before it
 
 
 def test_unknown_configuration_key(fail):
@@ -217,6 +217,23 @@ def test_missing_and_repeated_list(fail, root):
     assert "image 't000' is twice" in fail(train_base.main, "data.train_list=twice")
 
 
+def test_results_of_other_data(root, config, tmp_path, capsys):
+    """A mask edited after an evaluation; its figures are not shown as those of today's data."""
+
+    def evaluate(*overrides: str) -> int:
+        given = f"checkpoint={tmp_path / 'base.pth'}"
+        return guarded(evaluation.main, [str(config), *SMALL, "method=base", given, *overrides])
+
+    save_network(tmp_path / "base.pth", config, 3)
+    assert evaluate() == 0 and evaluate(f"data.root={make_voc(tmp_path / 'copy', train=16, val=8)}") == 0
+    assert "already finished, skipped" in capsys.readouterr().out
+    path = root / "SegmentationClassAug" / "v000.png"
+    write_label(path, np.flipud(read_label(path)))
+    assert evaluate() == 2
+    assert f"eval_base was made with other data ({path} has changed); resume=false" in capsys.readouterr().err
+    assert evaluate("resume=false") == 0 and evaluate() == 0
+
+
 def test_empty_lists_of_pseudo_labels(fail, root, tmp_path):
     pseudo = make_pseudo(tmp_path / "pseudo", root)
     for method, name in (
@@ -230,6 +247,9 @@ def test_empty_lists_of_pseudo_labels(fail, root, tmp_path):
         error = fail(finetune_novel.main, f"method={method}", f"pseudo_dir={pseudo}", f"split_dir={pseudo}")
         role = name.removesuffix(".txt").removesuffix("_split")
         assert f"the image list '{role}' is empty; training needs at least one image in it" in error
+        (pseudo / name).write_text(content + content[-5:])
+        error = fail(finetune_novel.main, f"method={method}", f"pseudo_dir={pseudo}", f"split_dir={pseudo}")
+        assert f"{name}: image '{content[-5:].strip()}' is twice in the list; keep it once" in error
         (pseudo / name).write_text(content)
 
 
@@ -299,6 +319,8 @@ def test_not_a_number_in_training(fail, monkeypatch):
     )
     error = fail(train_base.main)
     assert "the loss is not finite at step 1 (base=nan); stopped before the update" in error
+    named = error.strip().split("its images: base ")[1].split(", ")
+    assert len(named) == 4 and all(int(name.removeprefix("t")) in range(16) for name in named)
 
 
 def test_unknown_figure_expected(fail, config, tmp_path):

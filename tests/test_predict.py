@@ -71,3 +71,48 @@ def test_wrong_images(case, evaluated, voc, tmp_path, capsys):
     assert guarded(predict.main, [str(evaluated / "model.pth"), *map(str, paths), "--to", str(tmp_path / "made")]) == 2
     expected = {"missing": "no such image", "twice": "two images are called", "none": "no image in these folders"}[case]
     assert expected in capsys.readouterr().err and not (tmp_path / "made").exists()
+
+
+def snapshot(folder) -> dict:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("case", ["itself", "overlay", "link", "beside", "mask"])
+def test_no_picture_of_others_is_replaced(case, evaluated, voc, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (50, 20), (200, 40, 40)).save(folder / "wide.png")
+    given, to = folder, folder
+    if case == "overlay":
+        (folder / "wide.png").rename(folder / "wide.bmp")
+        Image.new("RGB", (50, 20)).save(folder / "wide_overlay.jpg")
+    elif case == "link":
+        (tmp_path / "other").symlink_to(folder)
+        to = tmp_path / "other"
+    elif case == "beside":  # a picture that is not among the inputs
+        given = tmp_path / "wide.jpg"
+        Image.new("RGB", (50, 20)).save(given)
+    elif case == "mask":  # drawn by hand, and of the same format as ours
+        given, to = voc / "images" / "v000.jpg", voc / "SegmentationClassAug"
+    before = snapshot(to)
+    assert guarded(predict.main, [str(evaluated / "model.pth"), str(given), "--to", str(to)]) == 2
+    error = capsys.readouterr().err
+    assert f"--to {to}: " in error and error.count("\n") == 1
+    assert ("is an input" in error) == (case in ("itself", "overlay", "link"))
+    assert snapshot(to) == before
+
+
+def test_own_pictures_are_replaced(evaluated, voc, tmp_path):
+    argv = [str(evaluated / "model.pth"), str(voc / "images" / "v000.jpg"), "--to", str(tmp_path / "made")]
+    assert guarded(predict.main, argv) == 0
+    before = snapshot(tmp_path / "made")
+    assert guarded(predict.main, argv) == 0 and snapshot(tmp_path / "made") == before
+
+
+def test_a_file_as_the_folder(evaluated, voc, tmp_path, capsys):
+    (tmp_path / "made").write_text("text")
+    for to in ("made", "made/deeper"):
+        argv = [str(evaluated / "model.pth"), str(voc / "images" / "v000.jpg"), "--to", str(tmp_path / to)]
+        assert guarded(predict.main, argv) == 2
+        assert f"{tmp_path / 'made'} is a file; give a folder" in capsys.readouterr().err
+    assert (tmp_path / "made").read_text() == "text"

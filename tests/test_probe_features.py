@@ -236,10 +236,20 @@ def test_images_without_a_salient_object_count_as_background(config, tmp_path, m
         assert metrics["memory"] == [11, 5]  # t003 shows a dot, which is kept
 
 
-def test_a_memory_without_objects_is_one_line(config, capsys, monkeypatch):
+@pytest.mark.parametrize("unit", ["image", "patch"])
+@pytest.mark.parametrize("mode", ["kmeans", "retrieval"])
+def test_no_object_anywhere_is_one_line(config, capsys, monkeypatch, tmp_path, mode, unit):
+    """Neither from the network nor from the maps of the data: there would be figures otherwise."""
+    options = (f"mode={mode}", f"{mode}.unit={unit}")
+    root = make_voc(tmp_path / "voc", train=12)
+    for path in (root / "saliency_supervised_model").iterdir():
+        write_label(path, np.zeros((40, 40), np.uint8))
+    assert run(config, *options, f"data.root={root}", *BACKBONE) == 2
+    assert "foreground=saliency: in none of 12 images the saliency map has a salient pixel" in capsys.readouterr().err
     monkeypatch.setattr("models.probes.SALIENT", 1e9)
-    assert run(config, "mode=retrieval") == 2
-    assert "retrieval.memory=trainaug: no object of it covers a class" in capsys.readouterr().err
+    assert run(config, *options, f"data.root={root}") == 2
+    assert "foreground=head: in none of 12 images the saliency of the network" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("metrics.json"))
 
 
 # ---- mistakes

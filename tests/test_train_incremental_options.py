@@ -8,6 +8,7 @@ import train_incremental
 from data.incremental import IncrementalData
 from train_incremental import choose_memory, run_step
 from utils.config.reader import load_config
+from utils.errors import UserError
 from utils.run import guarded, start_run
 
 
@@ -70,3 +71,7 @@ def test_exemplars_are_chosen_by_sigmoids_unless_the_loss_is_cross_entropy(task_
     with start_run(data.cfg, "check", (), {}) as opened:
         assert choose_memory(data, 2, previous, opened)
     assert set(asked) == {scored}
+    if loss == "bce":  # the memory of step 1 is an input of step 2: without it, old exemplars would be lost
+        (previous.parent / "memory.json").unlink()
+        with pytest.raises(UserError, match=r"step1/memory\.json: missing although the stage finished"):
+            run_step(data, 2)

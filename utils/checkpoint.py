@@ -1,16 +1,18 @@
 """Files that are either whole or absent, and the checkpoints among them."""
 
+import codecs
 import contextlib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from utils.errors import UserError
+from utils.text import read_text
+from utils.torch_file import read_torch, save_torch
 
 FORMAT = 1  # of our checkpoints; raise it when their contents change
 
@@ -18,15 +20,20 @@ FORMAT = 1  # of our checkpoints; raise it when their contents change
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; it replaces `path` only when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # a full disk, a read-only folder: what counts is the file that was to be written
+        if error.filename in (None, temporary, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,38 +50,84 @@ def write_list(path: Path, names: list[str]) -> None:
 
 
 def read_list(path: Path) -> list[str]:
-    """Non-empty lines of a text file; UserError when it is missing."""
+    """Ids of a list, one a line; UserError when it cannot be read, and when an id is there twice."""
+    return unique(read_lines(path), path)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Non-empty lines of a text file in UTF-8, or UTF-16 with a byte order mark; UserError for any other."""
+    wanted = "expected a list with one image id per line"
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise UserError(f"{path}: not a file; {wanted}")
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        content = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); expected a list with one image id per line"
-        ) from None
-
-
-def read_json(path: Path) -> Any:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {wanted}") from None
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error})") from None
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: line {line} is not in {error.encoding}; save the list as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: holds zero bytes, no UTF-8 text (UTF-16 without a mark?); save the list as UTF-8")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def save(path: Path, state: dict) -> None:
-    """Write a checkpoint atomically. `state` holds tensors and plain Python values only."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
+def unique(ids: list[str], where: Path | str) -> list[str]:
+    """The ids; UserError that names `where` when one occurs twice."""
+    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}: image '{twice}' is twice in the list; keep it once")
+    return ids
+
+
+class Record(dict[str, Any]):
+    """A JSON object of a file. A key that it lacks is a UserError that names the file."""
+
+    def __init__(self, path: Path, values: dict[str, Any]):
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.path}: has no '{key}'; damaged or of another version, so make it again")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, as a Record; UserError when it cannot be read or holds something else."""
+    try:
+        value = json.loads(read_text(path))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a readable JSON file ({first_line(error)})") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a {type(value).__name__}, not an object of keys and values; make it again")
+    return Record(path, value)
+
+
+def save(path: Path, state: dict, keep: Path | None = None) -> None:
+    """Write a checkpoint atomically. `state` holds tensors and plain Python values only.
+
+    `keep` is the name under which the file that it replaces stays. At every moment one of the two is whole.
+    """
+    with atomic(path) as temporary:
+        save_torch(temporary, {"format": FORMAT, **state})
+        if keep and path.exists():
+            _link(path, keep)
+
+
+def _link(path: Path, other: Path) -> None:
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:  # no links on this file system; until the new file is in place, there is this one alone
+        os.replace(path, other)
 
 
 def load(path: Path) -> dict:
     """Read one of our checkpoints on the CPU, without running code from it."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError ... for a damaged file
-        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)})") from None
+    state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project (format {FORMAT})")
     return state

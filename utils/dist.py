@@ -1,4 +1,7 @@
-"""The only importer of torch.distributed. Outside a torchrun launch every function gives the one-process answer."""
+"""The only importer of torch.distributed, but for utils/launch.py, which starts processes.
+
+Outside a torchrun launch every function gives the one-process answer.
+"""
 
 import os
 from collections.abc import Sequence

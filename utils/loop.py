@@ -18,6 +18,7 @@ from utils.run import Run
 from utils.step import NonFiniteLoss, build_optimizer, set_learning_rate, train_step
 
 DRY_EPOCHS, DRY_STEPS = 2, 2
+SHOWN_IDS = 24  # of each source, in a message
 
 
 def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
     """
     epochs = DRY_EPOCHS if run.cfg.run.dry else settings.epochs
     run.saves_on_signal = True
+    run.record_data()
     if dist.launched():
         torch.manual_seed(run.cfg.seed + dist.rank())  # networks start alike, dropout draws apart
     optimizer = build_optimizer(recipe.parameter_groups(), settings)
@@ -44,7 +46,8 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
         meter = Meter(run, progress, length, epochs, images=settings.batch_size * len(sources))
         for parts in meter.timed(batches, len(steps)):
             meter.rate = set_learning_rate(optimizer, settings, progress.epoch, progress.step, length * epochs)
-            losses = _step(recipe, dict(zip(sources, parts, strict=True)), optimizer, scaler, settings, progress, run)
+            batch = dict(zip(sources, parts, strict=True))
+            losses = _step(recipe, batch, sources, optimizer, scaler, settings, progress, run)
             stop = dist.any_rank(run.stop_requested)[0]
             progress.step_in_epoch += 1
             progress.step += 1
@@ -53,10 +56,10 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
                 dist.broadcast_buffers(recipe.model)
                 _validate(recipe, progress, run)
             if stop:
-                _save(run.last, recipe, optimizer, scaler, progress, run)
+                _save(recipe, optimizer, scaler, progress, run)
                 raise Interrupted(f"stopped at step {progress.step}, saved; the same command goes on from here")
             if settings.save_every and progress.step % settings.save_every == 0:
-                _save(run.last, recipe, optimizer, scaler, progress, run)
+                _save(recipe, optimizer, scaler, progress, run)
         _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter)
     if recipe.score is None:
         return {**progress.last, "epoch": progress.epoch, "checkpoint": run.last.name}
@@ -68,7 +71,7 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
 
 
 def _step(
-    recipe, batch, optimizer, scaler, settings: Training, progress: Progress, run: Run
+    recipe, batch, sources, optimizer, scaler, settings: Training, progress: Progress, run: Run
 ) -> dict[str, torch.Tensor]:
     """train_step with the settings of a run."""
     try:
@@ -85,8 +88,17 @@ def _step(
     except NonFiniteLoss as error:
         raise UserError(
             f"the loss is not finite at step {progress.step + 1} ({error.losses}); stopped before the update, "
-            f"{run.last} is intact; try a smaller learning rate or amp=off"
+            f"{run.last} is intact; try a smaller learning rate or amp=off{_images(batch, sources)}"
         ) from None
+
+
+def _images(batch: Mapping[str, dict], sources: Mapping[str, Any]) -> str:
+    """Ids of a batch on this process, by source: one of them may be the reason."""
+    found = {name: sources[name].ids(part["index"].tolist()) for name, part in batch.items() if "index" in part}
+    shown = (
+        f"{name} {', '.join(ids[:SHOWN_IDS])}{' ...' if len(ids) > SHOWN_IDS else ''}" for name, ids in found.items()
+    )
+    return f"; its images: {'; '.join(shown)}" if found else ""
 
 
 def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter) -> None:
@@ -96,7 +108,7 @@ def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter
     if not settings.eval_steps and (progress.epoch % settings.eval_every == 0 or progress.epoch == epochs):
         scores = _validate(recipe, progress, run)
     meter.end_of_epoch(scores)
-    _save(run.last, recipe, optimizer, scaler, progress, run)
+    _save(recipe, optimizer, scaler, progress, run)
 
 
 def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
@@ -113,7 +125,7 @@ def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
     return scores
 
 
-def _save(path: Path, recipe, optimizer, scaler, progress: Progress, run: Run) -> None:
+def _save(recipe, optimizer, scaler, progress: Progress, run: Run) -> None:
     random_states = dist.gather(_random_state())
     if dist.is_main():
         state = {
@@ -128,7 +140,7 @@ def _save(path: Path, recipe, optimizer, scaler, progress: Progress, run: Run) -
         }
         if recipe.score is None:  # no best.pth, so that this is the result
             state["classes"] = recipe.output_classes(progress.last)
-        checkpoint.save(path, state)
+        checkpoint.save(run.last, state, keep=run.previous)
     dist.barrier()
 
 
@@ -145,7 +157,7 @@ def _save_best(run: Run, recipe, progress: Progress) -> None:
 
 
 def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:
-    state = checkpoint.load(path)
+    path, state = _load_last(run) if path == run.last else (path, checkpoint.load(path))
     try:
         recipe.model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -157,11 +169,45 @@ def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: does not fit this run ({reason}); resume=false starts over") from None
-    if not run.best.exists():  # resumed from a file elsewhere: its best model is not here, so the best starts anew
+    if not _whole_best(run):  # or resumed from a file elsewhere: its best model is not here, so the best starts anew
         progress.best_score = float("-inf")
     run.restore_history(state["history"])
     log.info("resumed from step %d", progress.step)
     return progress
+
+
+def _load_last(run: Run) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of the run's own, or, with a warning that names it when it is damaged, the one before it.
+
+    UserError when both are damaged.
+    """
+    try:
+        return run.last, checkpoint.load(run.last)
+    except UserError as error:
+        if not run.previous.exists():
+            raise
+        log.warning("warning: %s; going on from the checkpoint before it, %s", error, run.previous.name)
+    try:
+        return run.previous, checkpoint.load(run.previous)
+    except UserError as error:
+        raise UserError(f"{error}, and {run.last.name} is damaged, too; resume=false starts over") from None
+
+
+def _whole_best(run: Run) -> bool:
+    """Whether the best model is there. A damaged one is removed with a warning: now, not at the end of the training."""
+    if not run.best.exists():
+        return False
+    try:
+        checkpoint.load(run.best)
+        found = True
+    except UserError as error:
+        log.warning("warning: %s; removed, the best is picked among the epochs to come", error)
+        found = False
+    dist.barrier()  # every process has looked
+    if not found and dist.is_main():
+        run.best.unlink(missing_ok=True)
+    dist.barrier()
+    return found
 
 
 def _require_fitting_momentum(optimizer: torch.optim.Optimizer) -> None:

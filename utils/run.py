@@ -22,9 +22,21 @@ import torch
 from utils import checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
-from utils.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, one_line
+from utils.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_KEYBOARD,
+    EXIT_USER_ERROR,
+    Interrupted,
+    UserError,
+    from_outside,
+    one_line,
+)
+from utils.inputs import RECORD, DataFiles
 from utils.log import log
-from utils.run_folder import LAST, decide, locked, stage_dir
+from utils.run_folder import LAST, PREVIOUS, decide, locked, stage_dir
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 @dataclass
@@ -38,6 +50,7 @@ class Run:
     inputs: dict[str, str]
     finished: bool = False
     resume_from: Path | None = None
+    files: DataFiles | None = field(default=None, repr=False)  # of the data, to tell whether they are still the same
     saves_on_signal: bool = False  # the training loop does; other stages stop at once, as they start over anyway
     stop_requested: bool = False
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
@@ -48,6 +61,10 @@ class Run:
     @property
     def last(self) -> Path:
         return self.dir / LAST
+
+    @property
+    def previous(self) -> Path:
+        return self.dir / PREVIOUS
 
     @property
     def best(self) -> Path:
@@ -87,16 +104,23 @@ class Run:
         self.history.append({"step": step, **values})
         with (self.dir / "history.jsonl").open("a") as file:
             file.write(json.dumps(self.history[-1]) + "\n")
+        if not (writer := self.writer()):
+            return
         for name, value in flatten(values).items():
             if isinstance(value, (int, float)) and name not in ("epoch", "seconds"):
-                self.writer().add_scalar(name.replace(".", "/"), value, step)
-        self.writer().flush()
+                writer.add_scalar(name.replace(".", "/"), value, step)
+        writer.flush()
 
     def writer(self) -> Any:
+        """TensorBoard's; False, after one warning, where it cannot be used: history.jsonl holds the same numbers."""
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow import, needed by training stages only
+            try:
+                from torch.utils.tensorboard import SummaryWriter  # slow import, needed by training stages only
 
-            self._writer = SummaryWriter(str(self.dir / "tb"))
+                self._writer = SummaryWriter(str(self.dir / "tb"))
+            except Exception as error:  # versions that do not fit each other raise anything
+                log.warning("warning: no TensorBoard events (%s: %s)", type(error).__name__, one_line(error)[:120])
+                self._writer = False
         return self._writer
 
     def restore_history(self, reports: list[dict[str, Any]]) -> None:
@@ -119,8 +143,14 @@ class Run:
             "resumed": self.resume_from is not None,
         }
 
+    def record_data(self) -> None:
+        """Keep which data the stage reads; the training loop does before its first step, others when they finish."""
+        if self.files and dist.is_main():
+            self.files.write(self.dir / RECORD, self.cfg)
+
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write cost.json, and metrics.json, the mark of a finished stage; the rest must be on disk before."""
+        self.record_data()
         dist.barrier()
         if dist.is_main():
             checkpoint.write_json(self.dir / "cost.json", self._cost())
@@ -144,6 +174,14 @@ def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | No
     except Interrupted as stop:
         log.warning("%s", stop)
         return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_KEYBOARD
+    except Exception as error:
+        if (line := from_outside(error)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR
     finally:
         dist.shutdown()
 
@@ -156,12 +194,14 @@ def start_run(
     inputs: dict[str, Path],
     *,
     without: tuple[str, ...] = (),
+    files: DataFiles | None = None,
     seed: bool = True,
 ) -> Iterator[Run]:
     """Open the run folder of a stage.
 
     `reads` names the sections and keys that decide its result besides those that decide every stage; keys marked with
-    one of `without` do not (utils.config.common.Decides). `inputs` are files and folders that it is made from.
+    one of `without` do not (utils.config.common.Decides). `inputs` are files and folders that it is made from,
+    `files` those of the data that it reads: their fingerprint is kept, and compared when the stage is asked for again.
     Order of decisions: finished with the same settings -> skip; `resume` (own last.pth or a given path); else start.
     Raises UserError when another run holds the folder, or when what is there was made with other settings.
     """
@@ -176,7 +216,7 @@ def start_run(
         if isinstance(answer, str):
             raise UserError(answer)
         finished, resume_from = answer
-        run = Run(cfg, stage, folder, device, digests, finished, resume_from)
+        run = Run(cfg, stage, folder, device, digests, finished, resume_from, files=files)
         if run.finished:
             if dist.is_main():
                 print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
@@ -196,10 +236,15 @@ def pick_device(cfg: Common) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device={name}: unknown; use auto, cpu, cuda or cuda:N") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name}: unknown; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device={name}: this machine has no usable CUDA device; use device=cpu")
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise UserError(f"device={name}: this machine has {count} CUDA devices; use cuda:0 to cuda:{count - 1}")
         device = torch.device("cuda", dist.local_rank() if dist.launched() else device.index or 0)
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)  # cost.json is that of one stage
@@ -218,7 +263,10 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 @contextlib.contextmanager
 def _signals(run: Run) -> Iterator[None]:
-    """SIGTERM and SIGINT ask a training run to save and stop, and others to stop; a second SIGINT does it at once."""
+    """Signals ask a training run to save and stop, and others to stop; a second SIGINT does it at once.
+
+    SIGTERM and SIGINT; SIGUSR1, which SLURM sends ahead of its time limit; SIGHUP, unless it is ignored (nohup).
+    """
 
     def request(number, _frame):
         if run.stop_requested and number == signal.SIGINT:
@@ -227,7 +275,8 @@ def _signals(run: Run) -> Iterator[None]:
         if not run.saves_on_signal:
             raise Interrupted(f"{run.stage}: stopped by a signal; the same command does this stage again")
 
-    previous = {s: signal.signal(s, request) for s in (signal.SIGTERM, signal.SIGINT)}
+    heeded = [s for s in STOPS if signal.getsignal(s) != signal.SIG_IGN]
+    previous = {s: signal.signal(s, request) for s in heeded}
     try:
         yield
     finally:
@@ -254,7 +303,7 @@ def _logging(run: Run) -> Iterator[None]:
     try:
         yield
     finally:
-        if run._writer is not None:
+        if run._writer:
             run._writer.close()
         for handler in handlers:
             log.removeHandler(handler)

@@ -2,19 +2,25 @@
 
 import contextlib
 import fcntl
+import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from utils import checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import first_difference
 from utils.config.reader import dump
-from utils.config.strict_yaml import read_yaml
-from utils.errors import UserError
+from utils.config.strict_yaml import read_mapping
+from utils.errors import UserError, one_line
+from utils.inputs import RECORD, changed_data
 
-KEEP = ("run.lock",)  # survives a fresh start in the same folder
-LAST = "last.pth"
+LOCK = "run.lock"
+KEEP = (LOCK,)  # survives a fresh start in the same folder
+LAST, PREVIOUS = "last.pth", "previous.pth"  # the newest checkpoint, and the one before it, in case that is damaged
+NEW_INPUTS = {"memory"}  # that folders of earlier versions do not name
 
 
 def stage_dir(cfg: Common, stage: str) -> Path:
@@ -52,6 +58,15 @@ def decide(
 
     `inputs` are digests by name; `reads` and `without` say which keys are decisive (utils.config.keys).
     """
+    try:
+        return _decide(cfg, folder, inputs, reads, without)
+    except (UserError, OSError) as error:  # the other processes wait for an answer
+        return one_line(error)
+
+
+def _decide(
+    cfg: Common, folder: Path, inputs: Mapping[str, str], reads: tuple[str, ...], without: Collection[str]
+) -> tuple[bool, Path | None] | str:
     resume = cfg.resume.lower()
     if resume not in ("auto", "true", "false"):
         path = Path(cfg.resume)
@@ -63,18 +78,19 @@ def decide(
         return False, path
     last = folder / LAST
     started = (folder / "config.yaml").exists() and (folder / "inputs.json").exists()
-    if resume != "false" and started:
-        before = read_yaml(folder / "config.yaml")
-        difference = first_difference(cfg, before, reads, frozenset(without)) or _changed_input(folder, inputs)
-        finished = (folder / "metrics.json").exists()
-        if difference and (finished or last.exists()):
+    resumable = last.exists() or (folder / PREVIOUS).exists()
+    finished = (folder / "metrics.json").exists()
+    if resume != "false" and started and (finished or resumable):
+        difference, other = _difference(cfg, folder, inputs, reads, without), "settings"
+        if not difference:
+            difference, other = changed_data(folder / RECORD, cfg), "data"
+        if difference:
             cure = "resume=false starts over, another output_dir keeps both"
-            return f"{folder} was made with other settings ({difference}); {cure}"
-        if not difference and finished:
+            return f"{folder} was made with other {other} ({difference}); {cure}"
+        if finished:
             return True, None
-        if not difference and last.exists():
-            prepare(cfg, folder, inputs, fresh=False)
-            return False, last
+        prepare(cfg, folder, inputs, fresh=False)
+        return False, last
     if resume == "true":
         return f"resume=true, but {folder} holds nothing to resume; use resume=auto"
     prepare(cfg, folder, inputs, fresh=True)
@@ -94,11 +110,33 @@ def prepare(cfg: Common, folder: Path, inputs: Mapping[str, str], fresh: bool) -
     checkpoint.write_text(folder / "config.yaml", dump(cfg, folder / "config.yaml"))
 
 
-def _changed_input(folder: Path, inputs: Mapping[str, str]) -> str | None:
-    before = checkpoint.read_json(folder / "inputs.json")
-    names = sorted(inputs.keys() | before.keys())
-    changed = [name for name in names if before.get(name) != inputs.get(name)]
-    return f"its input '{changed[0]}' has changed since" if changed else None
+def _difference(
+    cfg: Common, folder: Path, inputs: Mapping[str, str], reads: tuple[str, ...], without: Collection[str]
+) -> str | None:
+    """What a run was made with that is not so now: a key of its configuration, or an input."""
+    config, before = _read(read_mapping, folder / "config.yaml"), _read(checkpoint.read_json, folder / "inputs.json")
+    names = sorted((inputs.keys() | before.keys()) - (NEW_INPUTS - before.keys()))
+    changed = [f"its input '{name}' has changed since" for name in names if before.get(name) != inputs.get(name)]
+    return first_difference(cfg, config, reads, frozenset(without)) or next(iter(changed), None)
+
+
+def _read(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+    """A file of a run folder; UserError, with the cure, when it is damaged."""
+    try:
+        content = read(path)
+    except UserError as error:
+        raise UserError(f"{error}; damaged, so resume=false starts over") from None
+    if not content and path.suffix == ".yaml":
+        raise UserError(f"{path}: empty; damaged, so resume=false starts over")
+    return content
+
+
+def require_own(folder: Path) -> None:
+    """UserError for a folder with files that no run left: a fresh start would delete them."""
+    names = {path.name for path in folder.iterdir()}
+    if names and not names & {LOCK, "config.yaml", "metrics.json"}:
+        example = sorted(names)[0]
+        raise UserError(f"{folder}: holds files that no run wrote ({example}), a run would delete them; move them away")
 
 
 @contextlib.contextmanager
@@ -108,10 +146,19 @@ def locked(folder: Path) -> Iterator[None]:
     if dist.is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = (folder / "run.lock").open("w")
+            require_own(folder)
+            handle = (folder / LOCK).open("a+", errors="replace")
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would live on in the workers of a killed run
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+            handle.flush()
+        except UserError as error:
+            problem = str(error)
         except BlockingIOError:
-            problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
+            assert handle
+            handle.seek(0)
+            holder = handle.read(200) or "unknown"  # between its lock and its name
+            problem = f"{folder} is in use by another run ({holder}); wait for it or choose another output_dir"
         except OSError as error:
             problem = f"output_dir={folder}: cannot be written ({error.strerror})"
     problem = dist.broadcast(problem)

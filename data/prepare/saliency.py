@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.io import find_images, read_image, read_label, write_grey, write_picture
+from data.outputs import require_folder
 from utils.checkpoint import read_json, read_list, write_json, write_list
 from utils.errors import UserError
 from utils.report.pictures import fit_size, plain, sheet, spotlight
@@ -101,6 +102,7 @@ def estimate_folder(
     paths = find_images([images])
     if images.resolve() == to.resolve():
         raise UserError(f"--to {to}: the folder of the images themselves; choose another one")
+    require_folder(to)
     _claim(to, settings | {"raw": raw})
     without = read_list(to / NO_MASK) if (to / NO_MASK).exists() else []
     done = {path.stem for path in to.glob("*.png")} | set(without)
@@ -127,6 +129,8 @@ def _claim(to: Path, settings: dict[str, Any]) -> None:
             if before.get(name) != value:
                 made = f"holds maps made with {name}={before.get(name)}, now it is {value}"
                 raise UserError(f"--to {to}: {made}; choose another folder")
+    elif to.is_dir() and any(path.suffix == ".png" or path.name == OVERVIEW for path in to.iterdir()):
+        raise UserError(f"--to {to}: holds pictures that were not made here (no {SETTINGS}); choose another folder")
     write_json(to / SETTINGS, settings)
 
 

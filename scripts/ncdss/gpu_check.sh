@@ -4,9 +4,9 @@
 # same. Without a GPU it stops at once (exit status 2); what a GPU should need, `python -m benchmarks.cost CONFIG` estimates.
 #   DATA_ROOT=/data/voc scripts/ncdss/gpu_check.sh [key=value ...]
 #   SYSTEMS=ncdss scripts/ncdss/gpu_check.sh model.backbone=resnet50 model.trained=null    # ImageNet weights must be at hand
-# SYSTEMS="ncdss ssul maskcontrast" are those with a function check_NAME below. OUT=output/gpu_check, DEVICE=cuda and SIZE
+# SYSTEMS="ncdss ssul maskcontrast zs3" are those with a function check_NAME below. OUT=output/gpu_check, DEVICE=cuda and SIZE
 # (pixels, for all) can be set, e.g. DEVICE=cpu SIZE=64 to try the script itself.
-SYSTEMS=${SYSTEMS:-ncdss ssul maskcontrast}
+SYSTEMS=${SYSTEMS:-ncdss ssul maskcontrast zs3}
 OUT=${OUT:-output/gpu_check} DEVICE=${DEVICE:-cuda}
 no_gpu() { echo "error: DEVICE=$DEVICE: no GPU found ($1); run this on a machine with one" >&2; exit 2; }
 if [ "$DEVICE" != cpu ] && ! nvidia-smi -L 2>/dev/null | grep -q . && [ ! -e /dev/kfd ]; then
@@ -55,6 +55,17 @@ check_maskcontrast() {
     done
     if on_voc; then
         launch pretrain_contrast.py configs/maskcontrast/voc_subset.yaml output_dir="$OUT/maskcontrast_voc" "${voc[@]}" "${options[@]}"
+    fi
+}
+
+check_zs3() {
+    local options=(data.image_size="${SIZE:-312}" evaluation.size="${SIZE:-312}" "${rest[@]}")
+    source scripts/zs3/steps.sh
+    seen_classes configs/demo/zs3.yaml unseen4 output_dir="$OUT/zs3" "${options[@]}"
+    all_classes configs/demo/zs3.yaml unseen4 "zs3 zs5 devise" output_dir="$OUT/zs3" "${options[@]}"
+    if on_voc; then
+        seen_classes configs/zs3/voc_subset.yaml unseen2 output_dir="$OUT/zs3_voc" "${voc[@]}" "${options[@]}"
+        all_classes configs/zs3/voc_subset.yaml unseen2 zs3 output_dir="$OUT/zs3_voc" "${voc[@]}" "${options[@]}"
     fi
 }
 

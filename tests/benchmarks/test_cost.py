@@ -94,6 +94,7 @@ def test_hours_by_hand(monkeypatch):
         ("ssul/voc_baselines.yaml", ("method=plop",), ["step 0", "later steps"]),
         ("maskcontrast/voc_supervised.yaml", ("training.batch_size=4",), ["pre-training"]),
         ("maskcontrast/probe_voc.yaml", (), ["linear probe"]),
+        ("zs3/voc.yaml", (), ["step 1", "step 2", "step 3"]),
     ],
 )
 def test_every_kind_of_training(config, options, names, monkeypatch):

@@ -65,9 +65,19 @@ def test_written_and_read(tmp_path):
     write_memory(tmp_path / "memory.json", chosen, ["background", "disc", "bar"])
     assert read_memory(tmp_path / "memory.json") == [*chosen[1], *chosen[2]]
     assert '"disc": [' in (tmp_path / "memory.json").read_text()
-    assert read_memory(tmp_path / "none.json") == []
+    with pytest.raises(UserError, match=r"none\.json: no such file"):
+        read_memory(tmp_path / "none.json")
 
 
 def test_no_memory_is_refused():
     with pytest.raises(UserError, match="ssul.memory=0"):
         pick([Candidate("a", (1,))], 2, 0)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"x": 1}', '{"memory": [1]}', '{"memory": [{"id": "a"}]}', '{"memory": null}', "[]"]
+)
+def test_a_damaged_memory_is_one_line(tmp_path, content):
+    (tmp_path / "memory.json").write_text(content)
+    with pytest.raises(UserError, match="memory.json: "):
+        read_memory(tmp_path / "memory.json")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data.io import read_voc_label
 from data.layouts import LAYOUTS, VOC, Sample, find_layout, index_samples
 from utils.errors import UserError
 
@@ -31,7 +32,8 @@ def root(tmp_path):
 def test_paths_of_the_asked_fields_in_the_order_of_the_ids(root):
     samples = index_samples(root, ["c", "a"], fields=("image", "label"))
     assert samples == [
-        Sample(name, root / "images" / f"{name}.jpg", root / "SegmentationClassAug" / f"{name}.png") for name in "ca"
+        Sample(name, root / f"images/{name}.jpg", root / f"SegmentationClassAug/{name}.png", read_label=read_voc_label)
+        for name in "ca"
     ]
     assert samples[0].saliency is None and samples[0].pseudo is None
 
@@ -206,6 +208,28 @@ def test_a_folder_of_own_pictures(tmp_path):
     (tmp_path / "images" / "a.png").touch()
     with pytest.raises(UserError, match=r"two images are called 'a'"):
         index_samples(tmp_path, ["a"], fields=("image",))
+
+
+def test_pictures_of_other_endings_and_spellings_in_a_voc_root(tmp_path):
+    """As cameras, converters and file systems write them; the published .jpg comes before a second picture."""
+    for name in ("JPEGImages/a.JPG", "JPEGImages/b.jpeg", "JPEGImages/c.tif", "JPEGImages/d.png", "JPEGImages/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "JPEGImages" / "cafe\u0301.jpg").touch()
+    samples = index_samples(tmp_path, ["a", "b", "c", "d", "caf\u00e9"], fields=("image",))
+    assert [sample.image.name for sample in samples] == ["a.JPG", "b.jpeg", "c.tif", "d.jpg", "cafe\u0301.jpg"]
+    (tmp_path / "JPEGImages" / "b.png").touch()
+    with pytest.raises(UserError, match=r"two images are called 'b'"):
+        index_samples(tmp_path, ["b"], fields=("image",))
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("sbd", 256), ("cocostuff", 257), ("context", 1.5), ("context", -1)])
+def test_matlab_values_that_do_not_fit_are_named(tmp_path, kind, wrong):
+    """They would come out as other classes: 256 of SBD as background."""
+    root = matlab_root(tmp_path, kind, np.array([[1, wrong]]))
+    (sample,) = index_samples(root, ["one"], fields=("image", "label"))
+    with pytest.raises(UserError, match=r"one\.mat: values .* expected whole class numbers from 0 to"):
+        sample.read_label(sample.label)
 
 
 def test_a_voc_folder_with_sbd_in_it_is_vocs(tmp_path):

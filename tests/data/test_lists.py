@@ -8,6 +8,7 @@ import pytest
 
 from data.classes import SPLITS, ClassGroups, load_split
 from data.io import write_label
+from data.label_map import LabelMap
 from data.layouts import COCO, VOC, find_layout
 from data.lists import ImageLists, image_list, load_lists, presence, scan, write_lists
 from data.source import DataContext
@@ -30,6 +31,7 @@ COCO_COUNTS = {  # base_train, base only, novel, base_val
     "fold3": (76902, 55189, 26892, 37506),
 }
 SPLIT = ClassGroups("own", ("background", "disc", "square", "bar", "dot", "rest"), ((1, 2), (3, 4)))
+CLASSES = SPLIT.everything()
 MASKS = {  # values in each mask
     "both": (0, 1, 3), "disc": (1,), "square": (0, 2, 255), "dot": (0, 4), "rest": (0, 5), "empty": (0, 255),
 }  # fmt: skip
@@ -49,7 +51,8 @@ def root(tmp_path) -> Path:
 
 def context(root: Path, dataset="none", lists_dir=None, train_list=None, val_list=None) -> DataContext:
     data = {"dataset": dataset, "lists": lists_dir, "train_list": train_list, "val_list": val_list}
-    return DataContext(NcdssConfig.model_validate({"data": data}), root, find_layout(root))
+    cfg = NcdssConfig.model_validate({"data": data, "output_dir": root / "out"})
+    return DataContext(cfg, root, find_layout(root))
 
 
 def load(root: Path, split: ClassGroups = SPLIT, *names, **where) -> ImageLists:
@@ -110,7 +113,36 @@ def test_roles_follow_from_the_masks(root):
 
 
 def test_presence_leaves_out_the_ignore_value(root):
-    assert scan(root, VOC, ["square", "both", "empty"]) == [{0, 2}, {0, 1, 3}, {0}]
+    found = scan(context(root), ["square", "both", "empty"], CLASSES)
+    assert found == [("square", {0, 2}), ("both", {0, 1, 3}), ("empty", {0})]
+
+
+def test_a_value_that_is_no_class_stops_the_scan(root):
+    """Also where the table knows the mask: lists made of such values would leave the image out without a word."""
+    write_label(root / "SegmentationClassAug" / "dot.png", np.array([[0, 200]], np.uint8))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"dot\.png: label value 200 is not a class here; allowed: 0-5, 255"):
+            load(root, train_list="all")
+    assert scan(context(root), ["dot"], LabelMap.from_pairs({0: 0, 200: 1})) == [("dot", {0, 200})]
+
+
+def test_only_new_and_changed_masks_are_read(root, monkeypatch):
+    """By one table for all lists and splits, beside the run."""
+    before, read = scan(context(root), list(MASKS), CLASSES), []
+    monkeypatch.setattr("data.presence.values_of", lambda paths, _: read.extend(paths) or [frozenset({0})] * len(paths))
+    assert scan(context(root), list(MASKS), CLASSES) == before and read == []
+    path = root / "SegmentationClassAug" / "disc.png"
+    write_label(path, np.array([[2, 2]], np.uint8))
+    assert scan(context(root), ["dot", "disc"], CLASSES) == [("dot", {0, 4}), ("disc", {0})]
+    assert read == [path]
+    (root / "out" / "presence.json").write_text("{")  # cut short
+    scan(context(root), list(MASKS), CLASSES)
+    assert len(read) == 1 + len(MASKS)
+
+
+def test_training_images_in_the_validation_list_are_counted(root, caplog):
+    load(root, train_list="all")
+    assert caplog.text.count("2 validation images are trained on, too, as 'dot'") == 1  # 'rest' has no role
 
 
 def test_written_lists_are_read_back(root, tmp_path):
@@ -169,9 +201,9 @@ def test_named_lists_come_from_the_given_folder_then_the_root_then_the_shipped_o
     assert image_list(context(root, lists_dir=own), "val") == ["dot"]
     assert image_list(context(root), "val") == ["rest", "dot", "square"]
     assert str(own / "val.txt") in caplog.text and str(root / "sets" / "val.txt") in caplog.text
-    assert presence(context(root), "val") == [("rest", {0, 5}), ("dot", {0, 4}), ("square", {0, 2})]
+    assert presence(context(root), "val", CLASSES) == [("rest", {0, 5}), ("dot", {0, 4}), ("square", {0, 2})]
     (root / "sets" / "val.txt").unlink()
-    shipped = presence(context(root, "pascal"), "val")
+    shipped = presence(context(root, "pascal"), "val", CLASSES)
     assert len(shipped) == 1449 and image_list(context(root, "pascal"), "val")[0] == shipped[0][0]
     assert "the official list of pascal" in caplog.text
 

@@ -11,7 +11,7 @@ from data.dataset import Draw, SegmentationDataset
 from data.io import one_opencv_thread
 from data.layouts import index_samples
 from data.loading import EpochBatches, Source, eval_loader
-from data.transforms import TrainTransform
+from data.transforms import TrainTransform, ValTransform
 
 
 class Numbers(Dataset):
@@ -70,6 +70,17 @@ def test_evaluation_reads_every_sample_once_in_order(monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         shards.append(torch.cat(list(eval_loader(Numbers(), 4, workers=0, pin=False))).tolist())
     assert sorted(sum(shards, [])) == list(range(10)) and max(map(len, shards)) == 4
+
+
+@pytest.mark.parametrize("max_side", [None, 20])
+def test_labels_come_at_the_size_of_their_files_if_asked_for(voc, max_side):
+    samples = index_samples(voc, [f"t{i:03d}" for i in range(3)], fields=("image", "label"))
+    dataset = SegmentationDataset(samples, ("image", "label"), transform=ValTransform(16), max_side=max_side)
+    (plain,) = eval_loader(dataset, 3, workers=0, pin=False)
+    (batch,) = eval_loader(dataset.with_native(), 3, workers=0, pin=False)
+    assert batch.keys() - plain.keys() == {"native"} and batch["label"].shape == (3, 16, 16)
+    for index, label in enumerate(batch["native"]):
+        assert label.numpy().shape == tuple(batch["size"][index]) and np.array_equal(label, dataset.native(index))
 
 
 def test_workers_do_not_change_the_samples(voc):

@@ -12,7 +12,9 @@ def network(width: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width))
 
 
-@pytest.mark.parametrize("wrap", ["state_dict", "model", "model_state", None])
+@pytest.mark.parametrize(
+    "wrap", ["state_dict", "model", "model_state", "model_state_dict", "net", "ema", "teacher", None]
+)
 def test_wrappers_and_prefixes_are_taken_off_and_the_rest_is_kept(tmp_path, wrap):
     state = {f"module.{key}": value for key, value in network().state_dict().items()}
     torch.save({wrap: state, "epoch": 3} if wrap else state, tmp_path / "w.pth")
@@ -20,6 +22,28 @@ def test_wrappers_and_prefixes_are_taken_off_and_the_rest_is_kept(tmp_path, wrap
     assert file.state.keys() == network().state_dict().keys()
     assert file.extra == ({"epoch": 3} if wrap else {})
     assert read_weights(file) is file  # what was read is passed on
+
+
+def test_a_file_without_weights_shows_its_keys(tmp_path):
+    torch.save({"optimizer": {}, "weights": {"a": torch.ones(1)}}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w.pth: no weights in it; its keys are optimizer, weights, known ones state"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value, kind):
+    state = {"a": torch.ones(3, dtype=kind), "b.weight": torch.ones(4, dtype=kind), "n": torch.ones(2).long()}
+    state["b.weight"][1:3] = value
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w.pth: b.weight holds 2 values that are not finite"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_large_finite_weights_are_not_refused(tmp_path):
+    """Their sum overflows."""
+    torch.save({"a": torch.full((9,), 3e38), "b": torch.full((9,), 6e4).half()}, tmp_path / "w.pth")
+    assert len(read_weights(tmp_path / "w.pth").state) == 2
 
 
 def test_counters_of_batchnorm_may_be_missing():

@@ -86,6 +86,24 @@ def test_confusion_of_clusters_where_it_was_saved(evaluated):
     assert re.findall(r">(\d+)</text>", text) == ["80", "10", "10", "90", "10", "25", "75"]
 
 
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("metrics.json", b"{}", "metrics.json: empty; do the stage again"),
+        ("metrics.json", b"[1]", "metrics.json: holds a list, not an object"),
+        ("metrics.json", b"\xff\xfe", "metrics.json: not a text in UTF-8"),
+        ("config.yaml", b"", "config.yaml: no key 'system'"),
+        ("config.yaml", b"[1]", "config.yaml: expected key: value lines, got list"),
+        ("confusion.npy", b"\x93NUMPY\x01\x00v\x00", "confusion.npy: not a readable array"),
+    ],
+)
+def test_damaged_results_are_one_line(evaluated, capsys, name, content, said):
+    (evaluated / "ours" / "kmeans" / name).write_bytes(content)
+    assert guarded(report.main, [CONFIG, f"output_dir={evaluated}"]) == 2
+    error = capsys.readouterr().err
+    assert f"{evaluated / 'ours' / 'kmeans' / name}: " in error and said in error and error.count("\n") == 1
+
+
 def test_training_of_the_linear_probe(evaluated):
     assert probe.learning(find_stages([evaluated])).count("<polyline") == 1
     assert probe.learning([]) == ""

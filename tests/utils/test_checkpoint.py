@@ -1,12 +1,14 @@
 """Files are whole or absent, and damaged ones are named in one line."""
 
+import errno
 import fractions
+import os
 
 import pytest
 import torch
 
 from utils import checkpoint
-from utils.errors import UserError
+from utils.errors import UserError, one_line
 
 
 def test_an_exception_while_writing_leaves_the_old_file(tmp_path):
@@ -98,12 +100,49 @@ def test_lists(tmp_path):
     assert checkpoint.read_list(tmp_path / "a.txt") == ["x", "y"]
     (tmp_path / "b.txt").write_text("x \r\n\r\n y\n")
     assert checkpoint.read_list(tmp_path / "b.txt") == ["x", "y"]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):  # PowerShell redirects into the last
+        (tmp_path / "c.txt").write_bytes("caf\u00e9\r\nx\r\n".encode(encoding))
+        assert checkpoint.read_list(tmp_path / "c.txt") == ["caf\u00e9", "x"]
+    for encoding, text, wrong in (
+        ("latin-1", "x\ncaf\u00e9", "line 2 is not in utf-8"),
+        ("utf-16-le", "x\ny", "zero bytes, no UTF-8 text"),
+    ):
+        (tmp_path / "c.txt").write_bytes(text.encode(encoding))
+        with pytest.raises(UserError, match=rf"c.txt: .*{wrong}.*; save the list as UTF-8"):
+            checkpoint.read_list(tmp_path / "c.txt")
+    (tmp_path / "c.txt").write_text("x\ny\nx\n")
+    with pytest.raises(UserError, match=r"c.txt: image 'x' is twice in the list; keep it once"):
+        checkpoint.read_list(tmp_path / "c.txt")
+    (tmp_path / "c.txt").unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: not a file; expected a list"):  # and not a wait for ever
+        checkpoint.read_list(tmp_path / "pipe")
     with pytest.raises(UserError, match=r"c.txt: cannot be read .*one image id per line"):
         checkpoint.read_list(tmp_path / "c.txt")
 
 
 def test_unreadable_json_is_named(tmp_path):
-    (tmp_path / "a.json").write_text("{")
-    for name in ("a.json", "b.json"):
-        with pytest.raises(UserError, match=name):
-            checkpoint.read_json(tmp_path / name)
+    for content in (b"{", b"[]", b"3", b"\xff\xfe{\x00}\x00", b"[" * 100_000, b""):
+        (tmp_path / "a.json").write_bytes(content)
+        with pytest.raises(UserError, match="a.json: (not a|holds a)"):
+            checkpoint.read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="b.json: no such file"):
+        checkpoint.read_json(tmp_path / "b.json")
+
+
+def test_a_key_that_a_file_lacks_is_named_with_the_file(tmp_path):
+    checkpoint.write_json(tmp_path / "a.json", {"miou": 0.5})
+    found = checkpoint.read_json(tmp_path / "a.json")
+    assert found == {"miou": 0.5} and found.get("other") is None and {**found} == {"miou": 0.5}
+    with pytest.raises(UserError, match="a.json: has no 'other'; damaged"):
+        found["other"]
+
+
+def test_the_error_of_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError) as caught, checkpoint.atomic(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert one_line(caught.value) == f"{tmp_path / 'a.txt'}: No space left on device" and not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as caught:
+        checkpoint.write_text(tmp_path / "file" / "a.txt", "")
+    assert one_line(caught.value).startswith(f"{tmp_path / 'file'}: ")

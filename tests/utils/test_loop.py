@@ -59,10 +59,10 @@ def test_crash_between_report_and_save(tiny, tmp_path, monkeypatch):
     """The validation of an epoch is on disk, its checkpoint is not: the report is made again, not twice."""
     save = checkpoint.save
 
-    def failing(path, state):
+    def failing(path, state, **options):
         if path.name == "last.pth" and state["progress"]["epoch"] == 2:
             raise RuntimeError("crash")
-        save(path, state)
+        save(path, state, **options)
 
     for every in ("null", "3"):
         output = f"output_dir={tmp_path}/{every}"

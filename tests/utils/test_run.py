@@ -1,14 +1,17 @@
 """The run folder: who may use it, when a stage is skipped, resumed, refused or done again, and how it ends."""
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import train_base
 from utils import checkpoint
@@ -18,8 +21,9 @@ from utils.run import Run, guarded, start_run
 from utils.run_folder import stage_dir
 
 ROOT = Path(__file__).parents[2]
-LOCK = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+HOLD = (
+    "import sys; from pathlib import Path; from utils.run_folder import locked\n"
+    "with locked(Path(sys.argv[1])): print('held', flush=True); input()"
 )
 
 
@@ -56,12 +60,13 @@ def folder(tmp_path) -> Path:
 def test_a_folder_serves_one_run_at_a_time(tiny, folder, capsys):
     base = folder.with_name("base")
     base.mkdir(parents=True)
-    holder = subprocess.Popen([sys.executable, "-c", LOCK, base / "run.lock"], stdin=-1, stdout=-1, text=True)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, base], cwd=ROOT, stdin=-1, stdout=-1, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
         assert guarded(train_base.main, [str(tiny)]) == 2
         error = capsys.readouterr().err
-        assert error == f"error: {base} is in use by another run; wait for it or choose another output_dir\n"
+        where = f"process {holder.pid} on {socket.gethostname()}"
+        assert error == f"error: {base} is in use by another run ({where}); wait for it or choose another output_dir\n"
         assert [path.name for path in base.iterdir()] == ["run.lock"]
     finally:
         holder.kill()  # however the other run ends
@@ -88,6 +93,15 @@ def test_a_killed_runs_workers_do_not_hold_its_folder(tiny, folder):
 def test_output_that_cannot_be_written(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refusal(tiny, f"output_dir={tmp_path / 'file'}")
+
+
+def test_files_of_others_are_not_deleted(tiny, folder):
+    """An output_dir may be chosen so that a stage's folder is one with pictures in it."""
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "deeper" / "photo.jpg").write_text("mine")
+    for options in ((), ("resume=false",)):
+        assert f"{folder}: holds files that no run wrote (deeper), a run would delete them" in refusal(tiny, *options)
+    assert (folder / "deeper" / "photo.jpg").read_text() == "mine" and not (folder / "run.lock").exists()
 
 
 def test_a_finished_stage_is_skipped(tiny, folder, capsys):
@@ -154,6 +168,8 @@ def test_changed_input_is_refused(tiny, tmp_path):
     assert "its input 'list' has changed" in refusal(tiny, inputs={"list": given})
     finish(tiny, "resume=false")
     assert "its input 'list' has changed" in refusal(tiny, inputs={"list": given})  # newly an input
+    finish(tiny, "resume=false")
+    assert finish(tiny, inputs={"memory": given}).finished  # earlier versions did not name it
 
 
 @pytest.mark.parametrize("resume", ["auto", "true"])
@@ -255,9 +271,10 @@ def test_dry_runs_and_split_files_have_folders_of_their_own(tiny, tmp_path):
     assert stage_dir(load_config([str(tiny), "split=/somewhere/mine.yaml"], ""), "base") == out / "mine" / "base"
 
 
-def test_a_signal_ends_a_stage_without_checkpoints_at_once(tiny):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_ends_a_stage_without_checkpoints_at_once(tiny, number):
     with pytest.raises(Interrupted, match="the same command does this stage again"), start(tiny):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(5)
     with start(tiny) as run:
         assert not run.finished
@@ -273,6 +290,17 @@ def test_a_second_interrupt_does_not_wait(tiny):
             time.sleep(5)
 
 
+def test_a_signal_that_is_ignored_stays_so(tiny):
+    """nohup ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with start(tiny) as run:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not run.stop_requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_signal_handlers_are_put_back(tiny):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with start(tiny):
@@ -284,7 +312,73 @@ def test_signal_handlers_are_put_back(tiny):
 def test_no_such_device(tiny, device, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert f"device={device}: this machine has no usable CUDA device" in refusal(tiny, f"device={device}")
-    assert "device=gpu: unknown" in refusal(tiny, "device=gpu")
+    for other in ("gpu", "mps", "meta", "cpu:3:4"):
+        assert f"device={other}: unknown" in refusal(tiny, f"device={other}")
+
+
+def test_a_gpu_with_a_number_that_is_not_there(tiny, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert "device=cuda:2: this machine has 2 CUDA devices; use cuda:0 to cuda:1" in refusal(tiny, "device=cuda:2")
+
+
+def test_training_without_tensorboard(tiny, monkeypatch, capsys):
+    """A package that does not fit its neighbours raises anything at import."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with start(tiny) as run:
+        for step in (1, 2):
+            run.record(step, {"train": {"loss": 0.5}})
+    assert len((run.dir / "history.jsonl").read_text().splitlines()) == 2
+    assert capsys.readouterr().out.count("warning: no TensorBoard events (ModuleNotFoundError") == 1
+
+
+class Deadly(torch.utils.data.Dataset):
+    """Its worker is killed, as by the kernel when memory runs out."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out/last.pth"), "out/last.pth: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/a.png"), "/x/a.png: Permission denied"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "a text file is not UTF-8"),
+        (MemoryError("Unable to allocate 9 GiB"), "out of memory (Unable to allocate 9 GiB); a smaller batch_size"),
+    ],
+)
+def test_trouble_of_the_machine_is_one_line(error, said, capsys):
+    def main(argv):
+        raise error
+
+    assert guarded(main) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {said}") and shown.count("\n") == 1
+
+
+def test_a_dead_loader_worker_is_one_line(capsys):
+    assert guarded(lambda argv: list(torch.utils.data.DataLoader(Deadly(), num_workers=1))) == 2
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert shown.startswith("error: DataLoader worker (pid") and "fewer data.workers need less" in shown
+
+
+def test_ctrl_c_before_anything_can_be_saved(capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert guarded(main) == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_mistakes_of_the_program_keep_their_traceback():
+    def main(argv):
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        guarded(main)
 
 
 def test_sigterm_to_a_process_saves_and_exits_75(tiny, tmp_path):

@@ -11,9 +11,11 @@ from utils.config.common import (
     Absent,
     Common,
     DeepLab,
+    EpochsWithin,
     Fraction,
     MatchingRule,
     Section,
+    Side,
     Trained,
     Training,
 )
@@ -51,7 +53,7 @@ class Eums(FineTuning):
     )
     rampup_length: NonNegativeFloat = Field(5, description="epochs over which that weight rises")
     threshold: Fraction = Field(0.0, description="teacher pixels below this confidence are ignored")
-    reassign_epochs: tuple[NonNegativeInt, ...] = Field((5,), description="epochs that re-split clean and unclean")
+    reassign_epochs: EpochsWithin = Field((5,), description="epochs that re-split clean and unclean")
     reassign_proportion: PositiveFloat = Field(0.5, description="share that stays clean (1 or more: a count)")
     reassign_balance: Balance = Field("none", description=f"reassignment: {BALANCE}")
 
@@ -76,7 +78,7 @@ class Cluster(Section):
     features_checkpoint: Path | None = Field(
         None, description="its file; with features=imagenet or base any network's, whose backbone is taken"
     )
-    features_size: PositiveInt | None = Field(None, description="input side for that network; default data.image_size")
+    features_size: Side | None = Field(None, description="input side for that network; default data.image_size")
     features_stride: Literal[8, 16, 32] | None = Field(
         None, description="its output stride; default model.output_stride"
     )

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from utils.errors import UserError
+from utils.text import read_text
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -39,11 +40,19 @@ StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), 
 
 def read_yaml(path: Path) -> Any:
     """Parse one YAML file; UserError names the file and line."""
+    text = read_text(path)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
+        return yaml.load(text, StrictLoader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # a date of month 13 is a ValueError
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file of `key: value` lines, none in an empty file; UserError for anything else."""
+    tree = read_yaml(path)
+    if tree is not None and not isinstance(tree, dict):
+        raise UserError(f"{path}: expected key: value lines, got {type(tree).__name__}")
+    wrong = next((key for key in tree or {} if not isinstance(key, str)), None)
+    if wrong is not None:
+        raise UserError(f"{path}: key {wrong!r} is no name; expected key: value lines")
+    return tree or {}

@@ -5,6 +5,7 @@ B images, M label maps of each (networks, seeds), h w the size of the maps.
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -12,10 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
-from tqdm.contrib.concurrent import thread_map
 
 from utils import dist
-from utils.labels import ignore_of
+from utils.background import Background
 from utils.measure.metrics import confusion_matrix
 from utils.run import Run
 
@@ -80,52 +80,57 @@ def count(
     """Confusion matrices of label maps, `shape` = (M, true classes, outputs), over (batch, maps) of this process.
 
     network   count at the size of the maps, against the batch's field `truth`
-    native    count at the size of the files too, against this data set's labels
+    native    count at the size of the files too, against the batch's field "native", else this data set's labels
     later     what labels of classes without a row count as: 255, not at all, or the row that takes them; an error else
     save      takes the first map of every image at the size of its file, with `native`
     """
     _, num_true, num_outputs = shape
     fine = torch.zeros(shape, dtype=torch.int64)
     coarse = torch.zeros(shape, dtype=torch.int64, device=run.device)
-    for batch, maps in predictions:
-        if network:
-            assert isinstance(maps, torch.Tensor)  # maps of several sizes have no truth but the files
-            label = _without_later(batch[truth].to(run.device), num_true, later)
-            for place, found in enumerate(maps.unbind(1)):
-                coarse[place] += confusion_matrix(found, label, num_outputs, num_true)
-        if native is not None:
-            arrays = small(maps, num_outputs).cpu().numpy() if isinstance(maps, torch.Tensor) else maps
-            fine += image_confusions(native, batch["index"].tolist(), arrays, num_true, num_outputs, later, save).sum(0)
+    with Background() as background:
+        for batch, maps in predictions:
+            if network:
+                assert isinstance(maps, torch.Tensor)  # maps of several sizes have no truth but the files
+                label = batch[truth].to(run.device, non_blocking=True)
+                for place, found in enumerate(maps.unbind(1)):
+                    coarse[place] += confusion_matrix(found, label, num_outputs, num_true, later)
+            if native is not None:
+                arrays = small(maps, num_outputs).cpu().numpy() if isinstance(maps, torch.Tensor) else maps
+                for index, label, found in zip(
+                    batch["index"].tolist(), native_labels(batch, native), arrays, strict=True
+                ):
+                    keep = save and partial(background.call, save, index)
+                    fine += image_confusion(label, found, num_true, num_outputs, later, keep)
     return Counts(
         dist.sum_(coarse).cpu() if network else None,
         dist.sum_(fine.to(run.device)).cpu() if native is not None else None,
     )
 
 
-def image_confusions(
-    dataset: Labelled,
-    indices: Sequence[int],
-    maps: Iterable[np.ndarray],
+def image_confusion(
+    label: np.ndarray,
+    maps: np.ndarray,
     num_true: int,
     num_outputs: int,
     later: int | None = None,
-    save: Save | None = None,
+    save: Callable[[np.ndarray], None] | None = None,
 ) -> torch.Tensor:
-    """A confusion matrix per image and label map at the size of the label file, int64 [B, M, num_true, num_outputs].
+    """A confusion matrix per map of an image at the size of its label [H, W], int64 [M, num_true, num_outputs].
 
-    maps [M, h, w] for each of B samples `indices`, brought to that size by nearest neighbour.
+    maps [M, h, w] are brought to that size by nearest neighbour; `save` takes the first of them.
     """
+    resized = [at_size(values, label.shape) for values in maps]
+    if save:
+        save(resized[0])
+    truth = torch.from_numpy(label.astype(np.int32) if label.dtype == np.uint16 else label)
+    return torch.stack([confusion_matrix(torch.from_numpy(p), truth, num_outputs, num_true, later) for p in resized])
 
-    def compare(index: int, predictions: np.ndarray) -> torch.Tensor:
-        label = dataset.native(index)
-        resized = [at_size(p, label.shape) for p in predictions]
-        if save:
-            save(index, resized[0])
-        label = label.astype(np.int32) if label.dtype == np.uint16 else label
-        truth = _without_later(torch.from_numpy(label), num_true, later)
-        return torch.stack([confusion_matrix(torch.from_numpy(p), truth, num_outputs, num_true) for p in resized])
 
-    return torch.stack(thread_map(compare, indices, maps, disable=True))
+def native_labels(batch: dict, images: Labelled) -> Iterator[np.ndarray]:
+    """The label of each image of a batch at the size of its file: as it came with the batch, else read."""
+    if "native" in batch:
+        return (label.numpy() for label in batch["native"])
+    return map(images.native, batch["index"].tolist())
 
 
 def at_size(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -137,7 +142,3 @@ def at_size(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
 def small(maps: torch.Tensor, num_outputs: int) -> torch.Tensor:
     """Label maps in a type that OpenCV resizes: uint8, or int32 for more than 256 outputs."""
     return maps.to(torch.uint8 if num_outputs <= 256 else torch.int32)
-
-
-def _without_later(label: torch.Tensor, num_true: int, later: int | None) -> torch.Tensor:
-    return label if later is None else torch.where((label >= num_true) & (label != ignore_of(label)), later, label)

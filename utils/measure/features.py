@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils import dist
+from utils.errors import UserError
+from utils.log import log
 from utils.measure.clustering import mask_prototypes
-from utils.measure.confusion import Save, at_size, image_confusions, predict, respond
+from utils.measure.confusion import Save, at_size, image_confusion, native_labels, predict, respond
 from utils.measure.metrics import confusion_matrix
 from utils.measure.retrieval import cell_counts, majority_label
 from utils.run import Run
@@ -70,10 +72,23 @@ class FeatureExtractor:
                         save(index, at_size(values, size))
             else:
                 maps = region[:, None].cpu().numpy()
-                counts = image_confusions(images, indices, maps, self.num_classes, 2, save=save)[:, 0]
+                keep = [save and partial(save, index) for index in indices]
+                made = zip(native_labels(batch, images), maps, keep, strict=True)
+                counts = torch.cat([image_confusion(t, m, self.num_classes, 2, save=k) for t, m, k in made])
             found = zip(prototypes.cpu().numpy(), counts.cpu().numpy(), strict=True)
             rows |= dict(zip(indices, found, strict=True))
-        return Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
+        objects = Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
+        self._require_objects(int(objects.prototypes.any(1).sum()), len(objects.prototypes))
+        return objects
+
+    def _require_objects(self, found: int, images: int) -> None:
+        """UserError when no image has an object: figures of nothing look like figures."""
+        source = "saliency map has a salient pixel" if self.given_masks else "saliency of the network finds an object"
+        if not found:
+            choice = "saliency" if self.given_masks else "head"
+            raise UserError(f"foreground={choice}: in none of {images} images the {source}; nothing can be measured")
+        if found < images:
+            log.info("%d of %d images are without an object; their vectors are zero", images - found, images)
 
     def patches(self, loader, most: int, title: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Unit vectors [P, D] of at most so many feature cells of each object, and pixels of each class there, [P, C].
@@ -97,6 +112,7 @@ class FeatureExtractor:
                 chosen = np.sort(rng.permutation(chosen)[:most])
                 found[index] = vectors[place, chosen].cpu(), counts[place, chosen].cpu()
         listed = _in_order(found)
+        self._require_objects(sum(len(vectors) > 0 for vectors, _ in listed), len(listed))
         return torch.cat([vectors for vectors, _ in listed]), torch.cat([counts for _, counts in listed])
 
 

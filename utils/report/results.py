@@ -14,8 +14,9 @@ from typing import Any
 
 from utils.checkpoint import read_json, write_json
 from utils.config.reader import find_system
-from utils.config.strict_yaml import read_yaml
+from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError
+from utils.text import read_text
 
 METRICS, CONFIG = "metrics.json", "config.yaml"
 SUMMARY = "summary.json"  # what the stages below a folder, the steps of a task, come to
@@ -71,8 +72,10 @@ def find_stages(places: Iterable[Path]) -> list[Stage]:
 def save_stages(stages: Sequence[Stage], path: Path) -> None:
     """The numbers of finished stages as one file: scalars of metrics.json, and each configuration as far as it differs.
 
-    Folders are kept relative to the working directory where they lie below it.
+    Folders are kept relative to the working directory where they lie below it. UserError when the file is there and of
+    another kind.
     """
+    require_saved(path)
     shared = _in_common([stage.config for stage in stages])
     rows = [
         {
@@ -97,15 +100,15 @@ def finished_stages(folder: Path, first: str) -> dict[str, dict[str, Any]]:
 def read_history(path: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
     """(losses over steps, validation scores over epochs) of history.jsonl, as lists of (x, y) by name."""
     train, val = defaultdict(list), defaultdict(list)
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in read_text(path).splitlines() if path.exists() else ():
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+            for name, value in entry.get("train", {}).items():
+                train[name].append((entry["step"], value))
+            for name, value in entry.get("val", {}).items():
+                val[name].append((entry["epoch"], value))
+        except (ValueError, LookupError, AttributeError):
             continue  # cut by a kill
-        for name, value in entry.get("train", {}).items():
-            train[name].append((entry["step"], value))
-        for name, value in entry.get("val", {}).items():
-            val[name].append((entry["epoch"], value))
     return dict(train), dict(val)
 
 
@@ -118,11 +121,21 @@ def _expanded(place: Path) -> list[Path]:
 
 
 def _saved_stages(path: Path) -> Iterator[Stage]:
+    """UserError for another file."""
     saved = read_json(path)
-    if not isinstance(saved, dict) or not {"config", "stages"} <= saved.keys():
-        raise UserError(f"{path}: is no file of collected runs; collect.py FOLDERS --save FILE writes one")
-    for row in saved["stages"]:
-        yield Stage(Path(row["folder"]), row["system"], _merged(saved["config"], row["config"]), row["metrics"])
+    try:
+        for row in saved["stages"]:
+            config, metrics = _merged(saved["config"], row["config"]), dict(row["metrics"])
+            yield Stage(Path(row["folder"]), str(row["system"]), config, metrics)
+    except (UserError, LookupError, TypeError, ValueError, AttributeError):
+        problem = "is no file of collected runs; collect.py FOLDERS --save FILE writes one"
+        raise UserError(f"{path}: {problem}") from None
+
+
+def require_saved(path: Path) -> None:
+    """UserError when there is a file that `save_stages` did not write."""
+    if path.exists():
+        list(_saved_stages(path))
 
 
 def _in_common(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -167,8 +180,11 @@ def _stages_below(folder: Path) -> Iterator[Stage]:
         config = next((file for file in configs if file.exists()), None)
         marker = next((marker for marker in (METRICS, SUMMARY) if marker in files), None)
         if marker and config:
-            tree = read_yaml(config)
-            yield Stage(path, find_system(tree, str(config)), tree, read_json(path / marker))
+            tree = read_mapping(config)
+            metrics = read_json(path / marker)
+            if not metrics:
+                raise UserError(f"{path / marker}: empty; do the stage again with resume=false")
+            yield Stage(path, find_system(tree, str(config)), tree, metrics)
 
 
 def _newest(folder: Path, inside: str = "") -> list[Path]:

@@ -154,6 +154,12 @@ def test_maps_of_two_kinds_do_not_mix(photos, tmp_path):
             estimate_folder(photos, to, bright, raw=raw, settings={"model": model}, workers=1)
     with pytest.raises(UserError, match="the folder of the images themselves"):
         estimate_folder(photos, photos, bright, raw=False, settings={}, workers=1)
+    for name in ("p0.png", "overview.jpg"):  # neither taken for a map that is done, nor replaced
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / name / name)
+        with pytest.raises(UserError, match="pictures that were not made here"):
+            estimate_folder(photos, tmp_path / name, bright, raw=False, settings={}, workers=1)
+        assert len(list((tmp_path / name).iterdir())) == 1
 
 
 def run(*arguments) -> int:

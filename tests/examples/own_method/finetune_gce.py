@@ -44,7 +44,8 @@ class GceRecipe(Recipe):
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     data, folder = DiscoveryData.open(cfg), pseudo_folder(cfg)
-    with start_run(cfg, cfg.trained.stage, (cfg.method, "cluster.k"), pseudo_files(folder, "novel", "base")) as run:
+    inputs, files = pseudo_files(folder, "novel", "base"), data.context.files
+    with start_run(cfg, cfg.trained.stage, (cfg.method, "cluster.k"), inputs, files=files) as run:
         if run.finished:
             return
         images = FineTuningImages.open(data, folder, cfg.basic.batch_size)

@@ -34,7 +34,7 @@ class SupervisedRecipe(Recipe):
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("supervised",))
     data = SupervisedData.open(cfg)
-    with start_run(cfg, cfg.trained.stage, ("training", "evaluation"), {}) as run:
+    with start_run(cfg, cfg.trained.stage, ("training", "evaluation"), {}, files=data.context.files) as run:
         if run.finished:
             return
         model = run.place(build_network(cfg.model, len(data.classes), cfg.model.init))

@@ -1,15 +1,18 @@
 """Predictions against masks at the masks' own size."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from data.dataset import SegmentationDataset
 from data.io import read_label, write_label
 from data.label_map import LabelMap
 from data.layouts import Sample
 from data.transforms import ValTransform
-from utils.measure.confusion import image_confusions
+from utils.measure.confusion import image_confusion
 from utils.measure.metrics import summarize
 
 SIDE, CLASSES = 128, 21
@@ -48,44 +51,43 @@ def dataset(tmp_path):
 def test_scores_at_image_size_equal_the_plain_evaluation(dataset, tmp_path):
     """Nearest-neighbour predictions; IoU of each class from hits, false and lost pixels; absent classes count 0."""
     maps = np.stack([scored_image(index)[0].argmax(0).astype(np.uint8)[None] for index in range(6)])
-
-    def save(index: int, values: np.ndarray) -> None:
-        write_label(tmp_path / "predictions" / f"{index}.png", values)
-
-    matrices = image_confusions(dataset, list(range(6)), maps, CLASSES, CLASSES, save=save)
-    assert matrices.shape == (6, 1, CLASSES, CLASSES)
+    matrices = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
     hit, union = np.zeros(CLASSES), np.zeros(CLASSES)
     for index in range(6):
         truth = scored_image(index)[1]
         rows, columns = ((np.arange(n) * (1 / (n / SIDE))).astype(int) for n in truth.shape)  # rounded as OpenCV does
         large = maps[index, 0][np.ix_(rows, columns)]
+        save = partial(write_label, tmp_path / "predictions" / f"{index}.png")
+        counts = image_confusion(dataset.native(index), maps[index], CLASSES, CLASSES, save=save)
+        assert counts.shape == (1, CLASSES, CLASSES)
+        matrices += counts[0]
         assert np.array_equal(read_label(tmp_path / "predictions" / f"{index}.png"), large)
         for c in range(CLASSES):
             hit[c] += ((large == c) & (truth == c)).sum()
             union[c] += (((large == c) & (truth != 255)) | (truth == c)).sum()
     scores = np.divide(hit, union, out=np.zeros(CLASSES), where=union > 0)
-    metrics = summarize(matrices.sum((0, 1)), [str(c) for c in range(CLASSES)], {})
+    metrics = summarize(matrices, [str(c) for c in range(CLASSES)], {})
     assert metrics["miou"] == pytest.approx(scores.mean(), abs=1e-12) and scores[18] == scores[19] == 0
     assert metrics["per_class"]["18"] is None and metrics["per_class"]["3"] == pytest.approx(scores[3])
 
 
-def test_several_predictions_of_an_image(dataset):
+def test_several_predictions_of_an_image():
     """Maps of image size are taken as they are, two at a time; two labels only make a count per region."""
     truth = [scored_image(index)[1] for index in (2, 4)]
     inside = [cv2.resize(t, t.shape[::-1]) % 2 for t in truth]
     maps = [np.stack([m, 1 - m]).astype(np.uint8) for m in inside]
-    counts = image_confusions(dataset, [2, 4], maps, CLASSES, 2)
+    counts = torch.stack([image_confusion(t, m, CLASSES, 2) for t, m in zip(truth, maps, strict=True)])
     assert counts.shape == (2, 2, CLASSES, 2)
     for place, (t, m) in enumerate(zip(truth, inside, strict=True)):
         expected = np.bincount(t[(m == 1) & (t != 255)], minlength=CLASSES)
         assert counts[place, 0, :, 1].tolist() == counts[place, 1, :, 0].tolist() == expected.tolist()
 
 
-def test_labels_of_more_than_eight_bits(dataset):
+def test_labels_of_more_than_eight_bits():
     """Predictions of 600 clusters keep their numbers; the truth stays what it is."""
     truth = scored_image(1)[1]
     maps = np.where(truth == 255, 0, truth.astype(np.int32) + 500)[None]
-    counts = image_confusions(dataset, [1], [maps], CLASSES, 600)[0, 0]
+    counts = image_confusion(truth, maps, CLASSES, 600)[0]
     expected = np.bincount(truth.ravel(), minlength=256)[:CLASSES]
     assert counts[range(CLASSES), range(500, 500 + CLASSES)].tolist() == expected.tolist()
     assert counts.sum() == expected.sum()

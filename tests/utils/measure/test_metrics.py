@@ -91,6 +91,30 @@ def test_a_label_outside_the_classes_is_an_error(label):
         confusion_matrix(torch.zeros(2, dtype=torch.int64), torch.tensor([0, label]), num_pred=5, num_true=3)
 
 
+@pytest.mark.parametrize("later", [255, 0, 2])
+def test_labels_of_later_classes(later):
+    """Not counted, or in the row that takes them; the same of 8-bit labels, which OpenCV counts, and of wider ones."""
+    pred, label = pixels(3, num_pred=6, num_true=5)
+    moved = np.where((label >= 3) & (label != 255), later, label)
+    expected = np.histogram2d(moved, pred, [np.arange(4), np.arange(7)])[0]
+    for kind in (torch.uint8, torch.int64):
+        found = confusion_matrix(torch.from_numpy(pred), torch.from_numpy(label).to(kind), 6, 3, later)
+        assert np.array_equal(found.numpy(), expected)
+
+
+@pytest.mark.parametrize(("pred", "label", "wrong"), [(1, 3, "label 3 is none of 3"), (5, 1, "none of 5 outputs")])
+def test_values_of_eight_bits_outside_the_classes_are_errors(pred, label, wrong):
+    values = (torch.tensor([0, value], dtype=torch.uint8) for value in (pred, label))
+    with pytest.raises(RuntimeError, match=wrong):
+        confusion_matrix(*values, num_pred=5, num_true=3)
+
+
+def test_counts_are_exact_beyond_single_precision():
+    """OpenCV counts in float32, which stops at 2^24."""
+    label = torch.zeros(2**24 + 3, dtype=torch.uint8)
+    assert confusion_matrix(label, label, 2, 1).tolist() == [[2**24 + 3, 0]]
+
+
 def test_works_under_deterministic_algorithms():
     torch.use_deterministic_algorithms(True)
     try:

@@ -123,3 +123,5 @@ def test_a_file_of_something_else(tmp_path):
     write_json(tmp_path / "other.json", {"miou": 0.5})
     with pytest.raises(UserError, match="other.json: is no file of collected runs; collect.py FOLDERS --save FILE"):
         results.find_stages([tmp_path / "other.json"])
+    with pytest.raises(UserError, match="other.json: is no file of collected runs"):  # nor is it replaced by one
+        results.save_stages([], tmp_path / "other.json")

@@ -1,0 +1,21 @@
+"""Text files; without torch, so that a configuration is read before it is imported."""
+
+from pathlib import Path
+
+from utils.errors import UserError
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8; UserError when it cannot be read, or is of another encoding."""
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise UserError(f"{path}: not a file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
