@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from PIL import Image
 
 from data.io import read_label
 from data.prepare.class_files import Color, read_colors, read_names
-from data.prepare.coco import region
+from data.prepare.coco import Drawing, draw, read_drawings
 from utils.checkpoint import read_json
 from utils.errors import UserError
 from utils.labels import IGNORE
@@ -130,35 +129,21 @@ def _fits(path: Path, values: np.ndarray, size: Size | None) -> np.ndarray:
 
 
 def read_coco(path: Path) -> Annotations:
-    """Images with an annotation; an object is a list of polygons or run lengths, a crowd is ignored. Ids as in file."""
-    content = read_json(path)
-    try:
-        called = {str(category["id"]): str(category["name"]) for category in content["categories"]}
-        images = {str(image["id"]): Path(image["file_name"]).stem for image in content["images"]}
-        objects: dict[str, list[tuple[str, Any]]] = defaultdict(list)
-        for thing in content["annotations"]:
-            name = "ignore" if thing.get("iscrowd") else called[str(thing["category_id"])]
-            objects[images[str(thing["image_id"])]].append((name, thing["segmentation"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path}: not a COCO file ({problem}); expected images, annotations, categories") from None
-    names = [name for name in dict.fromkeys(called.values()) if name not in (*NOTHING, *IGNORED)]
-    drawn = {key: partial(_coco, path, key, things, _numbers(names)) for key, things in objects.items()}
+    """Images with an object that is no crowd, drawn by the rule `correct`: polygons or run lengths, crowds ignored."""
+    drawings = list(read_drawings(path))
+    called = [str(category["name"]) for category in read_json(path)["categories"]]
+    names = [name for name in dict.fromkeys(called) if name not in (*NOTHING, *IGNORED)]
+    numbers, table = _numbers(names), np.full(IGNORE + 1, IGNORE, np.uint8)
+    table[: 1 + len(called)] = [0, *(numbers[name] for name in called)]
+    drawn = {drawing.id: partial(_coco, path, drawing, table) for drawing in drawings}
     return Annotations("COCO", (BACKGROUND, *names), drawn)
 
 
-def _coco(path: Path, key: str, objects: list[tuple[str, Any]], numbers: Mapping[str, int], size: Size) -> np.ndarray:
-    values = np.zeros(size, np.uint8)
-    for name, segmentation in sorted(objects, key=lambda thing: thing[0] not in IGNORED):  # ignored regions lie below
-        if isinstance(segmentation, list):
-            segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]  # a box, a line: no outline
-            if not segmentation:
-                continue
-        elif tuple(segmentation.get("size", size)) != size:
-            has = f"run lengths of {segmentation['size'][1]}x{segmentation['size'][0]} pixels"
-            raise UserError(f"{path}: image '{key}' has {size[1]}x{size[0]} pixels, but {has}")
-        values[region(segmentation, *size)] = numbers[name]
-    return values
+def _coco(path: Path, drawing: Drawing, table: np.ndarray, size: Size) -> np.ndarray:
+    if (drawing.height, drawing.width) != size:
+        said = f"drawn on {drawing.width}x{drawing.height} pixels, but it has {size[1]}x{size[0]}"
+        raise UserError(f"{path}: image '{drawing.id}' was {said}")
+    return table[draw(drawing, "correct")]
 
 
 # ---- LabelMe
