@@ -113,6 +113,8 @@ def open_discovery(options: argparse.Namespace) -> DiscoveryData:
 
 def lists(options: argparse.Namespace) -> None:
     data = open_discovery(options)
+    if data.is_unknown:
+        raise UserError(f"split={data.cfg.split}: reads train.txt, unlabelled.txt and val.txt as they are; edit those")
     write_lists(data.lists, data.groups.name, options.to, data.context.layout)
     print(f"{options.to}: lists of {data.groups.name}; use them with data.lists={options.to}")
 

@@ -137,6 +137,8 @@ def test_photographs_without_labels_are_labelled(discovered):
         rows = list(csv.DictReader(file))
     assert {row["image"].split(".")[0] for row in rows} == set(unlabelled)
     assert all(row["cluster_certainty"] for row in rows if row["image"].split(".")[0] in clustered(out))
+    assert run(report.main, config) == 0
+    assert f"The labelled data set lies in {out}/labelled" in (out / "report.html").read_text()
 
 
 def clustered(out) -> set[str]:
