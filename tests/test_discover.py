@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -19,10 +22,12 @@ import prepare_data
 import report
 import train_base
 from data.io import read_label, write_label
+from data.labelled_set import LabelledImage, write_set
 from tests.conftest import TINY, draw
 from utils.checkpoint import load, read_json, read_list
 from utils.run import guarded
 
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or ""
 COLORS = {1: (200, 0, 0), 2: (0, 200, 0)}  # of masks: disc and square are known
 
 
@@ -137,8 +142,21 @@ def test_photographs_without_labels_are_labelled(discovered):
         rows = list(csv.DictReader(file))
     assert {row["image"].split(".")[0] for row in rows} == set(unlabelled)
     assert all(row["cluster_certainty"] for row in rows if row["image"].split(".")[0] in clustered(out))
+
+
+def test_the_page_shows_what_the_network_finds(discovered):
+    """Of a data set written here, as the network of two epochs finds nothing."""
+    config, out = discovered
+    photo, label = config.parent / "photos" / "p002.JPG", np.zeros((40, 40), np.uint8)
+    label[10:30, 10:30] = 3
+    names = ["background", "disc", "square", "long bar"]
+    write_set(out / "labelled", "folder", [LabelledImage(photo, label, np.full((40, 40), 0.9))], names)
     assert run(report.main, config) == 0
-    assert f"The labelled data set lies in {out}/labelled" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert f"The labelled data set lies in {out}/labelled" in page and "<small>p002.JPG</small>" in page
+    never = set(re.findall(r'<div class="naming never">.*?Cluster (\d+)', page))
+    k = read_json(out / "pseudo" / "metrics.json")["k"]
+    assert never == {str(cluster) for cluster in range(3, k + 1)}  # 1 is found, 2 is dropped
 
 
 def clustered(out) -> set[str]:
@@ -154,6 +172,25 @@ def test_the_page_asks_for_names_and_quotes_no_paper(discovered):
     assert f"python name_clusters.py {out}/pseudo/config.yaml" in page
     assert "49.81" not in page and "How many clusters" in page and ">random labels<" not in page
     assert run(name_clusters.main, out / "pseudo" / "config.yaml") == 0  # the command on the page
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium to click with")
+def test_the_fields_make_the_command(discovered, tmp_path):
+    """In a browser: a name with a space is written into the first field, the first photograph is opened."""
+    config, out = discovered
+    assert run(report.main, config) == 0
+    clicks = """<script>
+        const field = document.querySelector('input[data-cluster="1"]');
+        field.value = "great dane"; field.dispatchEvent(new Event("input"));
+        document.querySelector('.objects summary').click();
+        document.title = getComputedStyle(document.querySelector('.objects details[open] .whole')).position;
+    </script></body>"""
+    (tmp_path / "page.html").write_text((out / "report.html").read_text().replace("</body>", clicks))
+    words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    page = subprocess.run([*words, "--dump-dom", tmp_path / "page.html"], capture_output=True, text=True, timeout=120)
+    [line] = re.findall(r'<code id="naming-line"[^>]*>([^<]*)</code>', page.stdout)
+    assert line == f"python name_clusters.py {out}/pseudo/config.yaml '1=great dane' 2=drop"
+    assert "<title>fixed</title>" in page.stdout
 
 
 def test_predictions_tell_classes_and_areas(discovered, tmp_path):
