@@ -10,6 +10,11 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
         checkpoint=output/demo_maskcontrast/pretrain/last.pth
 """
 
+from utils.early import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, ("ncdss",))
+
 from pathlib import Path
 
 import cv2
@@ -28,7 +33,9 @@ from models.deeplab import DeepLabV3, build_model
 from models.deeplab_files import load_deeplab
 from models.probes import FeatureNetwork
 from utils import dist
-from utils.checkpoint import write_json, write_list
+from utils.background import Background
+from utils.channels import most_probable
+from utils.checkpoint import settle, write_json, write_list
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -50,7 +57,7 @@ def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float)
     more than 255 classes, int32. A pixel is certain when its softmax maximum exceeds `threshold` strictly; certain
     background stays open to novel objects.
     """
-    confidence, prediction = logits.float().softmax(1).max(1)
+    confidence, prediction = most_probable(logits)
     kind = torch.int32 if is_wide(logits.shape[1]) else torch.uint8
     certain = torch.where(confidence > threshold, prediction, 0).to(kind)
     is_base = certain > 0
@@ -84,13 +91,15 @@ def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict
         written = [write_map(run.dir / n, image_id, m, size.tolist()) for n, m in zip(MAPS, files, strict=True)]
         pixels[image_id] = int(np.count_nonzero(written[-1]))
 
-    for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
-        saliency = batch["saliency"].to(run.device)
-        if cfg.binarize_saliency:
-            saliency = (saliency > 0).to(torch.uint8)
-        maps = base_removal(output.logits, saliency, cfg.threshold)
-        arrays = [maps[name].cpu().numpy() for name in MAPS]
-        thread_map(write, batch["index"].tolist(), batch["size"], *arrays, disable=True)
+    with Background() as background:
+        for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
+            saliency = batch["saliency"].to(run.device, non_blocking=True)
+            if cfg.binarize_saliency:
+                saliency = (saliency > 0).to(torch.uint8)
+            maps = base_removal(output.logits, saliency, cfg.threshold)
+            arrays = [maps[name].cpu().numpy() for name in MAPS]
+            for index, size, *found in zip(batch["index"].tolist(), batch["size"], *arrays, strict=True):
+                background.call(write, index, size, *found)
     return {image_id: count for part in dist.gather(pixels) for image_id, count in part.items()}
 
 
@@ -98,7 +107,7 @@ def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) 
     """Nearest-resize a map [H, W] of uint8 or uint16 to (h, w), write it as <id>.png, and give it back."""
     height, width = size
     resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
-    write_label(folder / f"{image_id}.png", resized)
+    write_label(folder / f"{image_id}.png", resized, settled=False)
     return resized
 
 
@@ -183,7 +192,7 @@ def assign_clusters(data: DiscoveryData, ids: list[str], classes: np.ndarray | N
     found = cluster_prototypes(prototypes, c.k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
     if dist.is_main():
         for image_id, point in zip(ids, found.points, strict=True):
-            write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32))
+            write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32), settled=False)
     if c.names == "suggest":
         suggest_names(data, prototypes, found.ids, network, run)
     return found.ids + 1
@@ -232,11 +241,14 @@ def write_pseudo_labels(data: DiscoveryData, ids: list[str], clusters: np.ndarra
         values = region.astype(kind) * kind(cluster)
         embeddings = write_map(run.dir / "embeddings", image_id, values, list(novel_map.shape))
         base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
-        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, embeddings, data.num_known))
+        label = fuse(base, embeddings, data.num_known)
+        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", label, settled=False)
 
     shares = dist.share(ids), dist.share(clusters)
     thread_map(write, *shares, desc="pseudo labels", leave=False, disable=None)
     dist.barrier()
+    if dist.is_main():
+        settle(run.dir)  # once for all files of the stage
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -138,5 +138,8 @@ def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
     """[H, W, 3] -> [3, H, W]; a map [H, W] as it is, but for 16 bits, which torch wants as 32."""
-    values = values.astype(np.int32) if values.dtype == np.uint16 else values
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1) if values.ndim == 3 else values))
+    if values.ndim == 3:
+        planes = np.empty((values.shape[2], *values.shape[:2]), values.dtype)
+        cv2.split(values, list(planes))
+        return torch.from_numpy(planes)
+    return torch.from_numpy(np.ascontiguousarray(values.astype(np.int32) if values.dtype == np.uint16 else values))

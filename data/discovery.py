@@ -137,7 +137,7 @@ class DiscoveryData:
     def _dataset(self, samples, fields, *, train=False, strong=False, **maps: Any) -> SegmentationDataset:
         size, border = self.cfg.data.image_size, self.cfg.data.border
         augment = WeakStrongTransform if strong else TrainTransform
-        transform = augment(size, border) if train else ValTransform(size)
+        transform = augment(size, border, self.cfg.data.transforms) if train else ValTransform(size)
         return self.context.dataset(samples, fields, transform=transform, **maps)
 
     # ---- how networks are scored

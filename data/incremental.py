@@ -124,7 +124,8 @@ class IncrementalData:
     ) -> SegmentationDataset:
         cfg, kept = self.cfg, self.context.cut(ids)
         augment = ResizedCrop if cfg.method in ("mib", "plop", "finetune") else ScaleCrop
-        transform = (augment if train else CentreCrop)(cfg.data.image_size)
+        size = cfg.data.image_size
+        transform = augment(size, cfg.data.transforms) if train else CentreCrop(size)
         pseudo = self.discovered.samples(self.context, kept, fields, label_map) if self.discovered else {}
         masked = self.context.index([name for name in kept if name not in pseudo], fields)
         samples = pseudo | {sample.id: sample for sample in masked}

@@ -12,6 +12,7 @@ from torch import nn
 
 from models.output import Output
 from models.weights import WeightsFile
+from utils.channels import largest
 from utils.measure.confusion import respond
 from utils.resize import resize_square
 
@@ -42,7 +43,7 @@ def square_segmenter(file: WeightsFile, model: nn.Module, config: Any, outputs: 
     resize = partial(resize_square, "image", size=config.data.image_size)
 
     def decide(output: Output) -> torch.Tensor:
-        return output.logits.argmax(1)
+        return largest(output.logits)[1]
 
     return Segmenter(file.path, model, decide, resize, outputs, *saved_classes(file, outputs), flavour)
 

@@ -10,11 +10,12 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
     import yaml
 
-    from tests.conftest import make_voc, write_task, write_tiny
+    from tests.conftest import make_task_shapes, make_voc, write_task, write_tiny
     from tests.test_pretrain_contrast import SMALL
 
     folder = Path(sys.argv[1])
     voc = make_voc(folder / "voc", train=16, val=8)
     contrast = {**SMALL, "data": {**SMALL["data"], "root": str(voc)}}
     (folder / "contrast.yaml").write_text(yaml.safe_dump(contrast))
-    print(write_tiny(folder, voc), write_task(folder, voc), folder / "contrast.yaml")
+    task = write_task(folder / "small.yaml", make_task_shapes(folder / "task_shapes"), voc)
+    print(write_tiny(folder, voc), task, folder / "contrast.yaml")

@@ -154,6 +154,8 @@ def python_module(module: str, words: list[str], stops) -> None:
         words = [word.replace("my_method/", "tests/examples/own_method/") for word in words]
     if module == "benchmarks.NAME":
         return
+    if (ROOT / module.replace(".", "/") / "__main__.py").is_file():  # a package
+        module = f"{module}.__main__"
     assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
     if words:
         start(module, words, stops)

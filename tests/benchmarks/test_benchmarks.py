@@ -11,6 +11,7 @@ from benchmarks import (
     evaluation,
     incremental_step,
     prototypes,
+    weakshot,
     zeroshot,
 )
 from models.backbones import build_backbone
@@ -76,3 +77,11 @@ def test_contrast_loss(capsys):
 def test_zeroshot(capsys):
     zeroshot.main(["--size", "64", "--repeats", "1"])
     assert all(name in capsys.readouterr().out for name in ("training sample",))
+
+
+def test_weakshot(capsys):
+    weakshot.main(["--size", "64", "--classes", "9", "--repeats", "1"])
+    said = capsys.readouterr().out
+    assert all(
+        name in said for name in ("assignment", "losses and gradients", "classes of pixels", "memory", "threads")
+    )

@@ -41,6 +41,23 @@ def test_nothing_is_in_place_before_the_end(tmp_path):
     assert path.read_text() == "all"
 
 
+def test_many_files_are_brought_to_the_disk_at_once(tmp_path, monkeypatch):
+    """None of them while it is written, each one at the end, and the folder that names them."""
+    synced, real = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), real(handle))
+    )
+    for name in ("a.txt", "below/b.txt"):
+        with checkpoint.atomic(tmp_path / name, settled=False) as temporary:
+            temporary.write_text(name)
+    assert not synced
+    checkpoint.settle(tmp_path)
+    assert sorted(synced) == [str(tmp_path / name) for name in ("", "a.txt", "below", "below/b.txt")]
+    with checkpoint.atomic(tmp_path / "c.txt") as temporary:
+        temporary.write_text("c")
+    assert len(synced) == 5
+
+
 def test_a_leftover_of_a_kill_is_overwritten(tmp_path):
     path = tmp_path / "a.txt"
     with checkpoint.atomic(path) as temporary:

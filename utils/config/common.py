@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
 Absent = Literal["zero", "skip"]
+Transforms = Literal["official", "fast"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,11 @@ class Data(Section):
     image_size: Side = Field(512, description="side of the square network input, pixels")
     border: Literal["background", "ignore"] = Field(
         "background", description="label of pixels that rotation brings in from outside (official code: background)"
+    )
+    transforms: Transforms = Field(
+        "official",
+        description="how training images are resampled and their colours jittered: as the official programs do, or by "
+        "faster OpenCV routines whose pixels are some grey levels off",
     )
     missing: Literal["error", "drop"] = Field(
         "error",

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from utils.channels import largest
 from utils.config.common import MatchingRule
 from utils.measure.confusion import Counts, Labelled, Maps, Save, count, predict, respond
 from utils.measure.metrics import as_array
@@ -30,7 +31,7 @@ Decide = Callable[[Any], torch.Tensor]  # what a network returns -> the winning 
 
 def most_likely(output: Any) -> torch.Tensor:
     """The output with the largest logit."""
-    return output.logits.argmax(1)
+    return largest(output.logits)[1]
 
 
 def no_classes(_metrics: dict[str, Any]) -> Classes:
