@@ -7,6 +7,11 @@
     python export.py output/pascal/fold0/eums/best.pth eums_f0.pth.tar --to official
 """
 
+from utils import interrupt
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    interrupt.quiet()
+
 import argparse
 import sys
 from pathlib import Path

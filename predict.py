@@ -11,6 +11,11 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 These are to be from where those of its training were.
 """
 
+from utils import interrupt
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    interrupt.quiet()
+
 import argparse
 import sys
 from pathlib import Path

@@ -11,6 +11,11 @@ python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--al
                                                                               the configuration reads, list every fault
 """
 
+from utils import interrupt
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    interrupt.quiet()
+
 import argparse
 import os
 import sys
