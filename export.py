@@ -7,10 +7,10 @@
     python export.py output/pascal/fold0/eums/best.pth eums_f0.pth.tar --to official
 """
 
-from utils import interrupt
+from utils import begin
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    interrupt.quiet()
+    begin.quiet()
 
 import argparse
 import sys

@@ -11,10 +11,10 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 These are to be from where those of its training were.
 """
 
-from utils import interrupt
+from utils import begin
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    interrupt.quiet()
+    begin.quiet()
 
 import argparse
 import sys

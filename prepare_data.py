@@ -11,10 +11,10 @@ python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--al
                                                                               the configuration reads, list every fault
 """
 
-from utils import interrupt
+from utils import begin
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    interrupt.quiet()
+    begin.quiet()
 
 import argparse
 import os

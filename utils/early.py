@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from utils import interrupt
 from utils.checkpoint import digest, read_json, write_json
 from utils.config.common import Common
 from utils.config.keys import deciding
@@ -37,7 +36,6 @@ def answer(
     usage, script and systems are those of `load_config`. `show` is given the folder of the finished stage and gives the
     exit status. `stages` is how many the command makes; 0 where only its `main` can tell, so that it decides itself.
     """
-    interrupt.quiet()
     try:
         cfg = load_config(None, usage, script, systems)
         folders = finished_stages(cfg, script) if stages and cfg.resume == "auto" and not launched() else []
