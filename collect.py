@@ -16,6 +16,11 @@ reads   every finished stage (metrics.json, config.yaml) in or below the folders
     python collect.py output/demo/seed* --save demo.json     # the figures in one file, for collect.py demo.json
 """
 
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
+
 import argparse
 import sys
 from pathlib import Path

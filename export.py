@@ -17,6 +17,11 @@ object fits its cluster. Without --images it is made of the photographs that had
     python export.py output/mine/unknown/eums/best.pth labelled --format labelme --images new_photos
 """
 
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
+
 import argparse
 import sys
 from collections.abc import Iterator

@@ -13,6 +13,11 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 These are to be from where those of its training were.
 """
 
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
+
 import argparse
 import sys
 from collections.abc import Iterator

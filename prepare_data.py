@@ -14,6 +14,11 @@ python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--al
                                                                               the configuration reads, list every fault
 """
 
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
+
 import argparse
 import os
 import sys
