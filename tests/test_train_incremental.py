@@ -153,7 +153,7 @@ def batch_of(steps: IncrementalData, number: int) -> dict:
 )
 def test_shared_trunk_has_the_losses_and_gradients_of_two_networks(config, options, monkeypatch):
     """The faster form of a step against the plain one, after some iterations: the trained heads have moved on."""
-    data, previous = opened(config, "ssul", 2, *options)
+    data, previous = opened(config, "ssul", 2, "model.backbone=resnet18", *options)
     recipes = []
     for form in (SsulRecipe, SharedTrunkSsulRecipe):
         monkeypatch.setattr(train_incremental, "recipe_of", lambda cfg, step, form=form: form)
@@ -337,7 +337,8 @@ def test_official_mib_checkpoint(config, tmp_path, capsys):
     model = AbnDeepLab("resnet18", 16, [3, 1])
     state = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save({"model_state": official_abn(state), "epoch": 29}, tmp_path / "abc-voc_MiB_1.pth")
-    assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]) == 0
+    options = ["model.backbone=resnet18", f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]
+    assert guarded(evaluation.main, [str(config), *options]) == 0
     assert "4 outputs, evaluated as step1" in capsys.readouterr().out
     metrics = read(tmp_path / "out" / "abc-overlap" / "eval_step1")
     assert list(metrics["per_class"]) == CLASSES[:4]
