@@ -10,6 +10,11 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
         checkpoint=output/demo_maskcontrast/pretrain/last.pth
 """
 
+from utils.early import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, ("ncdss",))
+
 from pathlib import Path
 
 import cv2

@@ -11,6 +11,11 @@ writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...
     python finetune_novel.py configs/demo/ncdss.yaml method=eums
 """
 
+from utils.early import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, ("ncdss",))
+
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

@@ -7,7 +7,8 @@ python prepare_data.py coco  --images DIR --annotations DIR --root DIR        ma
 python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   salient objects
 python prepare_data.py vectors --words FILE --dataset NAME --to FILE.npz      word vectors of the classes as a table
 python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
-python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
+python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--allow KIND,...]   open every file that
+                                                                              the configuration reads, list every fault
 """
 
 import argparse
@@ -19,13 +20,12 @@ from data.classes import load_classes
 from data.discovery import DiscoveryData
 from data.embeddings import look_up, write_table
 from data.lists import write_lists
-from data.prepare.check import check_discovery, check_zeroshot
+from data.prepare.check import KINDS, Check, summary, write_faults
 from data.prepare.coco import build_coco
 from data.prepare.context import build_context
 from data.prepare.demo import DemoOptions, build_demo
 from data.prepare.saliency import OVERVIEW, estimate_folder, spectral
 from data.prepare.voc import build_voc
-from data.zeroshot import ZeroShotData
 from models.saliency.estimator import load_estimator
 from utils.checkpoint import digest
 from utils.config.reader import load_config
@@ -90,11 +90,21 @@ def lists(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    config = load_config(options.config, __doc__, systems=("ncdss", "zs3"))
-    is_zeroshot = config.system == "zs3"
-    lines = check_zeroshot(ZeroShotData.open(config)) if is_zeroshot else check_discovery(DiscoveryData.open(config))
-    for line in lines:
+    """Lists every fault; UserError with the counts by kind when one is of a kind that is not allowed."""
+    allowed = [kind for kind in options.allow.split(",") if kind]
+    unknown = next((kind for kind in allowed if kind not in KINDS), None)
+    if unknown:
+        raise UserError(f"--allow {unknown}: no kind of fault; they are {', '.join(KINDS)}")
+    checked = Check(load_config(options.config, __doc__))
+    for line in checked.lines():
         print(line)
+    for fault in checked.faults:
+        print(f"{fault.kind:10}{fault.file}: {fault.what}")
+    if options.to:
+        write_faults(options.to, checked.faults)
+    found = summary(checked.faults, allowed)
+    if found:
+        raise UserError(f"{found} ({options.to if options.to else '--to faults.csv keeps them'})")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -158,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
     two.set_defaults(run=lists)
     three = commands.add_parser("check")
     three.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
+    three.add_argument("--to", type=Path, help="table of the faults to write, .csv: kind, file, what")
+    three.add_argument("--allow", default="", help=f"kinds that are listed and do no harm, of {', '.join(KINDS)}")
     three.set_defaults(run=check)
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     options.run(options)

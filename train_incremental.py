@@ -13,6 +13,11 @@ writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metr
     python train_incremental.py configs/demo/ssul.yaml task=15-1 setting=overlap method=ssul
 """
 
+from utils.early import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, ("ssul",), stages=0)
+
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -28,6 +28,14 @@ class OneSidedMask(UserError):
     """A saliency map without an object, or without background."""
 
 
+class OtherKind(UserError):
+    """A picture or map of another depth, or with other channels, than is read."""
+
+
+class MovedColours(UserError):
+    """A palette with the colours of PASCAL VOC at other numbers."""
+
+
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """The images among the given files and in the given folders; UserError for none, and for two of one name."""
     found = []
@@ -77,7 +85,7 @@ def read_image(path: Path, as_shown: bool = False) -> np.ndarray:
         check_png(content, path)
     image = decode_image(content, path, 0 if as_shown else cv2.IMREAD_IGNORE_ORIENTATION)
     if image.dtype != np.uint8:  # which of the bits hold the picture is not known: 12 of 16 would come out black
-        raise UserError(f"{path}: {8 * image.itemsize} bits per channel; expected an image of 8: convert it")
+        raise OtherKind(f"{path}: {8 * image.itemsize} bits per channel; expected an image of 8: convert it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -131,14 +139,16 @@ def read_voc_label(path: Path) -> np.ndarray:
         if moved and -1 not in numbers and len(set(numbers)) == len(numbers):
             value, number = moved[0]
             wrong = f"its value {value} has PASCAL VOC's colour of class {number}"
-            raise UserError(f"{path}: {wrong}; renumbered by a program that shrinks pictures? Take the original mask")
+            raise MovedColours(
+                f"{path}: {wrong}; renumbered by a program that shrinks pictures? Take the original mask"
+            )
     return values
 
 
 def _label(stored: "Stored", path: Path) -> np.ndarray:
     if stored.values.ndim != 2:
         channels = stored.values.shape[-1]
-        raise UserError(f"{path}: {channels} channels; expected one value per pixel (palette or grey PNG)")
+        raise OtherKind(f"{path}: {channels} channels; expected one value per pixel (palette or grey PNG)")
     header = stored.header
     if header.colour == GREY and header.depth in (2, 4):  # Pillow spreads these over 0 to 255
         return stored.values // np.uint8(255 // (2**header.depth - 1))
@@ -162,7 +172,7 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
         colours = values[..., : 3 if values.shape[-1] >= 3 else 1]
         values = values[..., 0]
         if (colours != values[..., None]).any():
-            raise UserError(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
+            raise OtherKind(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
     found = np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256])).tolist()
     if mode == "P" and not (set(found) <= {0, 1} or set(found) <= {0, 255}):
         listed = ", ".join(map(str, found[:6]))
@@ -197,7 +207,7 @@ def _read_png(path: Path, wide: bool = False) -> Stored:
         return Stored(values.astype(np.uint16), mode, header)
     if values.dtype not in (np.uint8, bool) or header.depth > 8:
         most = "16 bits per pixel (palette or grey PNG)" if wide else "8 bits per pixel (palette or grey PNG)"
-        raise UserError(f"{path}: {header.depth} bits per channel; expected at most {most}")
+        raise OtherKind(f"{path}: {header.depth} bits per channel; expected at most {most}")
     return Stored(values.astype(np.uint8), mode, header)
 
 

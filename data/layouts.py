@@ -4,10 +4,10 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -191,55 +191,76 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
     return COCO if any((root / part).is_dir() for part in ("train2014", "val2014")) else VOC
 
 
+class Located(NamedTuple):
+    """Where the files of an image lie, or should lie: path of each field, and the fields without a file."""
+
+    id: str
+    paths: dict[str, Path]
+    absent: list[str]
+
+
+def locate(
+    root: Path,
+    ids: Iterable[str],
+    fields: tuple[str, ...],
+    layout: Layout,
+    label_folder: str = "SegmentationClassAug",
+    saliency_folder: str | None = None,
+    pseudo_dir: Path | None = None,
+) -> Iterator[Located]:
+    """The files of `fields` of each image; UserError for a missing folder or an id that is none of this layout."""
+    folders: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
+
+    def listing(kind: str, part: str) -> tuple[Path, dict[str, str]]:
+        if (kind, part) not in folders:
+            name = {"label": label_folder, "saliency": saliency_folder or kind}.get(kind, kind)
+            path = pseudo_dir / "pseudo_labels" if kind == "pseudo" and pseudo_dir else layout.folder(root, name, part)
+            folders[kind, part] = path, _files(path, layout.endings(kind), layout.image_ending)
+        return folders[kind, part]
+
+    for image_id in ids:
+        part = layout.part(image_id)
+        found = Located(image_id, {}, [])
+        for kind in fields:
+            folder, present = listing(kind, part)
+            name = _spelt_as(present, image_id)
+            found.paths[kind] = folder / (name or f"{image_id}{layout.endings(kind)[0]}")
+            if name is None:
+                found.absent.append(kind)
+        yield found
+
+
 def index_samples(
     root: Path,
     ids: Iterable[str],
     *,
     fields: tuple[str, ...],
     layout: Layout | None = None,
-    label_folder: str = "SegmentationClassAug",
-    saliency_folder: str | None = None,
-    pseudo_dir: Path | None = None,
     missing: Literal["error", "drop"] = "error",
     looked_for: DataFiles | None = None,
+    **where: Any,
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
-    `saliency_folder` replaces the layout's. `looked_for` takes down the files, but for pseudo labels.
-    A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
-    How many those were, and in which folders their files were looked for, goes to the log.
+    `where` are the folders that `locate` takes instead of the layout's. `looked_for` takes down the files, but for
+    pseudo labels. A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves
+    its image out. How many those were, and in which folders their files were looked for, goes to the log.
     """
     layout = layout or find_layout(root)
-    folders: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
-
-    def locate(field: str, part: str) -> tuple[Path, dict[str, str]]:
-        if (field, part) not in folders:
-            kind = {"label": label_folder, "saliency": saliency_folder or field}.get(field, field)
-            path = pseudo_dir / "pseudo_labels" if field == "pseudo" and pseudo_dir else layout.folder(root, kind, part)
-            folders[field, part] = path, _files(path, layout.endings(field), layout.image_ending)
-        return folders[field, part]
-
     samples, ids, dropped = [], list(ids), Counter[Path]()
-    for image_id in ids:
-        part, absent = layout.part(image_id), []
-        paths: dict[str, Any] = {}  # names of fields
-        for kind in fields:
-            folder, present = locate(kind, part)
-            name = _spelt_as(present, image_id)
-            if name is None:
-                absent.append(kind)
-            paths[kind] = folder / (name or f"{image_id}{layout.endings(kind)[0]}")
+    for image_id, paths, absent in locate(root, ids, fields, layout, **where):
         if looked_for is not None:
             looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
-        dropped.update(folders[kind, part][0] for kind in absent)
+        dropped.update(paths[kind].parent for kind in absent)
         if not absent:
-            samples.append(Sample(image_id, **paths, read_label=layout.read_label))
+            fields_of: dict[str, Any] = dict(paths)
+            samples.append(Sample(image_id, **fields_of, read_label=layout.read_label))
     if dropped:
-        where = ", ".join(f"{count} without a file in {folder}" for folder, count in dropped.items())
-        log.info("%d of %d images left out: %s", len(ids) - len(samples), len(ids), where)
+        where_not = ", ".join(f"{count} without a file in {folder}" for folder, count in dropped.items())
+        log.info("%d of %d images left out: %s", len(ids) - len(samples), len(ids), where_not)
     return samples
 
 

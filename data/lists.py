@@ -46,7 +46,7 @@ def image_list(context: DataContext, name: str) -> list[str]:
     path = find_list(context, name)
     if path:
         log.info("images of '%s': %s", name, path)
-        return read_list(path)
+        return context.read_list(path)
     return [image_id for image_id, _ in _shipped_part(context, name)]
 
 
@@ -119,7 +119,7 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
         if missing:
             raise UserError(f"{d.lists / missing}: no such list; data.lists needs {', '.join(names.values())}")
     if len(own) == len(names) and (d.lists or not d.train_list):
-        parts = {role: _full_ids(read_list(path), path.name, layout) for role, path in own.items()}
+        parts = {role: _full_ids(context.read_list(path), path.name, layout) for role, path in own.items()}
         parts["val"] = image_list(context, d.val_list or layout.val_list)
         log.info("image lists of %s: %s", split.name, own["novel"].parent)
     elif d.train_list:

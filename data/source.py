@@ -1,6 +1,6 @@
 """What every system's data has in common: the data root, the dry cut, data sets, sources and loaders."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from data.dataset import SegmentationDataset
 from data.layouts import Layout, Sample, find_layout, index_samples
 from data.loading import Source, eval_loader
+from utils.checkpoint import read_list
 from utils.config.common import Common
 from utils.errors import UserError
 from utils.inputs import DataFiles, data_roots
@@ -30,6 +31,7 @@ class DataContext(Generic[C]):
     root: Path
     layout: Layout
     files: DataFiles = field(default_factory=DataFiles, compare=False)  # what is read, for `start_run`
+    read_list: Callable[[Path], list[str]] = field(default=read_list, compare=False)
 
     @classmethod
     def open(cls, cfg: C) -> "DataContext[C]":

@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from data.io import read_image, read_label
 from losses.ssul import binary_cross_entropy
 from models.incremental import build_incremental
 from models.inplace_abn import AbnDeepLab
-from tests.conftest import CLASSES, official_abn
+from tests.conftest import CLASSES, official_abn, write_task
 from train_incremental import SharedTrunkSsulRecipe, SsulRecipe, StepRecipe, build_recipe, run_step
 from utils import checkpoint
 from utils.config.reader import load_config
@@ -37,6 +40,33 @@ def run(config, *overrides) -> int:
     return guarded(train_incremental.main, [str(config), *overrides])
 
 
+@pytest.fixture(scope="session")
+def finished(voc, task_shapes, tmp_path_factory):
+    """A function that copies the finished steps of a method into an output folder; each method trains once."""
+    config = write_task(tmp_path_factory.mktemp("tasks") / "small.yaml", task_shapes, voc)
+
+    def copy_to(output, method: str) -> None:
+        assert run(config, f"method={method}") == 0
+        data, made = load(config, f"method={method}"), config.parent / "out" / "abc-overlap"
+        for name in [train_incremental.step_folder(data.cfg, step) for step in range(data.num_steps)]:
+            shutil.copytree(made / name, output / "abc-overlap" / name, copy_function=link_weights)
+        for file in filter(Path.is_file, (made / method).iterdir()):
+            shutil.copy2(file, output / "abc-overlap" / method)
+
+    return copy_to
+
+
+def link_weights(source: str, target: str) -> None:
+    """Weights are large, and replaced, never changed."""
+    (os.link if source.endswith(".pth") else shutil.copy2)(source, target)
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A function that leaves what training by a method leaves, in the output folder of `config`."""
+    return lambda method: finished(tmp_path / "out", method)
+
+
 def read(folder, name="metrics.json") -> dict:
     return json.loads((folder / name).read_text())
 
@@ -45,8 +75,8 @@ def read(folder, name="metrics.json") -> dict:
 
 
 @pytest.mark.parametrize("method", ["ssul", "ssul_m", "mib", "plop", "finetune", "joint"])
-def test_every_method_learns_every_step(config, tmp_path, method):
-    assert run(config, f"method={method}") == 0
+def test_every_method_learns_every_step(config, trained, tmp_path, method):
+    trained(method)
     out = tmp_path / "out" / "abc-overlap"
     last = 0 if method == "joint" else 2
     metrics = read(out / method / f"step{last}")
@@ -63,8 +93,8 @@ def test_every_method_learns_every_step(config, tmp_path, method):
         assert read_image(out / method / "step2" / "memory.jpg").shape[0] > 3 * 112  # a row per class
 
 
-def test_finished_steps_are_skipped_and_methods_share_step_0(config, tmp_path, capsys):
-    assert run(config, "method=ssul") == 0
+def test_finished_steps_are_skipped_and_methods_share_step_0(config, trained, tmp_path, capsys):
+    trained("ssul")
     before = (tmp_path / "out" / "abc-overlap" / "ssul" / "step0" / "best.pth").stat().st_mtime_ns
     capsys.readouterr()
     assert run(config, "method=ssul_m") == 0
@@ -72,9 +102,9 @@ def test_finished_steps_are_skipped_and_methods_share_step_0(config, tmp_path, c
     assert (tmp_path / "out" / "abc-overlap" / "ssul" / "step0" / "best.pth").stat().st_mtime_ns == before
 
 
-def test_stopped_inside_a_step_and_resumed(config, tmp_path, monkeypatch):
+def test_stopped_inside_a_step_and_resumed(config, trained, tmp_path, monkeypatch):
     """SIGTERM in the third iteration of step 1: the same final network and figures as without it."""
-    assert run(config, "method=ssul_m") == 0
+    trained("ssul_m")
     other = f"output_dir={tmp_path / 'other'}"
     plain, seen = train_incremental.SharedTrunkSsulRecipe.step, []
 
@@ -172,9 +202,9 @@ def test_the_plain_step_of_ssul_against_its_formula(config):
         assert found.keys() == {"bce"} and found["bce"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_only_three_heads_change(config, tmp_path):
+def test_only_three_heads_change(config, trained, tmp_path):
     """Convolutions of the newest, unknown and background head; no other weight, no BatchNorm, no statistic."""
-    assert run(config, "method=ssul") == 0
+    trained("ssul")
     folder = tmp_path / "out" / "abc-overlap" / "ssul"
     before, after = (checkpoint.load(folder / name)["model"] for name in ("step1/best.pth", "step2/last.pth"))
     changed = {key for key in before if not torch.equal(before[key], after[key])}
@@ -209,8 +239,8 @@ def test_exemplars_replace_half_of_the_batch(config, labels, voc):
         assert (label[~replaced] != {"official": 2, "corrected": 3}[labels]).any()
 
 
-def test_exemplars_hold_the_classes_they_stand_for(config, tmp_path, voc):
-    assert run(config, "method=ssul_m") == 0
+def test_exemplars_hold_the_classes_they_stand_for(config, trained, tmp_path, voc):
+    trained("ssul_m")
     memory = read(tmp_path / "out" / "abc-overlap" / "ssul_m" / "step1", "memory.json")["by_class"]
     for name, ids in memory.items():
         for image_id in ids:
@@ -263,8 +293,8 @@ def test_step_0_is_plain_cross_entropy(config):
 
 
 @pytest.mark.parametrize("method", ["ssul", "mib"])
-def test_eval_of_any_step_gives_the_figures_of_training(config, tmp_path, method):
-    assert run(config, f"method={method}") == 0
+def test_eval_of_any_step_gives_the_figures_of_training(config, trained, tmp_path, method):
+    trained(method)
     folder = tmp_path / "out" / "abc-overlap"
     for step in (0, 2):
         trained = folder / train_incremental.step_folder(load(config, f"method={method}").cfg, step)
@@ -278,9 +308,9 @@ def test_eval_of_any_step_gives_the_figures_of_training(config, tmp_path, method
         assert known == pytest.approx(matrix.diagonal() / np.maximum(union, 1))
 
 
-def test_eval_of_an_official_checkpoint(config, tmp_path):
+def test_eval_of_an_official_checkpoint(config, trained, tmp_path):
     """Its wrapping, with a numpy scalar; at the images' own size the figures are another protocol's."""
-    assert run(config, "method=ssul") == 0
+    trained("ssul")
     state = checkpoint.load(tmp_path / "out" / "abc-overlap" / "ssul" / "step1" / "best.pth")["model"]
     wrapped = {"model_state": state, "optimizer_state": {}, "best_score": np.float64(0.5)}
     torch.save(wrapped, tmp_path / "official.pth")
@@ -302,10 +332,10 @@ def test_eval_of_a_file_that_is_no_step(config, tmp_path, capsys):
     assert "its heads have [9] outputs, which is no step of task=abc" in capsys.readouterr().err
 
 
-def test_eval_without_a_file_takes_the_last_step(config, tmp_path, capsys):
+def test_eval_without_a_file_takes_the_last_step(config, trained, tmp_path, capsys):
     assert guarded(evaluation.main, [str(config), "method=finetune"]) == 2
     assert "has not finished; run first: python train_incremental.py CONFIG method=finetune" in capsys.readouterr().err
-    assert run(config, "method=finetune") == 0
+    trained("finetune")
     assert guarded(evaluation.main, [str(config), "method=finetune"]) == 0
     out = tmp_path / "out" / "abc-overlap"
     found, trained = read(out / "eval_step2"), read(out / "finetune" / "step2")
@@ -330,8 +360,8 @@ def test_clusters_are_learned_step_by_step(config, tmp_path, pseudo, method):
 # ---- protocols and files
 
 
-def test_predictions_and_a_model_for_single_images(config, tmp_path, voc):
-    assert run(config, "method=ssul") == 0
+def test_predictions_and_a_model_for_single_images(config, trained, tmp_path, voc):
+    trained("ssul")
     out = tmp_path / "out" / "abc-overlap"
     options = [f"checkpoint={out / 'ssul' / 'step1' / 'best.pth'}", "save_predictions=true"]
     assert guarded(evaluation.main, [str(config), *options]) == 2
@@ -369,9 +399,9 @@ def test_border_of_mib_is_background_and_shares_step_0_only_when_ignored(config,
     assert train_incremental.step_folder(ignored.cfg, 0) == "finetune/step0"
 
 
-def test_later_classes_may_count_as_background(config, tmp_path):
+def test_later_classes_may_count_as_background(config, trained, tmp_path):
     """As in a task that does not have them at all."""
-    assert run(config, "method=ssul") == 0
+    trained("ssul")
     out = tmp_path / "out" / "abc-overlap"
     (tmp_path / "ab.yaml").write_text("steps: [[disc, square], [bar]]\n")
     figures = []
@@ -383,8 +413,8 @@ def test_later_classes_may_count_as_background(config, tmp_path):
     assert figures[0] == figures[1] != figures[2]
 
 
-def test_step_0_does_not_depend_on_the_rates_of_later_steps(config, tmp_path, capsys):
-    assert run(config, "method=ssul") == 0
+def test_step_0_does_not_depend_on_the_rates_of_later_steps(config, trained, tmp_path, capsys):
+    trained("ssul")
     assert run(config, "method=ssul", "training.lr=0.5") == 2
     out, err = capsys.readouterr()
     assert "ssul/step0: already finished" in out and "step1 was made with other settings (training.lr" in err

@@ -12,7 +12,6 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.text import read_text
-from utils.torch_file import read_torch, save_torch
 
 FORMAT = 1  # of our checkpoints; raise it when their contents change
 
@@ -129,6 +128,8 @@ def save(path: Path, state: dict, keep: Path | None = None) -> None:
 
     `keep` is the name under which the file that it replaces stays. At every moment one of the two is whole.
     """
+    from utils.torch_file import save_torch  # torch takes seconds, and only checkpoints need it
+
     with atomic(path) as temporary:
         save_torch(temporary, {"format": FORMAT, **state})
         if keep and path.exists():
@@ -145,6 +146,8 @@ def _link(path: Path, other: Path) -> None:
 
 def load(path: Path) -> dict:
     """Read one of our checkpoints on the CPU, without running code from it."""
+    from utils.torch_file import read_torch
+
     state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project (format {FORMAT})")

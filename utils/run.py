@@ -22,6 +22,7 @@ import torch
 from utils import checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
+from utils.early import record_command
 from utils.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -34,7 +35,7 @@ from utils.errors import (
 )
 from utils.inputs import RECORD, DataFiles
 from utils.log import log
-from utils.run_folder import LAST, PREVIOUS, decide, locked, stage_dir
+from utils.run_folder import LAST, PREVIOUS, decide, locked, say_finished, stage_dir
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
@@ -219,13 +220,20 @@ def start_run(
         run = Run(cfg, stage, folder, device, digests, finished, resume_from, files=files)
         if run.finished:
             if dist.is_main():
-                print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
+                say_finished(cfg, folder)
             yield run
+            _record_command(run, inputs)
             return
         with _logging(run), _signals(run):
             if seed:
                 seed_everything(cfg.seed, cfg.run.deterministic)  # the same networks on every process
             yield run
+        _record_command(run, inputs)
+
+
+def _record_command(run: Run, inputs: dict[str, Path]) -> None:
+    if dist.is_main():
+        record_command(run.cfg, run.dir, inputs)
 
 
 def pick_device(cfg: Common) -> torch.device:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from utils import checkpoint, dist
+from utils import checkpoint
 from utils.config.common import Common
 from utils.config.keys import first_difference
 from utils.config.reader import dump
 from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError, one_line
 from utils.inputs import RECORD, changed_data
+from utils.ranks import is_main
 
 LOCK = "run.lock"
 KEEP = (LOCK,)  # survives a fresh start in the same folder
@@ -26,6 +27,11 @@ NEW_INPUTS = {"memory"}  # that folders of earlier versions do not name
 def stage_dir(cfg: Common, stage: str) -> Path:
     """<output_dir>/<split or task>/<stage>; dry runs stay apart."""
     return cfg.output_dir / ("dry" if cfg.run.dry else "") / cfg.folder / stage
+
+
+def say_finished(cfg: Common, folder: Path) -> None:
+    stage = folder.relative_to(stage_dir(cfg, ""))
+    print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
 
 
 def require_stage(cfg: Common, stage: str, file: str, made_by: str) -> Path:
@@ -142,8 +148,10 @@ def require_own(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for one run; the kernel frees it however the process ends."""
+    from utils import dist  # takes seconds: torch
+
     problem, handle = None, None
-    if dist.is_main():
+    if is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             require_own(folder)

@@ -3,9 +3,13 @@
 import errno
 import fractions
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from utils import checkpoint
 from utils.errors import UserError, one_line
@@ -163,3 +167,15 @@ def test_the_error_of_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError) as caught:
         checkpoint.write_text(tmp_path / "file" / "a.txt", "")
     assert one_line(caught.value).startswith(f"{tmp_path / 'file'}: ")
+
+
+@given(
+    st.lists(st.text("aä_.-7 日", min_size=1).map(str.strip).filter(bool), unique=True),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
+)
+def test_lists_of_any_editor(names, encoding, ends):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.txt"
+        path.write_bytes("".join(name + ends for name in names).encode(encoding))
+        assert checkpoint.read_list(path) == names

@@ -46,6 +46,12 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def deciding(cfg: Common) -> dict[str, Any]:
+    """Value of every key by its dotted name, but for those that are marked as deciding nothing."""
+    nothing = [key for key, _, marks in walk(type(cfg)) if Decides("nothing") in marks]
+    return {key: value for key, value in flatten(cfg.model_dump(mode="json")).items() if key not in nothing}
+
+
 def first_difference(
     now: Common, before: dict[str, Any], reads: tuple[str, ...], without: frozenset[str] = frozenset()
 ) -> str | None:
