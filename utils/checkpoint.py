@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ def atomic(path: Path, settled: bool = True) -> Iterator[Path]:
             _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:  # a full disk, a read-only folder: what counts is the file that was to be written
+        if error.errno is None:  # Pillow's own: with a file name alone, its text would not be shown
+            raise OSError(errno.EIO, str(error), str(path)) from error
         if error.filename in (None, temporary, str(temporary)):
             error.filename = str(path)
         raise
