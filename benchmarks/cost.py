@@ -159,6 +159,7 @@ def count(recipe: Recipe, batch: dict[str, dict[str, torch.Tensor]]) -> Counted:
                 losses = [loss for loss in recipe.step(fake, 0).values() if loss.requires_grad]
             torch.stack(losses).sum().backward()
         image = next(t for fields in fake.values() for t in fields.values() if t.dim() == 4)[:1]
+        recipe.network.requires_grad_(False)  # the counter fails on a parameter that is handed to a module
         with torch.no_grad(), eval_mode(recipe.network), low, FlopCounterMode(display=False) as forward:
             respond(recipe.network, image)
     weights = sum(4 * t.numel() for t in own) + 4 * trained  # and the momentum; gradients are among what is made

@@ -62,7 +62,10 @@ class SegmentationDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> dict:
         index, epoch, cycle = draw if isinstance(draw, tuple) else (draw, 0, 0)
-        rng = np.random.default_rng([self.seed, epoch, cycle, index])
+        return self.sample(index, np.random.default_rng([self.seed, epoch, cycle, index]))
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict:
+        """The sample of an image, or of another one where the transform refuses it."""
         arrays, size = self._read(index)
         for attempt in range(ATTEMPTS):
             if attempt >= SAME_IMAGE:

@@ -145,6 +145,11 @@ def read_voc_label(path: Path) -> np.ndarray:
     return values
 
 
+def read_lowered(path: Path) -> np.ndarray:
+    """The values of a label PNG of detectron2's, uint8, where class 1 is stored as 0 and 0 as 255, as they were."""
+    return read_label(path).astype(np.uint8) + np.uint8(1)
+
+
 def _label(stored: "Stored", path: Path) -> np.ndarray:
     if stored.values.ndim != 2:
         channels = stored.values.shape[-1]

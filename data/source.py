@@ -57,10 +57,16 @@ class DataContext(Generic[C]):
         """The same without the dry cut, for lists that decide what is read."""
         return index_samples(self.root, ids, fields=fields, layout=self.layout, looked_for=self.files, **where)
 
-    def dataset(self, samples: Sequence[Sample], fields: tuple[str, ...], **options: Any) -> SegmentationDataset:
+    def dataset(
+        self,
+        samples: Sequence[Sample],
+        fields: tuple[str, ...],
+        kind: type[SegmentationDataset] = SegmentationDataset,
+        **options: Any,
+    ) -> SegmentationDataset:
         """A data set with the seed, cache and size limit of the run."""
         seed, cache, max_side = self.cfg.seed, self.cfg.data.cache, self.cfg.data.max_side
-        return SegmentationDataset(samples, fields, seed=seed, cache=cache, max_side=max_side, **options)
+        return kind(samples, fields, seed=seed, cache=cache, max_side=max_side, **options)
 
     def source(self, name: str, dataset: SegmentationDataset, batch_size: int) -> Source:
         """A named training source; batches depend on the seed, its name and the epoch."""

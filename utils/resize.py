@@ -1,6 +1,8 @@
 """Resizing of images uint8 [H, W, 3] and of maps [H, W], as the official programs do it: OpenCV for class discovery and
 probes, PIL for class-incremental learning."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -26,6 +28,22 @@ def resize_shorter(image: np.ndarray, size: int, divisor: int = 1) -> np.ndarray
     """The whole image with the shorter side `size`, both as near as multiples of `divisor` allow."""
     height, width = (max(1, round(side / divisor)) * divisor for side in shorter_to(image.shape[:2], size))
     return resize_whole("image", image, (height, width))
+
+
+def shortest_edge(shape: Sequence[int], size: int, longest: int) -> tuple[int, int]:
+    """(height, width) with the shorter side `size`; where the longer one were above `longest`, that instead."""
+    height, width = shape[:2]
+    scale = size / min(height, width)
+    rows, columns = (size, scale * width) if height < width else (scale * height, size)
+    if max(rows, columns) > longest:
+        scale = longest / max(rows, columns)
+        rows, columns = rows * scale, columns * scale
+    return int(rows + 0.5), int(columns + 0.5)
+
+
+def resize_edge(image: np.ndarray, size: int, longest: int) -> np.ndarray:
+    """The whole image at the size of `shortest_edge`."""
+    return resize_whole("image", image, shortest_edge(image.shape, size, longest))
 
 
 def resize_whole(name: str, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from data.io import MaskRule
 from data.label_map import LabelMap
 from data.lists import find_list, image_list, load_lists, shipped_presence
 from data.source import DataContext
+from data.weakshot import WeakShotData
 from data.zeroshot import ZeroShotData
 from data.zeroshot_lists import Listed, open_context, training_lists, validation_list
 
@@ -40,7 +41,9 @@ Roles = Callable[[DataContext, Found], Iterator[Role]]
 
 
 def discovery(context: DataContext, found: Found) -> Iterator[Role]:
-    """All images with their masks; the novel ones, which the masks or the lists tell, with their saliency."""
+    """All images with their masks, but those of unknown classes; the novel ones, which the masks or the lists tell,
+    with their saliency.
+    """
     cfg, d = context.cfg, context.cfg.data
     groups = load_split(cfg.split, d.dataset)
     everything, kinds = groups.everything(), ("base", "novel")
@@ -49,9 +52,11 @@ def discovery(context: DataContext, found: Found) -> Iterator[Role]:
         for kind, numbers in zip(kinds, groups.groups, strict=True)
         for number in numbers
     }
-    lists = None if d.train_list else load_lists(groups, context)
+    unknown = not groups.groups[NOVEL]
+    lists = None if d.train_list and not unknown else load_lists(groups, context)
     if lists:
-        train, val = list(dict.fromkeys((*lists.base_train, *lists.novel))), _union(lists.base_val, lists.val)
+        masked = () if unknown else lists.novel  # nobody has masks of unknown classes, and no stage reads them
+        train, val = _union(lists.base_train, masked), _union(lists.base_val, lists.val)
     else:
         train, val = (image_list(context, name) for name in (d.train_list, d.val_list or context.layout.val_list))
     yield Role("train", context, train, MASKS, everything, labels=names)
@@ -99,6 +104,16 @@ def zero_shot(context: DataContext, found: Found) -> Iterator[Role]:
         left = set(val.ids) if context.cfg.data.use_sbd else set()  # as training leaves them out
         yield role("train of SBD" if place else "train", part, [name for name in part.ids if name not in left])
     yield role("val", val, val.ids, validation=True)
+
+
+def weak_shot(context: DataContext, found: Found) -> Iterator[Role]:
+    """The training images, with a file of tags perhaps without masks, and the validation images."""
+    data = replace(WeakShotData.open(context.cfg), context=context)
+    kinds = {number: "novel" if number in data.novel else "base" for number in range(data.num_classes)}
+    names = {value: f"{kinds[place]:6}{data.names[place]}" for place, value in enumerate(data.groups.order)}
+    tagged, label_map = data.cfg.data.tags not in ("crop", "image"), data.label_map()
+    yield Role("train", context, data.train_ids(), MASKS, label_map, optional=tagged, labels=names)
+    yield Role("val", context, data.val_ids(), MASKS, label_map, validation=True)
 
 
 def contrast(context: DataContext, found: Found) -> Iterator[Role]:
@@ -154,6 +169,7 @@ ROLES: dict[str, Roles] = {
     "maskcontrast": contrast,
     "probe": probes,
     "zs3": zero_shot,
+    "simformer": weak_shot,
 }
 
 

@@ -12,6 +12,7 @@ from benchmarks import (
     incremental_step,
     prototypes,
     weakshot,
+    weakshot_pairs,
     zeroshot,
 )
 from models.backbones import build_backbone
@@ -77,6 +78,11 @@ def test_contrast_loss(capsys):
 def test_zeroshot(capsys):
     zeroshot.main(["--size", "64", "--repeats", "1"])
     assert all(name in capsys.readouterr().out for name in ("training sample",))
+
+
+def test_weakshot_pairs(capsys):
+    weakshot_pairs.main(["--images", "60", "--classes", "12", "--novel", "4", "--repeats", "1"])
+    assert "pair statistics" in capsys.readouterr().out
 
 
 def test_weakshot(capsys):
