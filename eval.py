@@ -10,7 +10,7 @@ writes  <output_dir>/<split>/eval_<stage>/{metrics.json, confusion.npy}; with sa
     python eval.py configs/ssul/voc.yaml task=15-1 checkpoint=output/ssul_voc/15-1-overlap/ssul/step3/best.pth
 """
 
-from utils.early import answer
+from utils.begin import answer
 from utils.report.scores import show_scores
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -64,7 +64,7 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
     models, decide = [run.place(network.model) for network in networks.values()], next(iter(networks.values())).decide
     images, folder = protocol.images, run.dir / "predictions"
     save = map_writer(folder, images, protocol.spec.num_outputs) if run.cfg.save_predictions else None
-    maps = label_maps(models, decide, protocol.loader, run, "evaluation", protocol.sweep)
+    maps = label_maps(models, decide, protocol.loader, run, "evaluation", protocol.sweep, protocol.sized)
     counts = protocol.count(maps, run, len(models), save)
     metrics = protocol.metrics(counts)
     if save:

@@ -62,7 +62,10 @@ class SegmentationDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> dict:
         index, epoch, cycle = draw if isinstance(draw, tuple) else (draw, 0, 0)
-        rng = np.random.default_rng([self.seed, epoch, cycle, index])
+        return self.sample(index, np.random.default_rng([self.seed, epoch, cycle, index]))
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict:
+        """The sample of an image, or of another one where the transform refuses it."""
         arrays, size = self._read(index)
         for attempt in range(ATTEMPTS):
             if attempt >= SAME_IMAGE:
@@ -138,5 +141,8 @@ def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
     """[H, W, 3] -> [3, H, W]; a map [H, W] as it is, but for 16 bits, which torch wants as 32."""
-    values = values.astype(np.int32) if values.dtype == np.uint16 else values
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1) if values.ndim == 3 else values))
+    if values.ndim == 3:
+        planes = np.empty((values.shape[2], *values.shape[:2]), values.dtype)
+        cv2.split(values, list(planes))
+        return torch.from_numpy(planes)
+    return torch.from_numpy(np.ascontiguousarray(values.astype(np.int32) if values.dtype == np.uint16 else values))

@@ -28,6 +28,14 @@ class OneSidedMask(UserError):
     """A saliency map without an object, or without background."""
 
 
+class OtherKind(UserError):
+    """A picture or map of another depth, or with other channels, than is read."""
+
+
+class MovedColours(UserError):
+    """A palette with the colours of PASCAL VOC at other numbers."""
+
+
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """The images among the given files and in the given folders; UserError for none, and for two of one name."""
     found = []
@@ -77,7 +85,7 @@ def read_image(path: Path, as_shown: bool = False) -> np.ndarray:
         check_png(content, path)
     image = decode_image(content, path, 0 if as_shown else cv2.IMREAD_IGNORE_ORIENTATION)
     if image.dtype != np.uint8:  # which of the bits hold the picture is not known: 12 of 16 would come out black
-        raise UserError(f"{path}: {8 * image.itemsize} bits per channel; expected an image of 8: convert it")
+        raise OtherKind(f"{path}: {8 * image.itemsize} bits per channel; expected an image of 8: convert it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -131,14 +139,21 @@ def read_voc_label(path: Path) -> np.ndarray:
         if moved and -1 not in numbers and len(set(numbers)) == len(numbers):
             value, number = moved[0]
             wrong = f"its value {value} has PASCAL VOC's colour of class {number}"
-            raise UserError(f"{path}: {wrong}; renumbered by a program that shrinks pictures? Take the original mask")
+            raise MovedColours(
+                f"{path}: {wrong}; renumbered by a program that shrinks pictures? Take the original mask"
+            )
     return values
+
+
+def read_lowered(path: Path) -> np.ndarray:
+    """The values of a label PNG of detectron2's, uint8, where class 1 is stored as 0 and 0 as 255, as they were."""
+    return read_label(path).astype(np.uint8) + np.uint8(1)
 
 
 def _label(stored: "Stored", path: Path) -> np.ndarray:
     if stored.values.ndim != 2:
         channels = stored.values.shape[-1]
-        raise UserError(f"{path}: {channels} channels; expected one value per pixel (palette or grey PNG)")
+        raise OtherKind(f"{path}: {channels} channels; expected one value per pixel (palette or grey PNG)")
     header = stored.header
     if header.colour == GREY and header.depth in (2, 4):  # Pillow spreads these over 0 to 255
         return stored.values // np.uint8(255 // (2**header.depth - 1))
@@ -162,8 +177,8 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
         colours = values[..., : 3 if values.shape[-1] >= 3 else 1]
         values = values[..., 0]
         if (colours != values[..., None]).any():
-            raise UserError(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
-    found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+            raise OtherKind(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
+    found = np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256])).tolist()
     if mode == "P" and not (set(found) <= {0, 1} or set(found) <= {0, 255}):
         listed = ", ".join(map(str, found[:6]))
         raise UserError(f"{path}: palette values {listed}; expected 0 and 1 or 0 and 255 (is this a class map?)")
@@ -197,14 +212,14 @@ def _read_png(path: Path, wide: bool = False) -> Stored:
         return Stored(values.astype(np.uint16), mode, header)
     if values.dtype not in (np.uint8, bool) or header.depth > 8:
         most = "16 bits per pixel (palette or grey PNG)" if wide else "8 bits per pixel (palette or grey PNG)"
-        raise UserError(f"{path}: {header.depth} bits per channel; expected at most {most}")
+        raise OtherKind(f"{path}: {header.depth} bits per channel; expected at most {most}")
     return Stored(values.astype(np.uint8), mode, header)
 
 
-def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
+def write_label(path: Path, values: np.ndarray, maker: str = "", settled: bool = True) -> None:
     """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
 
-    `maker` is kept in the file (data.outputs.maker_of).
+    `maker` is kept in the file (data.outputs.maker_of); `settled` as in utils.checkpoint.atomic.
     """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))
@@ -214,7 +229,7 @@ def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
     about = PngInfo()
     if maker:
         about.add_text("Software", maker)
-    with atomic(path) as temporary:
+    with atomic(path, settled) as temporary:
         image.save(temporary, format="PNG", pnginfo=about)
 
 
@@ -231,9 +246,9 @@ def write_grey(path: Path, values: np.ndarray) -> None:
         Image.fromarray(np.ascontiguousarray(values)).save(temporary, format="PNG")
 
 
-def write_array(path: Path, values: np.ndarray) -> None:
+def write_array(path: Path, values: np.ndarray, settled: bool = True) -> None:
     """Write an array as .npy, atomically."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic(path, settled) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.pickled_weights import is_pickle, read_pickle
 from utils.errors import UserError
 from utils.torch_file import read_torch
 
@@ -36,7 +37,7 @@ def read_weights(source: Path | WeightsFile) -> WeightsFile:
     """
     if isinstance(source, WeightsFile):
         return source
-    content = read_torch(source)
+    content = read_pickle(source) if is_pickle(source) else read_torch(source)
     if not isinstance(content, dict):
         raise UserError(f"{source}: holds a {type(content).__name__}, not a dictionary of weights")
     extra: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """A data set small enough to train on in seconds, and the configuration that goes with it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image
 from data.io import read_label, write_label
 from utils.checkpoint import read_list, write_list
 
-settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples each time
-settings.load_profile("fixed")
+# the same examples each time; scripts/faults.sh tries many
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.register_profile("many", derandomize=True, deadline=None, database=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 CLASSES = ["background", "disc", "square", "bar", "dot"]
 SIZE = 40
@@ -140,8 +143,11 @@ def write_tiny(folder: Path, voc: Path) -> Path:
 @pytest.fixture(scope="session")
 def task_shapes(tmp_path_factory) -> Path:
     """Classes and the task `abc`: disc and square first, then bar, then dot; read only."""
-    folder = tmp_path_factory.mktemp("task_shapes")
-    (folder / "tasks").mkdir()
+    return make_task_shapes(tmp_path_factory.mktemp("task_shapes"))
+
+
+def make_task_shapes(folder: Path) -> Path:
+    (folder / "tasks").mkdir(parents=True)
     (folder / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
     (folder / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
     return folder

@@ -51,7 +51,12 @@ CHAIN = (
     (evaluation.main, "method=base"),
     (evaluation.main, "method=eums"),
 )
-VARIANTS = ("pascal_r101", "coco_r101")  # only another backbone
+RATE = ("base_training.eval_every", "basic.eval_every", "eums.eval_every")
+VARIANTS = {
+    "pascal_r101": ("model.backbone",),
+    "coco_r101": ("model.backbone",),
+    "coco_quick": RATE,
+}  # and what differs
 LARGE = ("resnet50", "resnet101")
 STAND_IN = ("model.backbone=resnet18", "model.head_channels=16")
 SMALLEST = ("model.backbone=mobilenet_v2", "model.head_channels=16")
@@ -63,14 +68,8 @@ BUILD = {
 # what makes it fit a test: small images and batches, no download
 SMALL = (
     *("run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "cluster.min_pixels=100"),
-    *("base_training.batch_size=2", "basic.batch_size=2", "eums.batch_size=2", "evaluation.batch_size=4"),
-    *(
-        "cluster.features_size=32",
-        "cluster.n_init=1",
-        "cluster.features=base",
-        "cluster.batch_size=4",
-        "ranking.batch_size=4",
-    ),
+    *("base_training.batch_size=2", "basic.batch_size=2", "eums.batch_size=2", "evaluation.batch_size=8"),
+    *("cluster.features_size=32", "cluster.n_init=1", "cluster.features=base", "cluster.pca_dim=4"),
 )
 
 
@@ -131,12 +130,20 @@ def make_root(root: Path, cfg) -> Path:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variants_differ_in_the_backbone_alone(name):
+def test_variants_differ_in_little(name):
     folder = Path(__file__).parents[1] / "configs" / "ncdss"
     one, other = (
-        flatten(load_config([str(folder / f"{n}.yaml")], "").model_dump()) for n in (name, name.removesuffix("_r101"))
+        flatten(load_config([str(folder / f"{n}.yaml")], "").model_dump()) for n in (name, name.rsplit("_", 1)[0])
     )
-    assert {key for key in one if one[key] != other[key]} == {"model.backbone", "output_dir"}
+    assert {key for key in one if one[key] != other[key]} == {*VARIANTS[name], "output_dir"}
+
+
+def test_no_configuration_asks_for_fast_transforms():
+    """They change values."""
+    paths = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+    assert len(paths) > 20
+    for path in paths:
+        assert load_config([str(path)], "").data.transforms == "official", path
 
 
 CHAINS = [path for path in DISCOVERY if path.stem not in VARIANTS]

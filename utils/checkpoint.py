@@ -17,14 +17,18 @@ FORMAT = 1  # of our checkpoints; raise it when their contents change
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it replaces `path` only when the block succeeds."""
+def atomic(path: Path, settled: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; it replaces `path` only when the block succeeds.
+
+    The file has then reached the disk. Not `settled`, it may be empty after a power failure until `settle` was called:
+    for thousands of files of a stage that starts from zero anyway.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if settled:
+            _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:  # a full disk, a read-only folder: what counts is the file that was to be written
         if error.filename in (None, temporary, str(temporary)):
@@ -33,6 +37,20 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """Bring every file below a folder to the disk: the first commits what all of them changed, the rest is quick."""
+    for path in (folder, *folder.rglob("*")):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

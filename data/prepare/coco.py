@@ -78,7 +78,11 @@ def read_drawings(path: Path) -> Iterator[Drawing]:
         images = {str(image["id"]): image for image in content["images"]}  # some programs write ids as words
         classes = {str(category["id"]): 1 + place for place, category in enumerate(content["categories"])}
         annotations = list(content["annotations"])
-    except (KeyError, TypeError) as error:
+        named = {
+            number: (str(image["file_name"]), int(image["height"]), int(image["width"]))
+            for number, image in sorted(images.items(), key=lambda item: item[1]["id"])
+        }
+    except (KeyError, TypeError, ValueError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not a COCO instances file ({problem}); expected instances_train2014.json") from None
     if len(classes) >= IGNORE:
@@ -92,9 +96,9 @@ def read_drawings(path: Path) -> Iterator[Drawing]:
             missing = "no " if isinstance(error, KeyError) else ""
             raise UserError(f"{path}: annotation {name}: {missing}{error}") from None
         objects[image].append(thing)
-    for number, image in sorted(images.items(), key=lambda item: item[1]["id"]):
+    for number, (name, height, width) in named.items():
         if any(not crowd for _, _, crowd in objects[number]):
-            yield Drawing(Path(image["file_name"]).stem, image["height"], image["width"], objects[number])
+            yield Drawing(Path(name).stem, height, width, objects[number])
 
 
 def _read_object(annotation: dict, images: dict, classes: dict) -> tuple[str, tuple[int, Any, bool]]:

@@ -3,9 +3,13 @@
 import errno
 import fractions
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from utils import checkpoint
 from utils.errors import UserError, one_line
@@ -35,6 +39,23 @@ def test_nothing_is_in_place_before_the_end(tmp_path):
         temporary.write_text("all")
         assert not path.exists() and temporary.parent == path.parent  # same folder: replacing is one step of the disk
     assert path.read_text() == "all"
+
+
+def test_many_files_are_brought_to_the_disk_at_once(tmp_path, monkeypatch):
+    """None of them while it is written, each one at the end, and the folder that names them."""
+    synced, real = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), real(handle))
+    )
+    for name in ("a.txt", "below/b.txt"):
+        with checkpoint.atomic(tmp_path / name, settled=False) as temporary:
+            temporary.write_text(name)
+    assert not synced
+    checkpoint.settle(tmp_path)
+    assert sorted(synced) == [str(tmp_path / name) for name in ("", "a.txt", "below", "below/b.txt")]
+    with checkpoint.atomic(tmp_path / "c.txt") as temporary:
+        temporary.write_text("c")
+    assert len(synced) == 5
 
 
 def test_a_leftover_of_a_kill_is_overwritten(tmp_path):
@@ -146,3 +167,15 @@ def test_the_error_of_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError) as caught:
         checkpoint.write_text(tmp_path / "file" / "a.txt", "")
     assert one_line(caught.value).startswith(f"{tmp_path / 'file'}: ")
+
+
+@given(
+    st.lists(st.text("aä_.-7 日", min_size=1).map(str.strip).filter(bool), unique=True),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
+)
+def test_lists_of_any_editor(names, encoding, ends):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.txt"
+        path.write_bytes("".join(name + ends for name in names).encode(encoding))
+        assert checkpoint.read_list(path) == names

@@ -27,7 +27,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
-Absent = Literal["zero", "skip"]
+Absent = Literal["zero", "skip", "labelled"]
+LayoutName = Literal[
+    "auto", "voc", "coco", "ade", "ade_detectron2", "cocostuff", "cocostuff_detectron2", "context", "sbd", "folder"
+]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"]
+Transforms = Literal["official", "fast"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,9 @@ class Section(BaseModel):
     def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """`epochs: true`, `1_000` and `010` are no numbers, though each could be read as one."""
         types = set(_leaf_types(cls.model_fields[str(info.field_name)].annotation))
-        if types & {int, float} and not types & {str, bool, Path, Any} and any(map(_is_doubtful, _leaves(value))):
+        words = {word for kind in types if get_origin(kind) is Literal for word in get_args(kind)}  # auto, say
+        doubtful = [leaf for leaf in _leaves(value) if _is_doubtful(leaf) and leaf not in words]
+        if types & {int, float} and not types & {str, bool, Path, Any} and doubtful:
             kind = "number" if float in types else "integer"
             raise PydanticCustomError("number", "input should be a valid {kind}", {"kind": kind})
         return value
@@ -139,7 +146,7 @@ class Data(Section):
     root: Annotated[Path | None, NEUTRAL] = Field(
         None, description="data folder; default $DATA_ROOT, then datasets/<dataset>"
     )
-    layout: Literal["auto", "voc", "coco", "ade", "cocostuff", "context", "sbd", "folder"] = Field(
+    layout: LayoutName = Field(
         "auto", description="where files lie below root (data/layouts.py); auto: by the folders that are there"
     )
     lists: Path | None = Field(None, description="folder with image lists of your own, in the official file format")
@@ -151,6 +158,11 @@ class Data(Section):
     image_size: Side = Field(512, description="side of the square network input, pixels")
     border: Literal["background", "ignore"] = Field(
         "background", description="label of pixels that rotation brings in from outside (official code: background)"
+    )
+    transforms: Transforms = Field(
+        "official",
+        description="how training images are resampled and their colours jittered: as the official programs do, or by "
+        "faster OpenCV routines whose pixels are some grey levels off",
     )
     missing: Literal["error", "drop"] = Field(
         "error",
@@ -165,9 +177,7 @@ class Data(Section):
 
 
 class DeepLab(Section):
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"] = Field(
-        "resnet50", description="network under the DeepLabV3 decoder"
-    )
+    backbone: BackboneName = Field("resnet50", description="network under the DeepLabV3 decoder")
     output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")
     atrous_rates: tuple[PositiveInt, ...] = Field((12, 24, 36), description="dilation of the ASPP branches")
     head_channels: PositiveInt = Field(256, description="width of the decoder")

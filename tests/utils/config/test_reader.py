@@ -78,6 +78,20 @@ def test_numbers_survive_their_python_spelling(value):
     assert read == value and type(read) is type(value)
 
 
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("abc:#-' 01é~\n{[", max_size=9)
+)
+
+
+@given(
+    st.recursive(
+        SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text("abz_", min_size=1), inner), max_leaves=5
+    )
+)
+def test_what_yaml_writes_is_read_back(tree):
+    assert yaml.load(yaml.safe_dump(tree, allow_unicode=True), StrictLoader) == tree
+
+
 def test_repeated_key(tmp_path):
     message = mistake(tmp_path, "seed: 1\nsplit: x\nseed: 2\n")
     assert "a.yaml" in message and "key 'seed' appears twice" in message

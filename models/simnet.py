@@ -1,0 +1,62 @@
+"""SimNet of SimFormer (Chen et al., NeurIPS 2022): whether two pixels are of the same class, from their embeddings.
+
+D width of an embedding, C width inside.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+    """Two layers of width C with BatchNorm and ReLU, beside the way around them: `sqz` where the width changes."""
+
+    def __init__(self, inputs: int, width: int):
+        super().__init__()
+        self.layer1, self.bn1 = nn.Linear(inputs, width), nn.BatchNorm1d(width)
+        self.layer2, self.bn2 = nn.Linear(width, width), nn.BatchNorm1d(width)
+        self.sqz = nn.Linear(inputs, width) if inputs != width else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, C] -> [N, C]."""
+        return x + self.branch(self.layer1(x))
+
+    def branch(self, x: torch.Tensor) -> torch.Tensor:
+        """What follows the first layer."""
+        x = self.bn1(x).relu()
+        return self.bn2(self.layer2(x)).relu()
+
+
+class SimNet(nn.Module):
+    """Three residual blocks on two embeddings side by side; the order of the two matters.
+
+    BatchNorm takes the statistics of all pairs of a call in training mode, as a teacher too.
+    """
+
+    def __init__(self, embedding: int = 256, width: int = 256, blocks: int = 3):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width if i else 2 * embedding, width) for i in range(blocks))
+        self.out_head = nn.Linear(width, 2)
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Logits [...] that first [..., D] and second [..., D] are of the same class; the two broadcast.
+
+        The first layer acts on each side before they meet: N x M pairs cost N + M rows of it, and no pair is stored
+        with its 2 D values. The sigmoid is the official softmax over "different" and "same".
+        """
+        block = self.blocks[0]
+        assert isinstance(block, Block) and block.sqz is not None
+        weight = torch.cat([block.sqz.weight, block.layer1.weight])
+        bias = torch.cat([block.sqz.bias, block.layer1.bias])
+        left, right = weight.split([first.shape[-1], second.shape[-1]], dim=1)
+        both = F.linear(first, left, bias) + F.linear(second, right)
+        around, inside = both.flatten(0, -2).chunk(2, dim=1)
+        x = around.relu() + block.branch(inside)  # not in place: the official code overwrites what autograd needs
+        for rest in self.blocks[1:]:
+            x = rest(x)
+        different, same = self.out_head(x).unbind(1)
+        return (same - different).view(both.shape[:-1])
+
+    def pairs(self, points: torch.Tensor) -> torch.Tensor:
+        """Logits [P, 2, N, N] of points [P, 2, N, D] of two images: each with each of the other image, both ways."""
+        return self(points[..., :, None, :], points.flip(1)[..., None, :, :])
