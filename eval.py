@@ -10,6 +10,12 @@ writes  <output_dir>/<split>/eval_<stage>/{metrics.json, confusion.npy}; with sa
     python eval.py configs/ssul/voc.yaml task=15-1 checkpoint=output/ssul_voc/15-1-overlap/ssul/step3/best.pth
 """
 
+from utils.begin import answer
+from utils.report.scores import show_scores
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, show=show_scores)
+
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +30,7 @@ from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.measure.confusion import Counts
-from utils.measure.expected import expectation_status
 from utils.measure.protocol import Classes, Protocol, label_maps, number_table
-from utils.report.tables import print_comparison, print_metrics
 from utils.run import Run, entry, start_run
 from utils.run_folder import trained_files
 
@@ -60,7 +64,7 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
     models, decide = [run.place(network.model) for network in networks.values()], next(iter(networks.values())).decide
     images, folder = protocol.images, run.dir / "predictions"
     save = map_writer(folder, images, protocol.spec.num_outputs) if run.cfg.save_predictions else None
-    maps = label_maps(models, decide, protocol.loader, run, "evaluation", protocol.sweep)
+    maps = label_maps(models, decide, protocol.loader, run, "evaluation", protocol.sweep, protocol.sized)
     counts = protocol.count(maps, run, len(models), save)
     metrics = protocol.metrics(counts)
     if save:
@@ -116,11 +120,7 @@ def main(argv: list[str] | None = None) -> int:
             if given:
                 save_model(first.model, protocol.classes(metrics), metrics, run)
             run.finish(metrics | {"checkpoint": str(next(iter(paths.values())))})
-        metrics = checkpoint.read_json(run.dir / "metrics.json")
-        if dist.is_main():
-            print_metrics(metrics, f"{stage}, {metrics['protocol']}")
-            print_comparison(metrics["compared"])
-    return expectation_status(cfg.expected, metrics)
+    return show_scores(cfg, run.dir)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,21 @@
 python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
 python prepare_data.py voc   --root VOCdevkit/VOC2012 [--sbd DIR]               VOC 2012 with the masks of SBD
 python prepare_data.py context --annotations DIR --images DIR --root DIR      masks of Pascal-Context's 60 classes
+python prepare_data.py cocostuff --root DIR                                    masks of COCO-Stuff-10K as PNG
+python prepare_data.py ade   --root ADEChallengeData2016                      what ADE20K's folders hold
 python prepare_data.py coco  --images DIR --annotations DIR --root DIR        masks and lists of COCO 2014
+python prepare_data.py folder --images DIR --labels DIR_OR_FILE --root DIR     photographs of your own, some labelled
 python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   salient objects
 python prepare_data.py vectors --words FILE --dataset NAME --to FILE.npz      word vectors of the classes as a table
 python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
-python prepare_data.py check CONFIG.yaml [key=value ...]                      open every file a chain will read
+python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--allow KIND,...]   open every file that
+                                                                              the configuration reads, list every fault
 """
+
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
 
 import argparse
 import os
@@ -19,17 +28,21 @@ from data.classes import load_classes
 from data.discovery import DiscoveryData
 from data.embeddings import look_up, write_table
 from data.lists import write_lists
-from data.prepare.check import check_discovery, check_zeroshot
+from data.prepare.annotations import read_annotations
+from data.prepare.check import KINDS, Check, summary, write_faults
 from data.prepare.coco import build_coco
 from data.prepare.context import build_context
 from data.prepare.demo import DemoOptions, build_demo
+from data.prepare.folder import build_folder
+from data.prepare.folder_config import write_config
 from data.prepare.saliency import OVERVIEW, estimate_folder, spectral
+from data.prepare.stuff import build_cocostuff, check_ade
 from data.prepare.voc import build_voc
-from data.zeroshot import ZeroShotData
 from models.saliency.estimator import load_estimator
-from utils.checkpoint import digest
+from utils.checkpoint import digest, write_text
 from utils.config.reader import load_config
 from utils.errors import UserError
+from utils.report.tables import table
 from utils.run import entry, pick_device
 
 
@@ -48,9 +61,42 @@ def context(options: argparse.Namespace) -> None:
         print(line)
 
 
+def cocostuff(options: argparse.Namespace) -> None:
+    for line in build_cocostuff(options.root, options.workers):
+        print(line)
+
+
+def ade(options: argparse.Namespace) -> None:
+    for line in check_ade(options.root):
+        print(line)
+
+
 def coco(options: argparse.Namespace) -> None:
     counts = build_coco(options.root, options.images, options.annotations, options.masks, options.workers)
     print(f"{options.root}: " + ", ".join(f"{count} masks of {part}" for part, count in counts.items()))
+
+
+def folder(options: argparse.Namespace) -> None:
+    """Data root and configuration; a configuration that exists is kept, as it may have been edited."""
+    if not 0 < options.val < 1:
+        raise UserError(f"--val {options.val}: not a share; give one between 0 and 1")
+    annotations = read_annotations(options.labels, options.colors, options.names)
+    made = build_folder(
+        options.root, options.images, annotations, val=options.val, seed=options.seed, workers=options.workers
+    )
+    config = options.config or Path("configs") / f"{options.root.name}.yaml"
+    kept = config.exists()
+    if not kept:
+        write_text(config, write_config(made.facts(), options.root, options.root.name))
+    print(f"{options.root}: {len(made.photos)} photographs; labels read as {made.kind}")
+    print(table(made.table()))
+    print(f"  without labels, to discover classes in: {len(made.lists['unlabelled'])}")
+    print(
+        f"  validation images drawn with --seed {options.seed}: {', '.join(made.lists['val'][:5])} ... (sets/val.txt)"
+    )
+    if made.without_photo:
+        print(f"  labels without a photograph, left out: {len(made.without_photo)} ({made.without_photo[0]} ...)")
+    print(f"{config}: {'kept as it is' if kept else 'written'}; next: saliency maps, see docs/own_data.md")
 
 
 def saliency(options: argparse.Namespace) -> None:
@@ -85,21 +131,35 @@ def open_discovery(options: argparse.Namespace) -> DiscoveryData:
 
 def lists(options: argparse.Namespace) -> None:
     data = open_discovery(options)
+    if data.is_unknown:
+        raise UserError(f"split={data.cfg.split}: reads train.txt, unlabelled.txt and val.txt as they are; edit those")
     write_lists(data.lists, data.groups.name, options.to, data.context.layout)
     print(f"{options.to}: lists of {data.groups.name}; use them with data.lists={options.to}")
 
 
 def check(options: argparse.Namespace) -> None:
-    config = load_config(options.config, __doc__, systems=("ncdss", "zs3"))
-    is_zeroshot = config.system == "zs3"
-    lines = check_zeroshot(ZeroShotData.open(config)) if is_zeroshot else check_discovery(DiscoveryData.open(config))
-    for line in lines:
+    """Lists every fault; UserError with the counts by kind when one is of a kind that is not allowed."""
+    allowed = [kind for kind in options.allow.split(",") if kind]
+    unknown = next((kind for kind in allowed if kind not in KINDS), None)
+    if unknown:
+        raise UserError(f"--allow {unknown}: no kind of fault; they are {', '.join(KINDS)}")
+    checked = Check(load_config(options.config, __doc__))
+    for line in checked.lines():
         print(line)
+    for fault in checked.faults:
+        print(f"{fault.kind:10}{fault.file}: {fault.what}")
+    if options.to:
+        write_faults(options.to, checked.faults)
+    found = summary(checked.faults, allowed)
+    if found:
+        raise UserError(f"{found} ({options.to if options.to else '--to faults.csv keeps them'})")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="demo|voc|context|coco|saliency|vectors|lists|check")
+    commands = parser.add_subparsers(
+        required=True, metavar="demo|voc|context|cocostuff|ade|coco|folder|saliency|vectors|lists|check"
+    )
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
     one.add_argument("--seed", type=int, default=0)
@@ -119,6 +179,13 @@ def main(argv: list[str] | None = None) -> int:
     seven.add_argument("--root", type=Path, default=Path("datasets/context"), help="data root to make")
     seven.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
     seven.set_defaults(run=context)
+    nine = commands.add_parser("cocostuff")
+    nine.add_argument("--root", type=Path, default=Path("datasets/cocostuff10k"), help="folder of the download")
+    nine.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
+    nine.set_defaults(run=cocostuff)
+    ten = commands.add_parser("ade")
+    ten.add_argument("--root", type=Path, default=Path("datasets/ade"), help="ADEChallengeData2016")
+    ten.set_defaults(run=ade)
     eight = commands.add_parser("vectors")
     eight.add_argument(
         "--words",
@@ -141,6 +208,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     four.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw")
     four.set_defaults(run=coco)
+    nine = commands.add_parser("folder")
+    nine.add_argument("--images", type=Path, nargs="+", required=True, help="folders of photographs")
+    nine.add_argument(
+        "--labels", type=Path, required=True, help="COCO file, or folder of index PNG, colour PNG or LabelMe files"
+    )
+    nine.add_argument("--root", type=Path, required=True, help="data root to make, datasets/NAME")
+    nine.add_argument("--colors", type=Path, help="of colour PNGs: lines name,red,green,blue, or CVAT's labelmap.txt")
+    nine.add_argument("--names", type=Path, help="of index PNGs: a class per line, background first")
+    nine.add_argument("--val", type=float, default=0.2, help="share of the labelled photographs that validates")
+    nine.add_argument("--seed", type=int, default=0, help="decides which")
+    nine.add_argument("--config", type=Path, help="configuration to write; default: configs/NAME.yaml")
+    nine.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that read and write")
+    nine.set_defaults(run=folder)
     five = commands.add_parser("saliency")
     five.add_argument("--images", type=Path, required=True, help="folder of images")
     five.add_argument("--to", type=Path, required=True, help="folder for the maps, <name>.png")
@@ -158,6 +238,8 @@ def main(argv: list[str] | None = None) -> int:
     two.set_defaults(run=lists)
     three = commands.add_parser("check")
     three.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
+    three.add_argument("--to", type=Path, help="table of the faults to write, .csv: kind, file, what")
+    three.add_argument("--allow", default="", help=f"kinds that are listed and do no harm, of {', '.join(KINDS)}")
     three.set_defaults(run=check)
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     options.run(options)

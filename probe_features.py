@@ -14,6 +14,11 @@ writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/metrics.jso
     python probe_features.py configs/demo/probe.yaml mode=linear model.kind=backbone
 """
 
+from utils.begin import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, ("probe",), stages=0)
+
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -35,7 +40,7 @@ from utils import checkpoint, dist
 from utils.config.probe import ProbeConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.labels import IGNORE, is_wide
+from utils.labels import ignored, is_wide
 from utils.loop import fit
 from utils.measure.clustering import Quantizer, fit_minibatch
 from utils.measure.confusion import Maps, Save, count, predict
@@ -195,7 +200,8 @@ def kmeans(data: ProbeData) -> dict:
             write_matrices(run, {"confusion": every[0], "confusion_seeds": every})
             if cfg.save_predictions:
                 numbers = np.array([number for _, number in metrics["match"]])
-                table = np.where(numbers < 0, IGNORE, numbers).astype(np.uint8)
+                nothing = ignored(data.num_classes)
+                table = np.where(numbers < 0, nothing, numbers).astype(np.min_scalar_type(nothing))
                 relabel(run.dir / "clusters", run.dir / "predictions", lambda _: table)
             protocol = f"image size, one vector per {cfg.kmeans.unit}"
             run.finish(metrics | {"protocol": protocol, "images": len(images), "checkpoint": source_name(cfg)})

@@ -9,6 +9,11 @@ writes  report.html and table.md beside the stages, for novel class discovery al
     python report.py configs/demo/probe.yaml output_dir=output/demo_probe           all networks evaluated there
 """
 
+from utils.begin import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, stages=0)
+
 from reports import PAGES
 from utils.checkpoint import write_text
 from utils.config.reader import load_config

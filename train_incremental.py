@@ -13,6 +13,11 @@ writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metr
     python train_incremental.py configs/demo/ssul.yaml task=15-1 setting=overlap method=ssul
 """
 
+from utils.begin import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, ("ssul",), stages=0)
+
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +29,7 @@ import torch
 from torch import nn
 
 from data.exemplars import MEMORY_FILE, choose_exemplars, describe, draw_memory, read_memory, write_memory
-from data.incremental import IncrementalData, head_sizes
+from data.incremental import IncrementalData, head_sizes, step_folder
 from data.io import write_picture
 from losses.cross_entropy import cross_entropy
 from losses.mib import unbiased_cross_entropy, unbiased_distillation
@@ -33,8 +38,8 @@ from losses.ssul import binary_cross_entropy, focal_loss, pseudo_label, training
 from models.incremental import (
     IncrementalDeepLab,
     StepWeights,
+    best_channel,
     build_incremental,
-    class_scores,
     load_incremental,
     predicted_ids,
     upsample,
@@ -164,13 +169,14 @@ class SsulRecipe(StepRecipe):
         if self.old is not None:
             with torch.no_grad():
                 label = self.with_pseudo(label, self.old(image).logits)
-        return self.loss(self.model(image).logits, label)
+        return self.loss(self.model.cell_logits(image)[0], label)
 
     def mixed(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and targets; with a memory, exemplars replace a random half of the batch."""
         image, label = batch["new"]["image"], self.target(batch["new"])
         if "memory" in batch:
-            chosen = torch.randperm(len(image))[: len(image) // 2].to(image.device)
+            half = torch.randperm(len(image))[: len(image) // 2]  # pinned, so that its copy waits for nothing
+            chosen = (half.pin_memory() if image.is_cuda else half).to(image.device, non_blocking=True)
             image, label = image.clone(), label.clone()
             image[chosen] = batch["memory"]["image"][chosen]
             moved = self.options.memory_labels == "corrected"
@@ -184,16 +190,16 @@ class SsulRecipe(StepRecipe):
     def with_pseudo(self, label: torch.Tensor, old_logits: torch.Tensor) -> torch.Tensor:
         if self.options.pseudo_threshold is None:
             return label
-        scores = class_scores(old_logits, self.loss_kind)
-        return pseudo_label(label, scores, self.options.pseudo_threshold, self.last_background)
+        score, old = best_channel(old_logits, self.loss_kind)
+        return pseudo_label(label, score, old, self.options.pseudo_threshold, self.last_background)
 
-    def loss(self, logits: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
-        pixels = dist.labelled_pixels(label)
+    def loss(self, cells: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
         if self.options.loss == "bce":
-            return {"bce": binary_cross_entropy(logits, label, channels, pixels)}
+            return {"bce": binary_cross_entropy(cells, label, channels, dist.labelled_pixels(label))}
+        logits = upsample(cells, label.shape[-2:])
         if self.options.loss == "focal":
             return {"focal": focal_loss(logits, label, self.options.focal_gamma)}
-        return {"ce": cross_entropy(logits, label, pixels=pixels)}
+        return {"ce": cross_entropy(logits, label, pixels=dist.labelled_pixels(label))}
 
 
 class SharedTrunkSsulRecipe(SsulRecipe):
@@ -217,10 +223,10 @@ class SharedTrunkSsulRecipe(SsulRecipe):
             label = self.with_pseudo(label, upsample(old, size))
             dropped = self.model.drop(features)
         if self.options.loss != "bce" or not self.unknown:  # softmax needs every class
-            return self.loss(upsample(self.model.decode(dropped, low), size), label)
+            return self.loss(self.model.decode(dropped, low), label)
         trained = self.model.decode(dropped, low, [heads[0], heads[1], heads[-1]])
         newest = range(1 + self.num_old, 1 + self.num_seen)
-        return self.loss(upsample(trained, size), label, [0, 1, *newest])
+        return self.loss(trained, label, [0, 1, *newest])
 
 
 class DistillationRecipe(StepRecipe):
@@ -340,8 +346,8 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "exemplars"):
         label = training_target(batch["label"], batch.get("saliency"), options.unknown).to(run.device)
         if last:  # the labels of step 0 are complete
-            scores = class_scores(output.logits, "ce" if options.loss == "ce" else "bce")  # official: focal's, too
-            label = pseudo_label(label, scores, MEMORY_THRESHOLD, last_background)
+            score, old = best_channel(output.logits, "ce" if options.loss == "ce" else "bce")  # official: focal's, too
+            label = pseudo_label(label, score, old, MEMORY_THRESHOLD, last_background)
         for index, values in zip(batch["index"].tolist(), label.cpu().numpy(), strict=True):
             found[index] = describe(dataset.samples[index].id, values, last_background)
     everywhere = {index: candidate for part in dist.gather(found) for index, candidate in part.items()}
@@ -356,12 +362,6 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
         write_picture(run.dir / "memory.jpg", picture)
     log.info("memory: %d exemplars of %d candidates", len(ids), len(candidates))
     return ids
-
-
-def step_folder(cfg: SsulConfig, step: int) -> str:
-    """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
-    shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
-    return f"{shared.get(cfg.method, cfg.method) if step == 0 else cfg.method}/step{step}"
 
 
 def run_step(data: IncrementalData, step: int) -> dict:

@@ -10,6 +10,7 @@ of what moves memory and computes little (BatchNorm, up-sampling): the hours are
     python -m benchmarks.cost configs/ssul/voc.yaml task=15-1 method=ssul
 """
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from benchmarks.cost_stages import STAGES, Read, Stage
 from data.dataset import SegmentationDataset
 from data.io import write_label
 from data.layouts import Sample
+from losses import ssul, upsampled
+from models.incremental import class_scores
 from utils.checkpoint import write_list
 from utils.config.reader import load_config
 from utils.measure.confusion import eval_mode, respond
@@ -123,6 +126,18 @@ class PeakMemory(TorchDispatchMode):
         self.live -= self.sizes.pop(place)
 
 
+@contextlib.contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Every pixel of a mask, strips and scores as there; nothing fake stays in what is kept from step to step."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(patch("losses.maskcontrast.pick", lambda _: slice(None)))
+        stack.enter_context(patch.dict(upsampled.STRIP, cpu=upsampled.STRIP["cuda"]))
+        stack.enter_context(patch("train_incremental.best_channel", lambda z, loss: class_scores(z, loss).max(1)))
+        for module, name in ((upsampled, "interpolation"), (upsampled, "bilinear"), (ssul, "_places")):
+            stack.enter_context(patch.object(module, name, getattr(module, name).__wrapped__))
+        yield
+
+
 def _place(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
@@ -137,13 +152,14 @@ def count(recipe: Recipe, batch: dict[str, dict[str, torch.Tensor]]) -> Counted:
     own = [t for network in networks for t in (*network.parameters(), *network.buffers())]
     recipe.model.train()
     low = torch.autocast("cpu", torch.bfloat16)
-    with mode, patch("losses.maskcontrast.pick", lambda _: slice(None)):  # as on a GPU: all pixels
+    with mode, as_on_a_gpu():
         fake = {source: {k: mode.from_tensor(v) for k, v in fields.items()} for source, fields in batch.items()}
         with PeakMemory(own) as memory, FlopCounterMode(display=False) as step:
             with low:
                 losses = [loss for loss in recipe.step(fake, 0).values() if loss.requires_grad]
             torch.stack(losses).sum().backward()
         image = next(t for fields in fake.values() for t in fields.values() if t.dim() == 4)[:1]
+        recipe.network.requires_grad_(False)  # the counter fails on a parameter that is handed to a module
         with torch.no_grad(), eval_mode(recipe.network), low, FlopCounterMode(display=False) as forward:
             respond(recipe.network, image)
     weights = sum(4 * t.numel() for t in own) + 4 * trained  # and the momentum; gradients are among what is made

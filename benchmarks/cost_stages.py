@@ -14,25 +14,32 @@ from data.incremental import IncrementalData, head_sizes, select
 from data.lists import image_list
 from data.source import DataContext
 from data.transforms import TrainTransform, WeakStrongTransform
+from data.weak_crops import WeakCrop
+from data.weakshot import WeakShotData
 from data.zeroshot import ZeroShotData
 from finetune_novel import BasicRecipe, EumsRecipe
+from losses.maskformer import enlarge, mask_losses
+from losses.simformer import at_points
 from losses.zs3 import weighted_cross_entropy
 from models.contrast import ContrastModel, build_encoder
 from models.deeplab import build_model
 from models.deeplab_plus import build_deeplab_plus
 from models.incremental import build_incremental
 from models.probes import build_probe
+from models.simformer import build_weak_shot
 from models.teacher_student import TeacherStudent
 from pretrain_contrast import ContrastRecipe
 from probe_features import LinearRecipe
 from train_base import SeenRecipe, SupervisedRecipe
 from train_incremental import Step, recipe_of
+from train_weakshot import MaskFormerRecipe, in_pairs
 from utils import dist
 from utils.config.common import Training
 from utils.recipe import Recipe
 
 Read = tuple[tuple[str, ...], Callable[..., Any]]  # fields of a source, and their transform
-MAPS = ("label", "pseudo", "saliency", "key_saliency", "query_saliency")
+MATCHED = 8  # masks of an image, about as many as classes
+MAPS = ("padding", "label", "pseudo", "saliency", "key_saliency", "query_saliency")
 RANDOM = {"init": "random"}  # no weights are needed to count
 TRAIN = {"pascal": 5953, "context": 4998, "cocostuff": 9000}  # images of the zero-shot papers' lists
 
@@ -229,10 +236,44 @@ def zero_shot(cfg) -> Iterator[Stage]:
         )
 
 
+class ProposalRecipe(MaskFormerRecipe):
+    """A step of weak-shot training without what depends on values: so many proposals of each image have a mask."""
+
+    def step(self, batch: dict, epoch: int) -> dict:
+        image = batch["images"]["image"]
+        output, losses = self.model(self.model.normalize(image)), []
+        truth = torch.zeros(len(image) * MATCHED, *image.shape[-2:], dtype=torch.bool)
+        for classes, masks in zip(output.class_logits, output.mask_logits, strict=True):
+            large = enlarge(masks[:, :MATCHED].flatten(0, 1), image.shape[-2:])
+            losses += [*(part.mean() for part in mask_losses(large, truth)), classes.float().log_softmax(-1).mean()]
+        if self.model.simnet is not None:
+            cells = torch.zeros(len(image) // 2, 2, self.cfg.similarity.points, dtype=torch.int64)
+            points = at_points(in_pairs(output.features), cells).detach()
+            losses.append(self.model.simnet.pairs(points).mean())
+            with torch.no_grad():
+                self.model.simnet.pairs(points)
+        return {"all": torch.stack(losses).sum()}
+
+
+def weak_shot(cfg) -> Iterator[Stage]:
+    """Training on single images, on pairs, and on pseudo-labels; matching and labelling are left out."""
+    data, d, training = WeakShotData.open(cfg), cfg.data, cfg.training
+    reads: Read = (("image", "label"), WeakCrop(d.image_size, d.sizes, d.longest, data.num_classes))
+    for method in ("single", "simformer", "retrain"):
+
+        def build(pairs: bool = method == "simformer") -> Recipe:
+            return ProposalRecipe(build_weak_shot(cfg.model, data.num_classes, pairs, "random"), cfg, data.novel)
+
+        fields = {"images": ("image", "label", "padding")}
+        steps = training.epochs * steps_per_epoch(training)
+        yield Stage(method, build, fields, d.image_size, training.batch_size, steps, 0, (reads,))
+
+
 STAGES: dict[str, Callable[[Any], Iterator[Stage]]] = {
     "ncdss": discovery,
     "ssul": incremental,
     "maskcontrast": contrast,
     "probe": probe,
     "zs3": zero_shot,
+    "simformer": weak_shot,
 }

@@ -1,5 +1,5 @@
 """What sharing the frozen trunk saves in a step of SSUL: previous and new network as two, and as one trunk with two
-sets of heads and a loss on the trained channels.
+sets of heads and a loss on the trained channels. The loss of two networks is that of the released code.
 
     python -m benchmarks.incremental_step --backbone resnet50 --size 257 --batch 2
 """
@@ -9,10 +9,11 @@ import copy
 
 import torch
 
+from benchmarks import baselines
 from benchmarks.training_step import best_of
 from losses.ssul import binary_cross_entropy, pseudo_label
 from models.backbones import BACKBONES, build_backbone
-from models.incremental import IncrementalDeepLab, upsample
+from models.incremental import IncrementalDeepLab, best_channel, upsample
 
 HEADS = [1, 1, 15, 1, 1, 1]  # unknown, background, and four steps of VOC 15-1
 
@@ -33,9 +34,9 @@ def networks(backbone: str) -> tuple[IncrementalDeepLab, IncrementalDeepLab]:
 
 def plain(old: IncrementalDeepLab, new: IncrementalDeepLab, image: torch.Tensor, label: torch.Tensor) -> None:
     with torch.no_grad():
-        target = pseudo_label(label, old(image).logits.sigmoid(), 0.7, 1)
+        target = pseudo_label(label, *old(image).logits.sigmoid().max(1), 0.7, 1)
     new.zero_grad()
-    binary_cross_entropy(new(image).logits, target).backward()
+    baselines.binary_cross_entropy(new.cell_logits(image)[0], target).backward()
 
 
 def shared(old: IncrementalDeepLab, new: IncrementalDeepLab, image: torch.Tensor, label: torch.Tensor) -> None:
@@ -43,11 +44,11 @@ def shared(old: IncrementalDeepLab, new: IncrementalDeepLab, image: torch.Tensor
     with torch.no_grad():
         features, low = new.features(image)
         scores = upsample(new.decode(features, low, [*old.classifier.head[:2], *heads[2:-1]]), image.shape[-2:])
-        target = pseudo_label(label, scores.sigmoid(), 0.7, 1)
+        target = pseudo_label(label, *best_channel(scores, "bce"), 0.7, 1)
     new.zero_grad()
     trained = new.decode(new.drop(features), low, [heads[0], heads[1], heads[-1]])
     channels = [0, 1, sum(HEADS)]
-    binary_cross_entropy(upsample(trained, image.shape[-2:]), target, channels).backward()
+    binary_cross_entropy(trained, target, channels).backward()
 
 
 def gradients(step, *arguments) -> torch.Tensor:

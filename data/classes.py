@@ -15,6 +15,7 @@ from utils.labels import WIDE_IGNORE
 
 SPLITS = Path(__file__).parent / "splits"
 PAIRS = {"novel": "base", "unseen": "seen"}  # key of a split file -> the group that holds all other classes
+UNKNOWN = "unknown"  # in the place of the list of novel classes
 
 
 class ClassList(NamedTuple):
@@ -91,10 +92,11 @@ def load_split(spec: str, dataset: str) -> ClassGroups:
     if not later or tree.keys() - {later, PAIRS[later]}:
         raise UserError(
             f"{path}: expected the key 'novel' (optionally also 'base') or 'unseen' (optionally 'seen'), a list of "
-            "class names or numbers"
+            "class names or numbers; or 'novel: unknown'"
         )
     first = PAIRS[later]
-    novel = _ascending(tree[later], classes, path)
+    unknown = later == "novel" and tree[later] == UNKNOWN
+    novel = () if unknown else _ascending(tree[later], classes, path)
     rest = [number for number in _objects(classes) if number not in novel]
     base = _ascending(tree[first], classes, path) if first in tree else tuple(rest)
     both = sorted(set(base) & set(novel))
@@ -131,6 +133,11 @@ def load_classes(dataset: str) -> ClassList:
     return read_classes(class_folder(dataset) / "classes.yaml")
 
 
+def is_shipped(dataset: str) -> bool:
+    """Whether a data set is one of data/splits, and nobody's own."""
+    return not Path(dataset).is_absolute() and (SPLITS / dataset).is_dir()
+
+
 def class_folder(dataset: str) -> Path:
     """The folder with classes.yaml: one of data/splits, or the path of a folder; UserError when it has none."""
     folder = SPLITS / dataset if (SPLITS / dataset).is_dir() else Path(dataset)
@@ -155,8 +162,10 @@ def read_classes(path: Path) -> ClassList:
     return ClassList(names, background)
 
 
-def class_numbers(listed: Any, classes: ClassList, path: Path) -> tuple[int, ...]:
-    """Class numbers of a list of names or numbers, in its order; UserError that names the file and the entry."""
+def class_numbers(listed: Any, classes: ClassList, path: Path | str) -> tuple[int, ...]:
+    """Class numbers of a list of names or numbers, in its order; UserError that names `path`, or where it is, and the
+    entry.
+    """
     if not isinstance(listed, list):
         raise UserError(f"{path}: expected a list of class names or numbers, got {listed!r}")
     objects, numbers = _objects(classes), []

@@ -15,7 +15,8 @@ from data.layouts import Sample
 from data.lists import find_list, image_list, warn_of_overlap
 from data.loading import Source
 from data.source import DataContext
-from data.transforms import Random, ValTransform, color_jitter, grayscale
+from data.transforms import Jitter, Random, ValTransform, color_jitter, grayscale
+from utils.config.common import Transforms
 from utils.config.maskcontrast import MaskContrastConfig
 from utils.errors import UserError
 from utils.log import log
@@ -26,6 +27,7 @@ FIELDS = ("image", "saliency")
 SALIENCY = ("background", "object")
 AREAS = (0.2, 1.0)  # of a crop, as a share of the image
 JITTER, GRAY = 0.8, 0.2  # probabilities
+WEAK = Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 LEAST, MOST = 0.01, 0.99  # share of a view that its mask must exceed, and stay below
 
 
@@ -36,8 +38,8 @@ class TwoViews(ResizedCrop):
     (p 0.2). None when the object covers too little or too much of one of them: both are to be drawn again.
     """
 
-    def __init__(self, size: int):
-        super().__init__(size, AREAS)
+    def __init__(self, size: int, transforms: Transforms = "official"):
+        super().__init__(size, transforms, AREAS)
 
     def __call__(  # type: ignore[override]  # None, which a crop alone never gives
         self, fields: dict[str, np.ndarray], rng: Random
@@ -47,14 +49,14 @@ class TwoViews(ResizedCrop):
             view = super().__call__(fields, rng)
             if not LEAST < view["saliency"].mean() < MOST:
                 return None
-            views |= {name: recolor(view["image"], rng), f"{name}_saliency": view["saliency"]}
+            views |= {name: recolor(view["image"], rng, self.transforms), f"{name}_saliency": view["saliency"]}
         return views
 
 
-def recolor(image: np.ndarray, rng: Random) -> np.ndarray:
+def recolor(image: np.ndarray, rng: Random, transforms: Transforms = "official") -> np.ndarray:
     """Jittered brightness, contrast, saturation (0.4) and hue (0.1) in 8 of 10 draws, no colour at all in 2 of 10."""
     if rng.random() < JITTER:
-        image = color_jitter(image, rng, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+        image = color_jitter(image, rng, WEAK, transforms)
     return grayscale(image) if rng.random() < GRAY else image
 
 
@@ -94,7 +96,7 @@ class ContrastData:
         return self.context.cfg
 
     def source(self, name: str) -> Source:
-        dataset = self._dataset(self.train_samples, TwoViews(self.cfg.data.image_size))
+        dataset = self._dataset(self.train_samples, TwoViews(self.cfg.data.image_size, self.cfg.data.transforms))
         return self.context.source(name, dataset, self.cfg.training.batch_size)
 
     def _dataset(self, samples: Sequence[Sample], transform) -> SegmentationDataset:

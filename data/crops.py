@@ -2,7 +2,7 @@
 evaluation crop, the whole image.
 
 Only the part of an image that a training crop keeps is resampled, which may move pixels by one grey level; the
-evaluation crop is PIL's to the last digit. Fields as in data.transforms.
+evaluation crop is PIL's to the last digit. Fields and `transforms="fast"` as in data.transforms.
 """
 
 import math
@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from data.transforms import Random
+from utils.config.common import Transforms
 from utils.labels import ignore_of
-from utils.resize import resize_box, resize_part, resize_whole, shorter_to
+from utils.resize import resize_box, resize_fast, resize_part, resize_whole, shorter_to
 
 SCALES = (0.5, 2.0)
 AREAS, RATIOS, TRIES = (0.5, 2.0), (3 / 4, 4 / 3), 10
@@ -21,8 +22,8 @@ AREAS, RATIOS, TRIES = (0.5, 2.0), (3 / 4, 4 / 3), 10
 class ScaleCrop:
     """SSUL: scale by U(0.5, 2), pad to the crop size with 0 (black background, not salient), crop, flip (p 0.5)."""
 
-    def __init__(self, size: int):
-        self.size = size
+    def __init__(self, size: int, transforms: Transforms = "official"):
+        self.size, self.part = size, resize_fast if transforms == "fast" else resize_part
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
         height, width = fields["image"].shape[:2]
@@ -43,8 +44,8 @@ class ScaleCrop:
         )
         if rows.start < rows.stop and columns.start < columns.stop:
             place = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
-            out[place] = resize_part(name, values, scaled, rows, columns)
-        return np.ascontiguousarray(out[:, ::-1]) if flip else out
+            out[place] = self.part(name, values, scaled, rows, columns)
+        return cv2.flip(out, 1) if flip else out
 
 
 def padding(size: tuple[int, int], crop: int) -> tuple[int, tuple[int, int]]:
@@ -64,8 +65,8 @@ class ResizedCrop:
     a square; flip (p 0.5).
     """
 
-    def __init__(self, size: int, areas: tuple[float, float] = AREAS):
-        self.size, self.areas = size, areas
+    def __init__(self, size: int, transforms: Transforms = "official", areas: tuple[float, float] = AREAS):
+        self.size, self.transforms, self.areas = size, transforms, areas
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
         box = self.draw(fields["image"].shape[:2], rng)
@@ -74,11 +75,15 @@ class ResizedCrop:
     def crop(self, fields: dict[str, np.ndarray], box: tuple[int, int, int, int], flip: bool) -> dict[str, np.ndarray]:
         """The square made of `box` (top, left, height, width)."""
         top, left, height, width = box
-        made = {
-            name: resize_whole(name, f[top : top + height, left : left + width], (self.size, self.size))
-            for name, f in fields.items()
-        }
-        return {name: np.ascontiguousarray(values[:, ::-1]) if flip else values for name, values in made.items()}
+        made = {name: self.resize(name, f[top : top + height, left : left + width]) for name, f in fields.items()}
+        return {name: cv2.flip(values, 1) if flip else values for name, values in made.items()}
+
+    def resize(self, name: str, values: np.ndarray) -> np.ndarray:
+        """A crop as a square."""
+        size = self.size, self.size
+        if self.transforms == "fast":
+            return resize_fast(name, values, size, slice(None), slice(None))
+        return resize_whole(name, values, size)
 
     def draw(self, size: tuple[int, int], rng: Random) -> tuple[int, int, int, int]:
         """(top, left, height, width) of the crop; after ten misses the largest central one of an admissible ratio."""
@@ -117,8 +122,9 @@ class ScaleBlurCrop:
     A smaller image is padded at the right and below: black, and ignored in maps.
     """
 
-    def __init__(self, size: int, blur: bool = True):
+    def __init__(self, size: int, transforms: Transforms = "official", blur: bool = True):
         self.size, self.blur = size, blur
+        self.part = resize_fast if transforms == "fast" else resize_box
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
         flip = rng.random() < 0.5
@@ -140,7 +146,7 @@ class ScaleBlurCrop:
         rows, columns = (slice(at, min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True))
         if rows.start < rows.stop and columns.start < columns.stop:
             values = cv2.flip(values, 1) if flip else values
-            part = resize_box(name, values, scaled, rows, columns)
+            part = self.part(name, values, scaled, rows, columns)
             out[: part.shape[0], : part.shape[1]] = part
         return out
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.io import MaskRule, read_image, read_label, read_mask
+from data.io import MaskRule, orientation, read_image, read_label, read_mask
 from data.label_map import LabelMap
 from data.layouts import Sample
 from utils.errors import UserError
@@ -61,7 +62,10 @@ class SegmentationDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> dict:
         index, epoch, cycle = draw if isinstance(draw, tuple) else (draw, 0, 0)
-        rng = np.random.default_rng([self.seed, epoch, cycle, index])
+        return self.sample(index, np.random.default_rng([self.seed, epoch, cycle, index]))
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict:
+        """The sample of an image, or of another one where the transform refuses it."""
         arrays, size = self._read(index)
         for attempt in range(ATTEMPTS):
             if attempt >= SAME_IMAGE:
@@ -84,8 +88,8 @@ class SegmentationDataset(Dataset):
             if values.shape[:2] != size:
                 path, shape = getattr(sample, field), f"{values.shape[1]}x{values.shape[0]}"
                 raise UserError(
-                    f"{path}: {shape} pixels, but {sample.image} has {size[1]}x{size[0]}; an image and its maps must "
-                    "be of one size"
+                    f"{path}: {shape} pixels, but {sample.image} has {size[1]}x{size[0]}{turn_of(sample.image)}; an "
+                    "image and its maps must be of one size"
                 )
         if self.max_side and max(size) > self.max_side:
             arrays = {field: _shrink(field, values, self.max_side) for field, values in arrays.items()}
@@ -121,6 +125,12 @@ class SegmentationDataset(Dataset):
         return label_map(label, where=str(path)) if label_map else label
 
 
+def turn_of(image: Path) -> str:
+    """What explains a map that does not fit: the turn that EXIF asks for, after which it may have been drawn."""
+    turn = orientation(image)
+    return "" if turn == 1 else f" as stored (EXIF turn {turn}: the map may have been drawn on the turned image)"
+
+
 def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
     height, width = values.shape[:2]
     factor = longest / max(height, width)
@@ -131,5 +141,8 @@ def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
     """[H, W, 3] -> [3, H, W]; a map [H, W] as it is, but for 16 bits, which torch wants as 32."""
-    values = values.astype(np.int32) if values.dtype == np.uint16 else values
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1) if values.ndim == 3 else values))
+    if values.ndim == 3:
+        planes = np.empty((values.shape[2], *values.shape[:2]), values.dtype)
+        cv2.split(values, list(planes))
+        return torch.from_numpy(planes)
+    return torch.from_numpy(np.ascontiguousarray(values.astype(np.int32) if values.dtype == np.uint16 else values))

@@ -7,13 +7,12 @@ names.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
 from data.classes import class_folder
 from data.word_files import GLOVE, Vectors, read_glove, read_words
-from utils.checkpoint import atomic
+from utils.checkpoint import atomic, first_line
 from utils.config.zs3 import ZeroShotImages
 from utils.errors import UserError
 from utils.log import log
@@ -141,10 +140,10 @@ def read_table(path: Path) -> Table:
             if not {"embeddings", "class_names"} <= set(content.files):
                 raise UserError(f"{path}: holds {', '.join(content.files) or 'nothing'}; {expected}")
             vectors, names = content["embeddings"], [str(name) for name in content["class_names"].ravel()]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such table of vectors") from None
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise UserError(f"{path}: not a readable table ({error}); {expected}") from None
+    except (FileNotFoundError, UserError) as error:
+        raise UserError(f"{path}: no such table of vectors" if isinstance(error, OSError) else str(error)) from None
+    except Exception as error:  # zipfile and numpy raise many types for damaged files
+        raise UserError(f"{path}: not a readable table ({first_line(error)}); {expected}") from None
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise UserError(f"{path}: {len(names)} names for vectors of shape {vectors.shape}; {expected}")
     return Table(_finite(vectors, path), tuple(names))
@@ -167,8 +166,8 @@ def _plain_rows(path: Path, names: Iterable[str]) -> np.ndarray:
         vectors = np.load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such table of vectors") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: not a readable matrix ({error})") from None
+    except Exception as error:
+        raise UserError(f"{path}: not a readable matrix ({first_line(error)})") from None
     count = len(list(names))
     if vectors.ndim != 2 or len(vectors) != count:
         raise UserError(f"{path}: a matrix of shape {vectors.shape}, but {count} classes; expected a row of each")

@@ -124,7 +124,8 @@ class IncrementalData:
     ) -> SegmentationDataset:
         cfg, kept = self.cfg, self.context.cut(ids)
         augment = ResizedCrop if cfg.method in ("mib", "plop", "finetune") else ScaleCrop
-        transform = (augment if train else CentreCrop)(cfg.data.image_size)
+        size = cfg.data.image_size
+        transform = augment(size, cfg.data.transforms) if train else CentreCrop(size)
         pseudo = self.discovered.samples(self.context, kept, fields, label_map) if self.discovered else {}
         masked = self.context.index([name for name in kept if name not in pseudo], fields)
         samples = pseudo | {sample.id: sample for sample in masked}
@@ -212,3 +213,9 @@ def head_sizes(task: ClassGroups, step: int, like: Sequence[int] | bool) -> tupl
     unknown = like if isinstance(like, bool) else like[0] == 1
     first, *later = (len(classes) for classes in task.groups[: step + 1])
     return (1, 1, first, *later) if unknown else (1 + first, *later)
+
+
+def step_folder(cfg: SsulConfig, step: int) -> str:
+    """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
+    shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
+    return f"{shared.get(cfg.method, cfg.method) if step == 0 else cfg.method}/step{step}"

@@ -1,26 +1,39 @@
 """Reading and writing the files of a data set. Images are uint8 [H, W, 3] RGB, label maps uint8 or uint16 [H, W]."""
 
+import mimetypes
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
+from data.png import GREY, SIGNATURE, PngHeader, check_png
 from utils.checkpoint import atomic, first_line
 from utils.errors import UserError
+from utils.log import log
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MaskRule = Literal["any", "official"]
 HALF = 128  # of the grey levels
+EXIF_ORIENTATION = 0x0112
 
 
 class OneSidedMask(UserError):
     """A saliency map without an object, or without background."""
+
+
+class OtherKind(UserError):
+    """A picture or map of another depth, or with other channels, than is read."""
+
+
+class MovedColours(UserError):
+    """A palette with the colours of PASCAL VOC at other numbers."""
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -28,7 +41,9 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+            files = sorted(path.iterdir())
+            found += [file for file in files if file.suffix.lower() in IMAGES]
+            _warn_of_others(path, files)
         elif path.is_file():
             found.append(path)
         else:
@@ -41,6 +56,15 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def _warn_of_others(folder: Path, files: Sequence[Path]) -> None:
+    """A warning with the number of pictures in formats that are not read."""
+    rest = [file.name for file in files if file.suffix.lower() not in IMAGES]
+    left_out = [name for name in rest if (mimetypes.guess_type(name)[0] or "").startswith("image/")]
+    if left_out:
+        read, count = ", ".join(IMAGES), len(left_out)
+        log.warning("%s: %d pictures left out, as '%s'; read are %s", folder, count, left_out[0], read)
+
+
 def one_opencv_thread(_worker: int | None = None) -> None:
     """For a worker process, which would start one OpenCV thread per core.
 
@@ -50,25 +74,90 @@ def one_opencv_thread(_worker: int | None = None) -> None:
     cv2.setNumThreads(0)
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The stored pixels, whatever turn EXIF asks for: masks were drawn on those. A file cut short is an error."""
+def read_image(path: Path, as_shown: bool = False) -> np.ndarray:
+    """The pixels of an image of 8 bits per channel; a file cut short is an error.
+
+    They are those that are stored, whatever turn EXIF asks for, as masks of data sets were drawn on these; `as_shown`
+    turns them as viewers do.
+    """
+    content = read_bytes(path, "an image")
+    if content.startswith(SIGNATURE):
+        check_png(content, path)
+    image = decode_image(content, path, 0 if as_shown else cv2.IMREAD_IGNORE_ORIENTATION)
+    if image.dtype != np.uint8:  # which of the bits hold the picture is not known: 12 of 16 would come out black
+        raise OtherKind(f"{path}: {8 * image.itemsize} bits per channel; expected an image of 8: convert it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The content of a file; UserError when it cannot be read."""
     try:
-        encoded = np.frombuffer(path.read_bytes(), np.uint8)
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected {what}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); expected an image") from None
-    # imread would fill what a cut file lacks with grey, imdecode refuses it
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if encoded.size else None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); expected {what}") from None
+
+
+def decode_image(content: bytes, path: Path, flags: int) -> np.ndarray:
+    """[H, W, 3] BGR at the depth of the file; UserError when OpenCV cannot read it, or finds it too large."""
+    encoded = np.frombuffer(content, np.uint8)
+    try:  # imread would fill what a cut file lacks with grey, imdecode refuses it
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags) if encoded.size else None
+    except cv2.error as error:
+        raise UserError(f"{path}: not a readable image ({error.err or 'refused by OpenCV'})") from None
     if image is None:
         raise UserError(f"{path}: not a readable image; empty, cut short or of another format")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def orientation(path: Path) -> int:
+    """How EXIF asks to turn an image, 1 (as it is) to 8; 3 is upside down, 5 to 8 change width and height."""
+    try:
+        with Image.open(path) as image:
+            return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # whatever Pillow raises for a file that others can read
+        return 1
 
 
 def read_label(path: Path) -> np.ndarray:
     """The values of a palette or grey PNG, not its colours: uint8, or uint16 of a PNG with 16 bits."""
-    values, _ = _read_png(path, wide=True)
-    if values.ndim != 2:
-        raise UserError(f"{path}: {values.shape[-1]} channels; expected one value per pixel (palette or grey PNG)")
+    return _label(_read_png(path, wide=True), path)
+
+
+def read_voc_label(path: Path) -> np.ndarray:
+    """The same for PASCAL VOC's palette: UserError for a file with its colours at other numbers.
+
+    Programs that shrink pictures keep the colours and give new numbers to them.
+    """
+    stored = _read_png(path, wide=True)
+    values, palette = _label(stored, path), stored.header.palette
+    if palette and not voc_palette().tobytes().startswith(palette):
+        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[: len(palette) // 3]).tolist()
+        numbers = [_voc_numbers().get(palette[3 * value : 3 * value + 3], -1) for value in used]
+        moved = [(value, number) for value, number in zip(used, numbers, strict=True) if value != number]
+        if moved and -1 not in numbers and len(set(numbers)) == len(numbers):
+            value, number = moved[0]
+            wrong = f"its value {value} has PASCAL VOC's colour of class {number}"
+            raise MovedColours(
+                f"{path}: {wrong}; renumbered by a program that shrinks pictures? Take the original mask"
+            )
     return values
+
+
+def read_lowered(path: Path) -> np.ndarray:
+    """The values of a label PNG of detectron2's, uint8, where class 1 is stored as 0 and 0 as 255, as they were."""
+    return read_label(path).astype(np.uint8) + np.uint8(1)
+
+
+def _label(stored: "Stored", path: Path) -> np.ndarray:
+    if stored.values.ndim != 2:
+        channels = stored.values.shape[-1]
+        raise OtherKind(f"{path}: {channels} channels; expected one value per pixel (palette or grey PNG)")
+    header = stored.header
+    if header.colour == GREY and header.depth in (2, 4):  # Pillow spreads these over 0 to 255
+        return stored.values // np.uint8(255 // (2**header.depth - 1))
+    return stored.values
 
 
 def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np.ndarray:
@@ -80,7 +169,7 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
     official  as MaskContrast's loader, which refuses none: 255 of the first channel alone, so that a map of 0 and 1
               comes out empty; but 1 of a map stored with one bit per pixel
     """
-    values, mode = _read_png(path)
+    values, mode, _ = _read_png(path)
     if rule == "official":
         first = values if values.ndim == 2 else values[..., 0]
         return (first == (1 if mode == "1" else 255)).astype(np.uint8)
@@ -88,8 +177,8 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
         colours = values[..., : 3 if values.shape[-1] >= 3 else 1]
         values = values[..., 0]
         if (colours != values[..., None]).any():
-            raise UserError(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
-    found = np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist()
+            raise OtherKind(f"{path}: a colour picture; expected a saliency map (0/255, 0/1, palette or grey)")
+    found = np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256])).tolist()
     if mode == "P" and not (set(found) <= {0, 1} or set(found) <= {0, 255}):
         listed = ", ".join(map(str, found[:6]))
         raise UserError(f"{path}: palette values {listed}; expected 0 and 1 or 0 and 255 (is this a class map?)")
@@ -102,27 +191,35 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
     return mask
 
 
-def _read_png(path: Path, wide: bool = False) -> tuple[np.ndarray, str]:
-    """Stored values uint8 [H, W(, channels)], with `wide` also uint16 [H, W], and Pillow's name for their kind."""
+class Stored(NamedTuple):
+    """Values uint8 [H, W(, channels)], or uint16 [H, W]; Pillow's name for their kind; what the header says."""
+
+    values: np.ndarray
+    mode: str
+    header: PngHeader
+
+
+def _read_png(path: Path, wide: bool = False) -> Stored:
+    """The stored values; those of 16 bits only with `wide`."""
+    content = read_bytes(path, "a PNG")
+    header = check_png(content, path)
     try:
-        with Image.open(path) as image:
+        with PngImageFile(BytesIO(content)) as image:  # Image.open refuses aerial tiles of 180 million pixels
             values, mode = np.array(image), image.mode
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{path}: not a readable PNG ({error})") from None
+    except Exception as error:  # Pillow raises many kinds for what is damaged
+        raise UserError(f"{path}: not a readable PNG ({first_line(error)})") from None
     if wide and mode.startswith("I"):  # older Pillow reads 16 bits as 32
-        return values.astype(np.uint16), mode
-    if values.dtype not in (np.uint8, bool):
+        return Stored(values.astype(np.uint16), mode, header)
+    if values.dtype not in (np.uint8, bool) or header.depth > 8:
         most = "16 bits per pixel (palette or grey PNG)" if wide else "8 bits per pixel (palette or grey PNG)"
-        raise UserError(f"{path}: {values.dtype} values; expected at most {most}")
-    return values.astype(np.uint8), mode
+        raise OtherKind(f"{path}: {header.depth} bits per channel; expected at most {most}")
+    return Stored(values.astype(np.uint8), mode, header)
 
 
-def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
+def write_label(path: Path, values: np.ndarray, maker: str = "", settled: bool = True) -> None:
     """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
 
-    `maker` is kept in the file (data.outputs.maker_of).
+    `maker` is kept in the file (data.outputs.maker_of); `settled` as in utils.checkpoint.atomic.
     """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))
@@ -132,7 +229,7 @@ def write_label(path: Path, values: np.ndarray, maker: str = "") -> None:
     about = PngInfo()
     if maker:
         about.add_text("Software", maker)
-    with atomic(path) as temporary:
+    with atomic(path, settled) as temporary:
         image.save(temporary, format="PNG", pnginfo=about)
 
 
@@ -149,9 +246,9 @@ def write_grey(path: Path, values: np.ndarray) -> None:
         Image.fromarray(np.ascontiguousarray(values)).save(temporary, format="PNG")
 
 
-def write_array(path: Path, values: np.ndarray) -> None:
+def write_array(path: Path, values: np.ndarray, settled: bool = True) -> None:
     """Write an array as .npy, atomically."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
+    with atomic(path, settled) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 
@@ -177,3 +274,9 @@ def voc_palette() -> np.ndarray:
             for channel in range(3):
                 palette[value, channel] |= ((value >> (3 * bit + channel)) & 1) << (7 - bit)
     return palette
+
+
+@cache
+def _voc_numbers() -> dict[bytes, int]:
+    """The number of each colour of PASCAL VOC."""
+    return {bytes(colour): number for number, colour in enumerate(voc_palette())}

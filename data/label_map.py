@@ -1,6 +1,6 @@
 """Label re-indexing as one table look-up."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,6 +35,10 @@ class LabelMap:
         """What a label value becomes, None: ignored."""
         value = int(self.table[old])
         return None if value == ignore_of(self._values) else value
+
+    def new_values(self, old: Iterable[int]) -> frozenset[int]:
+        """What allowed label values become, the ignored one left out."""
+        return frozenset(new for value in old if (new := self.new_value(value)) is not None)
 
     @cached_property
     def _values(self) -> np.ndarray:

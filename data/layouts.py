@@ -1,16 +1,18 @@
 """The disk layouts of data roots: the only place that knows folder names, endings of files and how masks are read."""
 
+import contextlib
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from data.io import IMAGES, read_label
+from data.io import IMAGES, read_label, read_lowered, read_voc_label
 from data.label_map import LabelMap
 from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
@@ -43,14 +45,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Layout:
-    """Folder names by kind of file, the first existing one is taken; {part} is group 1 of the pattern of image ids."""
+    """Folder names by kind of file, the first existing one is taken; {part} is group 1 of the pattern of image ids, or
+    one of the names that its entry in `parts` has for it. Where ids tell no part, those of every part are looked at.
+    """
 
     folders: dict[str, tuple[str, ...]]
     val_list: str
     expected: str
     ids: re.Pattern = re.compile(r"()[^/]+")
-    parts: dict[str, str] = field(default_factory=dict)  # folder of a part, where it is called otherwise in ids
-    image_endings: tuple[str, ...] = (".jpg",)
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # part in ids, or list -> its name in folders
+    listed: bool = True  # image lists are files; else every image with a mask is in the list of its part
+    image_ending: str | None = ".jpg"  # the published one, which comes before others of the same name
     label_ending: str = ".png"
     read_label: Reader = read_label  # of masks; values as the class list numbers them, 255 (or 65535) ignored
 
@@ -58,19 +63,29 @@ class Layout:
         match = self.ids.fullmatch(image_id)
         if not match:
             raise UserError(f"image id '{image_id}' in a list: not one of this layout ({self.expected})")
-        return self.parts.get(match[1], match[1])
+        return match[1]
 
     def folder(self, root: Path, kind: str, part: str = "") -> Path:
         """The folder of `kind` under a data root; UserError names what was expected."""
-        names = [name.format(part=part) for name in self.folders.get(kind, (kind,))]
+        called = self.parts.get(part, (part,))
+        names = [name.format(part=own) for name in self.folders.get(kind, (kind,)) for own in called]
         for name in names:
             if (root / name).is_dir():
                 return root / name
         raise UserError(f"data.root={root} has no folder '{names[0]}'; expected layout: {self.expected}")
 
+    def places(self, root: Path, kind: str, part: str) -> list[Path]:
+        """The folders of `kind` that files of a part may lie in: one, or those of all parts, as far as they exist."""
+        parts = [part] if part or not self.parts else list(self.parts)
+        found: dict[Path, None] = {}
+        for own in parts:
+            with contextlib.suppress(UserError):
+                found[self.folder(root, kind, own)] = None
+        return list(found) or [self.folder(root, kind, parts[0])]
+
     def endings(self, kind: str) -> tuple[str, ...]:
         """Admissible endings of a file of a field."""
-        return {"image": self.image_endings, "label": (self.label_ending,)}.get(kind, (".png",))
+        return {"image": IMAGES, "label": (self.label_ending,)}.get(kind, (".png",))
 
 
 VOC = Layout(
@@ -83,6 +98,7 @@ VOC = Layout(
     },
     val_list="val",
     expected="images/<id>.jpg, SegmentationClassAug/<id>.png, saliency_supervised_model/<id>.png, sets/*.txt",
+    read_label=read_voc_label,
 )
 COCO = Layout(
     folders={
@@ -93,6 +109,7 @@ COCO = Layout(
         "SegmentationClass": ("masks_{part}",),
     },
     ids=re.compile(r"COCO_([a-z]+\d{4})_\d{12}"),
+    read_label=read_voc_label,  # our masks of it have VOC's palette
     val_list="val2014",
     expected="train2014/COCO_train2014_<12 digits>.jpg, masks_train2014/<id>.png, "
     "saliency_supervised_model/<id>.png, train2014.txt, and the same for val2014",
@@ -110,7 +127,23 @@ ADE = Layout(
     ids=re.compile(r"ADE_(train|val)_\d{8}"),
     val_list="val",
     expected="images/{training,validation}/ADE_{train,val}_<8 digits>.jpg, annotations/{training,validation}/<id>.png",
-    parts={"train": "training", "val": "validation"},
+    parts={"train": ("training",), "val": ("validation",)},
+)
+ADE_DETECTRON2 = Layout(  # prepared for detectron2: class numbers lowered by one, under either name of the folders
+    folders={
+        "image": ("images_detectron2/{part}", "images/{part}", "images"),
+        "saliency": ("saliency",),
+        "sets": ("sets", "."),
+        "SegmentationClassAug": ("annotations_detectron2/{part}",),
+        "SegmentationClass": ("annotations_detectron2/{part}",),
+    },
+    ids=ADE.ids,
+    val_list="val",
+    expected="images_detectron2/{train,test}/ADE_{train,val}_<8 digits>.jpg, annotations_detectron2/{train,test}/<id>"
+    ".png, or the folders images/ and annotations_detectron2/ with the parts training and validation",
+    parts={"train": ("train", "training"), "val": ("test", "validation")},
+    read_label=read_lowered,
+    listed=False,
 )
 
 
@@ -126,6 +159,19 @@ STUFF = Layout(  # COCO-Stuff-10K
     expected="images/<id>.jpg, annotations/<id>.mat, imageLists/{train,test}.txt",
     label_ending=".mat",
     read_label=read_stuff,
+)
+STUFF_DETECTRON2 = Layout(  # the same, prepared for detectron2; ids do not tell the part
+    folders={
+        "image": ("images_detectron2/{part}", "images"),
+        "saliency": ("saliency",),
+        "sets": ("imageLists", "sets"),
+        "SegmentationClassAug": ("annotations_detectron2/{part}",),
+        "SegmentationClass": ("annotations_detectron2/{part}",),
+    },
+    val_list="test",
+    expected="images_detectron2/{train,test}/<id>.jpg, annotations_detectron2/{train,test}/<id>.png",
+    parts={"train": ("train",), "test": ("test",)},
+    listed=False,
 )
 SBD_FOLDERS = ("", "dataset/", "benchmark_RELEASE/dataset/")
 SBD = Layout(
@@ -164,11 +210,11 @@ FOLDER = Layout(  # pictures of one's own
     },
     val_list="val",
     expected=f"images/<id> with one of {', '.join(IMAGES)}, labels/<id>.png, saliency/<id>.png, sets/*.txt",
-    image_endings=IMAGES,
+    image_ending=None,
 )
 LAYOUTS = {
     **{"voc": VOC, "coco": COCO, "ade": ADE, "cocostuff": STUFF, "context": CONTEXT, "sbd": SBD},
-    "folder": FOLDER,
+    **{"ade_detectron2": ADE_DETECTRON2, "cocostuff_detectron2": STUFF_DETECTRON2, "folder": FOLDER},
 }
 
 
@@ -180,12 +226,62 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
         return CONTEXT
     if any((root / folder / "cls").is_dir() for folder in SBD_FOLDERS):
         return VOC if any((root / name).is_dir() for name in VOC.folders["SegmentationClass"]) else SBD
-    if (root / "annotations").is_dir() and (root / "images").is_dir():
+    prepared = root / "annotations_detectron2"
+    own_masks = (root / "annotations").is_dir() and (root / "images").is_dir()
+    if prepared.is_dir():
+        is_ade = any(
+            name.startswith("ADE_") for part in prepared.iterdir() if part.is_dir() for name in os.listdir(part)
+        )
+        if not is_ade or not own_masks:  # a PNG is read faster than MATLAB's file, ADE20K's own masks are PNG already
+            return ADE_DETECTRON2 if is_ade else STUFF_DETECTRON2
+    if own_masks:
         return STUFF if (root / "imageLists").is_dir() or _has(root / "annotations", ".mat") else ADE
     own = all((root / folder).is_dir() for folder in ("images", "labels"))
     if own and not any((root / folder).is_dir() for folder in VOC.folders["SegmentationClass"]):
         return FOLDER
     return COCO if any((root / part).is_dir() for part in ("train2014", "val2014")) else VOC
+
+
+class Located(NamedTuple):
+    """Where the files of an image lie, or should lie: path of each field, and the fields without a file."""
+
+    id: str
+    paths: dict[str, Path]
+    absent: list[str]
+
+
+def locate(
+    root: Path,
+    ids: Iterable[str],
+    fields: tuple[str, ...],
+    layout: Layout,
+    label_folder: str = "SegmentationClassAug",
+    saliency_folder: str | None = None,
+    pseudo_dir: Path | None = None,
+) -> Iterator[Located]:
+    """The files of `fields` of each image; UserError for a missing folder or an id that is none of this layout."""
+    folders: dict[tuple[str, str], tuple[Path, dict[str, tuple[Path, str]]]] = {}
+
+    def listing(kind: str, part: str) -> tuple[Path, dict[str, tuple[Path, str]]]:
+        if (kind, part) not in folders:
+            name = {"label": label_folder, "saliency": saliency_folder or kind}.get(kind, kind)
+            given = pseudo_dir / "pseudo_labels" if kind == "pseudo" and pseudo_dir else None
+            places = [given] if given else layout.places(root, name, part)
+            endings = layout.endings(kind), layout.image_ending
+            found = {stem: (place, name) for place in places for stem, name in _files(place, *endings).items()}
+            folders[kind, part] = places[0], found
+        return folders[kind, part]
+
+    for image_id in ids:
+        part = layout.part(image_id)
+        found = Located(image_id, {}, [])
+        for kind in fields:
+            folder, present = listing(kind, part)
+            placed = _spelt_as(present, image_id)
+            found.paths[kind] = Path(*placed) if placed else folder / f"{image_id}{layout.endings(kind)[0]}"
+            if placed is None:
+                found.absent.append(kind)
+        yield found
 
 
 def index_samples(
@@ -194,53 +290,52 @@ def index_samples(
     *,
     fields: tuple[str, ...],
     layout: Layout | None = None,
-    label_folder: str = "SegmentationClassAug",
-    saliency_folder: str | None = None,
-    pseudo_dir: Path | None = None,
-    missing: Literal["error", "drop"] = "error",
+    missing: Literal["error", "drop", "none"] = "error",
     looked_for: DataFiles | None = None,
+    **where: Any,
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
-    `saliency_folder` replaces the layout's. `looked_for` takes down the files, but for pseudo labels.
-    A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves its image out.
-    How many those were, and in which folders their files were looked for, goes to the log.
+    `where` are the folders that `locate` takes instead of the layout's. `looked_for` takes down the files, but for
+    pseudo labels. A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves
+    its image out, or "none" only its path. How many images were left out, and in which folders files were looked for,
+    goes to the log.
     """
     layout = layout or find_layout(root)
-    folders: dict[tuple[str, str], tuple[Path, dict[str, str]]] = {}
-
-    def locate(field: str, part: str) -> tuple[Path, dict[str, str]]:
-        if (field, part) not in folders:
-            kind = {"label": label_folder, "saliency": saliency_folder or field}.get(field, field)
-            path = pseudo_dir / "pseudo_labels" if field == "pseudo" and pseudo_dir else layout.folder(root, kind, part)
-            folders[field, part] = path, _files(path, layout.endings(field))
-        return folders[field, part]
-
     samples, ids, dropped = [], list(ids), Counter[Path]()
-    for image_id in ids:
-        part, absent = layout.part(image_id), []
-        paths: dict[str, Any] = {}  # names of fields
-        for kind in fields:
-            folder, present = locate(kind, part)
-            if image_id not in present:
-                absent.append(kind)
-            paths[kind] = folder / present.get(image_id, f"{image_id}{layout.endings(kind)[0]}")
+    for image_id, paths, absent in locate(root, ids, fields, layout, **where):
         if looked_for is not None:
             looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")
-        dropped.update(folders[kind, part][0] for kind in absent)
+        fields_of: dict[str, Any] = dict(paths)
+        if missing == "none":
+            fields_of |= dict.fromkeys(absent)
+            absent = []
+        dropped.update(paths[kind].parent for kind in absent)
         if not absent:
-            samples.append(Sample(image_id, **paths, read_label=layout.read_label))
+            samples.append(Sample(image_id, **fields_of, read_label=layout.read_label))
     if dropped:
-        where = ", ".join(f"{count} without a file in {folder}" for folder, count in dropped.items())
-        log.info("%d of %d images left out: %s", len(ids) - len(samples), len(ids), where)
+        where_not = ", ".join(f"{count} without a file in {folder}" for folder, count in dropped.items())
+        log.info("%d of %d images left out: %s", len(ids) - len(samples), len(ids), where_not)
     return samples
 
 
-def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
-    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file."""
+def ids_of_part(root: Path, layout: Layout, part: str) -> list[str]:
+    """Ids of every image of a part that has a mask, ascending."""
+    images, masks = (layout.folder(root, kind, part) for kind in ("image", "SegmentationClass"))
+    return sorted(
+        _files(images, layout.endings("image"), layout.image_ending).keys()
+        & _files(masks, layout.endings("label")).keys()
+    )
+
+
+def _files(folder: Path, endings: tuple[str, ...], preferred: str | None = None) -> dict[str, str]:
+    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file.
+
+    Of two files of one name that with the `preferred` ending is taken; without such it is an error.
+    """
     try:
         names = os.listdir(folder)
     except OSError as error:
@@ -250,10 +345,20 @@ def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
     for name in names:
         stem, ending = os.path.splitext(name)
         if (ending.lower() if any_case else ending) in endings:
-            if stem in found:
-                raise UserError(f"{folder}: two images are called '{stem}' ({found[stem]}, {name}); rename one")
-            found[stem] = name
+            known = found.setdefault(stem, name)
+            if known != name and preferred not in (ending, os.path.splitext(known)[1]):
+                raise UserError(f"{folder}: two images are called '{stem}' ({known}, {name}); rename one")
+            if ending == preferred:
+                found[stem] = name
     return found
+
+
+def _spelt_as(present: dict[str, tuple[Path, str]], image_id: str) -> tuple[Path, str] | None:
+    """The file of an id; accents may be one character in a list and two in a file name that macOS wrote."""
+    if image_id in present:
+        return present[image_id]
+    forms = (unicodedata.normalize(form, image_id) for form in ("NFC", "NFD"))
+    return next((present[form] for form in forms if form in present), None)
 
 
 def _has(folder: Path, ending: str) -> bool:

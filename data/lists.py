@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.classes import SPLITS, ClassGroups, load_split
 from data.label_map import LabelMap
-from data.layouts import COCO, Layout
+from data.layouts import COCO, Layout, ids_of_part
 from data.presence import TABLE, values_in
 from data.source import DataContext
 from utils.checkpoint import read_list, unique, write_list
@@ -15,6 +15,7 @@ from utils.errors import UserError
 from utils.log import log
 
 Presence = list[tuple[str, frozenset[int]]]  # (image id, numbers of the classes in its mask)
+UNKNOWN_NAMES = {"base": "train", "novel": "unlabelled"}  # lists of a split with `novel: unknown`
 SHIPPED = {"trainaug": "train", "train": "train"}  # name of a list -> part of the shipped tables; val by the layout
 
 
@@ -42,11 +43,16 @@ def find_list(context: DataContext, name: str) -> Path | None:
 
 
 def image_list(context: DataContext, name: str) -> list[str]:
-    """Ids of a list by its name: `data.lists`, the data root's own, or the official one that ships for the data set."""
+    """Ids of a list by its name: `data.lists`, the data root's own, its folders where the layout lists by them, or the
+    official one that ships for the data set.
+    """
     path = find_list(context, name)
     if path:
         log.info("images of '%s': %s", name, path)
-        return read_list(path)
+        return context.read_list(path)
+    if not context.layout.listed and name in context.layout.parts:
+        log.info("images of '%s': all with a mask", name)
+        return ids_of_part(context.root, context.layout, name)
     return [image_id for image_id, _ in _shipped_part(context, name)]
 
 
@@ -108,9 +114,11 @@ def _table(dataset: str, part: str) -> Path:
 
 def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
     """Lists from, in this order: `data.lists`; the data root's own, in the official format; the masks of
-    `data.train_list`; the official ones that ship.
+    `data.train_list`; the official ones that ship. Where nobody knows the novel classes: UNKNOWN_NAMES.
     """
     layout, d = context.layout, context.cfg.data
+    if not split.groups[1]:
+        return _of_unknown(split.name, context)
     names = official_names(split.name, layout)
     found = {role: find_list(context, name.removesuffix(".txt")) for role, name in names.items()}
     own = {role: path for role, path in found.items() if path}
@@ -119,7 +127,7 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
         if missing:
             raise UserError(f"{d.lists / missing}: no such list; data.lists needs {', '.join(names.values())}")
     if len(own) == len(names) and (d.lists or not d.train_list):
-        parts = {role: _full_ids(read_list(path), path.name, layout) for role, path in own.items()}
+        parts = {role: _full_ids(context.read_list(path), path.name, layout) for role, path in own.items()}
         parts["val"] = image_list(context, d.val_list or layout.val_list)
         log.info("image lists of %s: %s", split.name, own["novel"].parent)
     elif d.train_list:
@@ -132,6 +140,18 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
     base = parts.get("base", parts["base_train"])  # COCO has no list of its own, and that of PASCAL's extra fold
     parts["base"] = [name for name in base if name not in novel]  # holds mixed images
     return _checked(parts, split.name)
+
+
+def _of_unknown(split: str, context: DataContext) -> ImageLists:
+    """Labelled images train and validate, whatever they show; those without labels are the novel ones."""
+    d = context.cfg.data
+    train, val = d.train_list or UNKNOWN_NAMES["base"], d.val_list or context.layout.val_list
+    parts = {"base": image_list(context, train), "novel": image_list(context, UNKNOWN_NAMES["novel"])}
+    both = next((name for name in parts["novel"] if name in set(parts["base"])), None)
+    if both:
+        raise UserError(f"split={split}: image '{both}' is in the lists '{train}' and 'unlabelled'; keep it in one")
+    parts |= {"base_train": parts["base"], "val": image_list(context, val)}
+    return _checked(parts | {"base_val": parts["val"]}, split)
 
 
 def _shipped(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:

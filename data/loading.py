@@ -81,12 +81,16 @@ def collate(samples: list[Any]) -> Any:
 
 
 def eval_loader(dataset: SegmentationDataset, batch_size: int, *, workers: int, pin: bool) -> DataLoader:
-    """Every sample once, in order; with several processes each reads its share, nothing is padded."""
+    """Every sample once, in order; with several processes each reads its share, nothing is padded.
+
+    The workers live as long as the loader: a validation per epoch starts them once.
+    """
     shard = Subset(dataset, range(dist.rank(), len(dataset), dist.world_size()))
     return DataLoader(
         shard,
         batch_size,
         num_workers=workers,
+        persistent_workers=workers > 0,
         pin_memory=pin,
         collate_fn=collate,
         worker_init_fn=one_opencv_thread,

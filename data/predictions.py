@@ -9,6 +9,7 @@ from tqdm.contrib.concurrent import thread_map
 from data.dataset import SegmentationDataset
 from data.io import read_label, write_label
 from utils import dist
+from utils.checkpoint import settle
 from utils.labels import is_wide
 from utils.measure.confusion import Save
 
@@ -18,7 +19,7 @@ def map_writer(folder: Path, images: SegmentationDataset, num_values: int) -> Sa
     kind = np.uint16 if is_wide(num_values) else np.uint8
 
     def save(index: int, values: np.ndarray) -> None:
-        write_label(folder / f"{images.samples[index].id}.png", values.astype(kind))
+        write_label(folder / f"{images.samples[index].id}.png", values.astype(kind), settled=False)
 
     return save
 
@@ -31,7 +32,9 @@ def relabel(source: Path, target: Path, table: Callable[[str], np.ndarray]) -> N
     dist.barrier()
 
     def write(path: Path) -> None:
-        write_label(target / path.name, table(path.stem)[read_label(path)])
+        write_label(target / path.name, table(path.stem)[read_label(path)], settled=False)
 
     thread_map(write, dist.share(sorted(source.glob("*.png"))), desc=target.name, leave=False, disable=None)
     dist.barrier()
+    if dist.is_main():
+        settle(target)

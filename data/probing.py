@@ -46,7 +46,7 @@ class ProbeData:
     def train(self) -> SegmentationDataset:
         """Augmented, for the linear probe."""
         d = self.cfg.data
-        augment = TrainTransform(d.image_size, d.border)
+        augment = TrainTransform(d.image_size, d.border, d.transforms)
         return self._unlike_val(self._dataset(d.train_list, ("image", "label"), TRAIN_FOLDER, augment))
 
     def val(self, *fields: str) -> SegmentationDataset:
@@ -97,8 +97,9 @@ class ProbeData:
     def test_protocol(self) -> Protocol:
         """At the size of the masks."""
         name = "image size, CRF" if self.cfg.evaluation.crf else "image size"
-        loader = self.loader(self.val(), native=True)
-        return replace(self.protocol(self.val()), loader=loader, native=True, name=name, stage="linear")
+        images = self.val()
+        loader = self.loader(images, native=True)
+        return replace(self.protocol(images), loader=loader, native=True, name=name, stage="linear")
 
     def evaluation(self, network) -> Protocol:
         """For eval.py: how a linear probe (models.segmenter.Segmenter) is scored."""

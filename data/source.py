@@ -1,6 +1,6 @@
 """What every system's data has in common: the data root, the dry cut, data sets, sources and loaders."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from data.dataset import SegmentationDataset
 from data.layouts import Layout, Sample, find_layout, index_samples
 from data.loading import Source, eval_loader
+from utils.checkpoint import read_list
 from utils.config.common import Common
 from utils.errors import UserError
 from utils.inputs import DataFiles, data_roots
@@ -30,6 +31,7 @@ class DataContext(Generic[C]):
     root: Path
     layout: Layout
     files: DataFiles = field(default_factory=DataFiles, compare=False)  # what is read, for `start_run`
+    read_list: Callable[[Path], list[str]] = field(default=read_list, compare=False)
 
     @classmethod
     def open(cls, cfg: C) -> "DataContext[C]":
@@ -55,10 +57,16 @@ class DataContext(Generic[C]):
         """The same without the dry cut, for lists that decide what is read."""
         return index_samples(self.root, ids, fields=fields, layout=self.layout, looked_for=self.files, **where)
 
-    def dataset(self, samples: Sequence[Sample], fields: tuple[str, ...], **options: Any) -> SegmentationDataset:
+    def dataset(
+        self,
+        samples: Sequence[Sample],
+        fields: tuple[str, ...],
+        kind: type[SegmentationDataset] = SegmentationDataset,
+        **options: Any,
+    ) -> SegmentationDataset:
         """A data set with the seed, cache and size limit of the run."""
         seed, cache, max_side = self.cfg.seed, self.cfg.data.cache, self.cfg.data.max_side
-        return SegmentationDataset(samples, fields, seed=seed, cache=cache, max_side=max_side, **options)
+        return kind(samples, fields, seed=seed, cache=cache, max_side=max_side, **options)
 
     def source(self, name: str, dataset: SegmentationDataset, batch_size: int) -> Source:
         """A named training source; batches depend on the seed, its name and the epoch."""

@@ -7,6 +7,7 @@ from data.contrast import ContrastData
 from data.discovery import DiscoveryData
 from data.incremental import IncrementalData
 from data.probing import ProbeData
+from data.weakshot import WeakShotData
 from data.zeroshot import ZeroShotData
 
 DATA: dict[str, Callable[[Any], Any]] = {
@@ -15,4 +16,5 @@ DATA: dict[str, Callable[[Any], Any]] = {
     "maskcontrast": ContrastData.open,
     "probe": ProbeData.open,
     "zs3": ZeroShotData.open,
+    "simformer": WeakShotData.open,
 }

@@ -3,20 +3,32 @@
 A transform takes a dict of fields, "image" [H, W, 3] and any maps [H, W], and a random generator with `.random()`.
 """
 
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from PIL import Image
 from torchvision.transforms import functional as TF
 
+from utils.config.common import Transforms
 from utils.labels import ignore_of
 from utils.resize import interpolation, resize_square
 
 MAX_ANGLE = 5.0  # degrees either way
 SCALES = (0.75, 1.25)
-BRIGHTNESS = CONTRAST = SATURATION = 0.5
-HUE = 0.25
+
+
+class Jitter(NamedTuple):
+    """How far brightness, contrast and saturation (factors about 1) and hue (turns about 0) are changed at most."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+
+STRONG = Jitter(0.5, 0.5, 0.5, 0.25)
 
 
 class Random(Protocol):
@@ -40,25 +52,42 @@ class TrainTransform(ValTransform):
     """Horizontal flip (p 0.5), rotation by up to 5 degrees and scale 0.75-1.25 about the centre, then the resize.
 
     Pixels that come in from outside are black and labelled background, as in the official code, or `border="ignore"`.
+    transforms="fast" makes one bilinear warp of all of it: no cubic, and borders in maps move by up to a pixel.
     """
 
-    def __init__(self, size: int, border: Literal["background", "ignore"] = "background"):
+    def __init__(
+        self, size: int, border: Literal["background", "ignore"] = "background", transforms: Transforms = "official"
+    ):
         super().__init__(size)
-        self.ignore_border = border == "ignore"
+        self.ignore_border, self.transforms = border == "ignore", transforms
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
         flip = rng.random() < 0.5
         angle = 2 * MAX_ANGLE * rng.random() - MAX_ANGLE
         scale = (SCALES[1] - SCALES[0]) * rng.random() + SCALES[0]
-        warped = {name: self._warp(name, values, flip, angle, scale) for name, values in fields.items()}
-        return super().__call__(warped, rng)
+        warp = self._warp_once if self.transforms == "fast" else self._warp
+        return {name: warp(name, values, flip, angle, scale) for name, values in fields.items()}
 
     def _warp(self, name: str, values: np.ndarray, flip: bool, angle: float, scale: float) -> np.ndarray:
         height, width = values.shape[:2]
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
-        border = ignore_of(values) if self.ignore_border and name in ("label", "pseudo") else 0
         values = cv2.flip(values, 1) if flip else values
-        return cv2.warpAffine(values, matrix, (width, height), flags=interpolation(name), borderValue=border)
+        border = self._border(name, values)
+        warped = cv2.warpAffine(values, matrix, (width, height), flags=interpolation(name), borderValue=border)
+        return self.resize(name, warped)
+
+    def _warp_once(self, name: str, values: np.ndarray, flip: bool, angle: float, scale: float) -> np.ndarray:
+        height, width = values.shape[:2]
+        matrix = np.vstack([cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale), (0, 0, 1)])
+        mirror = np.array([(-1, 0, width - 1), (0, 1, 0), (0, 0, 1)]) if flip else np.eye(3)
+        across, down = self.size / width, self.size / height
+        square = np.array([(across, 0, (across - 1) / 2), (0, down, (down - 1) / 2), (0, 0, 1)])  # of pixel centres
+        way = cv2.INTER_LINEAR if name == "image" else cv2.INTER_NEAREST
+        whole = (square @ matrix @ mirror)[:2]
+        return cv2.warpAffine(values, whole, (self.size, self.size), flags=way, borderValue=self._border(name, values))
+
+    def _border(self, name: str, values: np.ndarray) -> int:
+        return ignore_of(values) if self.ignore_border and name in ("label", "pseudo") else 0
 
 
 class WeakStrongTransform(TrainTransform):
@@ -66,30 +95,65 @@ class WeakStrongTransform(TrainTransform):
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
         weak = super().__call__(fields, rng)
-        return {**weak, "strong": color_jitter(weak["image"], rng)}
+        return {**weak, "strong": color_jitter(weak["image"], rng, STRONG, self.transforms)}
 
 
 def color_jitter(
-    image: np.ndarray,
-    rng: Random,
-    brightness: float = BRIGHTNESS,
-    contrast: float = CONTRAST,
-    saturation: float = SATURATION,
-    hue: float = HUE,
+    image: np.ndarray, rng: Random, jitter: Jitter = STRONG, transforms: Transforms = "official"
 ) -> np.ndarray:
-    """torchvision's ColorJitter on a PIL image, uint8 [H, W, 3], with every draw from `rng`."""
-    changes = [
-        (TF.adjust_brightness, 1 - brightness, 1 + brightness),
-        (TF.adjust_contrast, 1 - contrast, 1 + contrast),
-        (TF.adjust_saturation, 1 - saturation, 1 + saturation),
-        (TF.adjust_hue, -hue, hue),
+    """torchvision's ColorJitter on a PIL image, uint8 [H, W, 3], with every draw from `rng`.
+
+    transforms="fast" takes saturation and hue from OpenCV: a grey level off in the mean, which PIL needs most of the
+    time for.
+    """
+    fast = transforms == "fast"
+    changes: list[tuple[Callable[[np.ndarray, float], np.ndarray], float, float]] = [
+        (adjust_brightness, 1 - jitter.brightness, 1 + jitter.brightness),
+        (adjust_contrast, 1 - jitter.contrast, 1 + jitter.contrast),
+        (fast_saturation if fast else adjust_saturation, 1 - jitter.saturation, 1 + jitter.saturation),
+        (fast_hue if fast else adjust_hue, -jitter.hue, jitter.hue),
     ]
-    order = np.argsort([rng.random() for _ in changes])
-    picture = Image.fromarray(image)
-    for index in order:
+    for index in np.argsort([rng.random() for _ in changes]):
         change, low, high = changes[index]
-        picture = change(picture, low + (high - low) * rng.random())
-    return np.asarray(picture)
+        image = change(image, low + (high - low) * rng.random())
+    return image
+
+
+def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """PIL's blend with black, by a table of all 256 values."""
+    return cv2.LUT(image, _blended(0, factor))
+
+
+def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    """PIL's blend with the mean luminance."""
+    grey = np.asarray(Image.fromarray(image).convert("L"))
+    return cv2.LUT(image, _blended(int(cv2.sumElems(grey)[0] / grey.size + 0.5), factor))
+
+
+def _blended(level: int, factor: float) -> np.ndarray:
+    """What PIL makes of each value when it blends it with a level."""
+    values = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    return np.asarray(Image.blend(Image.new("L", values.size, level), values, factor))
+
+
+def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    return np.asarray(TF.adjust_saturation(Image.fromarray(image), factor))
+
+
+def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    return np.asarray(TF.adjust_hue(Image.fromarray(image), shift))
+
+
+def fast_saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(image, factor, grey, 1 - factor, 0)
+
+
+def fast_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    table[:, 0] += np.uint8(int(shift * 255) % 256)  # around the circle
+    turned = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), table[None])
+    return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB_FULL)
 
 
 def grayscale(image: np.ndarray) -> np.ndarray:

@@ -231,7 +231,8 @@ class ZeroShotData:
         return self.context.source("labels", self._dataset(samples, self._crop()), batch_size)
 
     def _crop(self) -> ScaleBlurCrop:
-        return ScaleBlurCrop(self.cfg.data.image_size, blur=self.cfg.data.augment == "official")
+        d = self.cfg.data
+        return ScaleBlurCrop(d.image_size, d.transforms, blur=d.augment == "official")
 
     def _dataset(self, samples: Sequence[Sample], transform, strict: bool = False) -> SegmentationDataset:
         return self.context.dataset(samples, FIELDS, transform=transform, label_map=self.label_map(strict=strict))

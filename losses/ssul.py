@@ -4,10 +4,12 @@ B batch, H W pixels. Channels are unknown, background, classes ..., or without t
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 
+from losses.upsampled import SummedBinaryCrossEntropy
 from utils.labels import IGNORE
 
 
@@ -29,14 +31,15 @@ def add_unknown(label: torch.Tensor, salient: torch.Tensor | None) -> torch.Tens
     return torch.where(background if salient is None else background & (salient > 0), 0, moved)
 
 
-def pseudo_label(label: torch.Tensor, scores: torch.Tensor, threshold: float, last_background: int) -> torch.Tensor:
+def pseudo_label(
+    label: torch.Tensor, score: torch.Tensor, old: torch.Tensor, threshold: float, last_background: int
+) -> torch.Tensor:
     """Unknown and background pixels take the old class of the previous network where it is sure (SSUL, eq. 4).
 
-    label int64 [B, H, W] in channel numbers, scores [B, C, H, W] of the previous channels. `last_background` is
-    the last channel that is no class: 1 with the unknown channel and 0 without.
+    label int64 in channel numbers, `old` the best of the previous channels with its `score`, all [B, H, W].
+    `last_background` is the last channel that is no class: 1 with the unknown channel and 0 without.
     """
-    confidence, old = scores.max(1)
-    sure = (label <= last_background) & (old > last_background) & (confidence >= threshold)
+    sure = (label <= last_background) & (old > last_background) & (score >= threshold)
     return torch.where(sure, old, label)
 
 
@@ -48,26 +51,31 @@ def binary_cross_entropy(
 ) -> torch.Tensor:
     """Sum over classes of the binary cross-entropy with a one-hot target, mean over the labelled pixels (SSUL, eq. 3).
 
-    Written as sum_c softplus(z_c) - z_y, which needs no one-hot planes. `channels` tells which classes the logits
-    [B, len(channels), H, W] are of, when the others have no gradient: their share of the value is then left out.
-    label [B, H, W] holds class numbers and 255. 0 with zero gradients when no pixel is labelled (official: NaN).
-    `pixels` replaces the number to divide by, for a batch that is spread over processes.
+    logits [B, C, h, w] are brought to the size of label [B, H, W], class numbers and 255, as F.interpolate does it
+    bilinearly, but a strip of rows at a time: give those of the feature cells, so that the large ones never exist.
+    Written as sum_c softplus(z_c) - z_y, which needs no one-hot planes. `channels` tells which classes the logits are
+    of, when the others have no gradient: their share of the value is then left out. 0 with zero gradients when no pixel
+    is labelled (official: NaN). `pixels` replaces the number to divide by, for a batch that is spread over processes.
     """
     label = label.long()
     valid = label != IGNORE
     if channels is None:
         place, present = torch.where(valid, label, 0), valid
     else:
-        table = torch.full((IGNORE + 1,), -1, device=label.device)
-        table[torch.as_tensor(channels, device=label.device)] = torch.arange(len(channels), device=label.device)
-        place = table[label]
+        place = _places(tuple(channels), label.device)[label]
         present = place >= 0
         place = place.clamp(min=0)
-    scores = logits.float()
-    chosen = scores.gather(1, place[:, None])[:, 0]
-    per_pixel = F.softplus(scores).sum(1) - torch.where(present, chosen, 0)
+    total = SummedBinaryCrossEntropy.apply(logits.float(), place, present, valid)
     count = valid.sum() if pixels is None else pixels
-    return torch.where(valid, per_pixel, 0).sum() / torch.where(count > 0, count, 1)
+    return total / torch.where(count > 0, count, 1)
+
+
+@lru_cache(maxsize=32)
+def _places(channels: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Place of each label value among some channels, -1 elsewhere: int64 [256], kept on the device."""
+    table = torch.full((IGNORE + 1,), -1)
+    table[list(channels)] = torch.arange(len(channels))
+    return table.to(device)
 
 
 def focal_loss(logits: torch.Tensor, label: torch.Tensor, gamma: float = 0.0) -> torch.Tensor:

@@ -81,6 +81,10 @@ class DeepLabV3(nn.Module):
         features = self.backbone(torch.cat(images)).split([len(image) for image in images])
         return [self._decode(part, image.shape[-2:]) for part, image in zip(features, images, strict=True)]
 
+    def cell_logits(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits before they are up-sampled, [B, C, h, w]."""
+        return self.classifier(self.backbone(image))
+
     def _decode(self, features: torch.Tensor, size: torch.Size) -> Output:
         embedding = self.classifier[:4](features)
         # classes last in memory: what follows runs over the classes of a pixel, twice as fast when they lie together

@@ -19,9 +19,11 @@ from models.backbones.base import Backbone
 from models.inplace_abn import AbnDeepLab, convert_abn, rename_abn
 from models.output import Output
 from models.weights import WeightsFile, load_strict, read_weights
+from utils.channels import largest
 from utils.errors import UserError
 
 LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
+SATURATED = 8.0  # above it sigmoids of logits that differ by a ten-thousandth may be the same float32
 HEAD = re.compile(r"(?:classifier\.head|cls)\.(\d+)(?:\.3)?\.weight")
 
 
@@ -132,10 +134,21 @@ class IncrementalDeepLab(nn.Module):
             features = torch.cat([low, up], dim=1)
         return torch.cat([head(features) for head in (self.classifier.head if heads is None else heads)], dim=1)
 
+    def compile(self, *args, **kwargs) -> None:
+        """torch.compile for the parts that all ways of calling this network share."""
+        self.backbone.compile(*args, **kwargs)
+        for branch in self.classifier.aspp.convs:
+            branch.compile(*args, **kwargs)
+
+    def cell_logits(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(logits of all heads before they are up-sampled [B, C, h, w], the ASPP output)."""
+        features, low = self.features(image)
+        return self.decode(self.drop(features), low), features
+
     def forward(self, image: torch.Tensor) -> Output:
         """Logits of all heads, and the ASPP output."""
-        features, low = self.features(image)
-        return Output(upsample(self.decode(self.drop(features), low), image.shape[-2:]), features)
+        logits, features = self.cell_logits(image)
+        return Output(upsample(logits, image.shape[-2:]), features)
 
     def add_head(self, count: int) -> nn.Module:
         """Append a freshly initialised head of `count` classes."""
@@ -213,12 +226,31 @@ def class_scores(logits: torch.Tensor, loss: str) -> torch.Tensor:
     return logits.float().sigmoid() if loss == "bce" else logits.float().softmax(1)
 
 
+def best_channel(logits: torch.Tensor, loss: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(score, channel) with the largest `class_scores`, both [B, H, W]; on a CPU without the other channels' sigmoids.
+
+    Sigmoids of large logits round to the same number, of which the first channel wins: there all are computed.
+    """
+    if loss != "bce" or logits.device.type != "cpu":
+        score, channel = class_scores(logits, loss).max(1)
+        return score, channel
+    value, channel = largest(logits)
+    score = value.float().sigmoid()
+    tied = value > SATURATED
+    if tied.any():
+        score[tied], channel[tied] = logits.movedim(1, -1)[tied].float().sigmoid().max(1)
+    return score, channel
+
+
 def predicted_ids(logits: torch.Tensor, unknown: bool, loss: str) -> torch.Tensor:
     """Train ids [B, H, W] of logits [B, C, H, W]: the unknown score, channel 0, counts for background."""
-    scores = class_scores(logits, loss)
-    if unknown:
-        scores = torch.cat([scores[:, :1] + scores[:, 1:2], scores[:, 2:]], dim=1)
-    return scores.argmax(1)
+    score, channel = best_channel(logits, loss) if loss == "bce" else largest(logits)  # softmax keeps the order
+    if not unknown:
+        return channel
+    both = logits[:, :2].float()
+    background = both.sigmoid().sum(1) if loss == "bce" else both.logsumexp(1)
+    # where one of both is the best channel, their sum is no less
+    return torch.where((channel < 2) | (background >= score), 0, channel - 1)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,15 @@ def semantic_scores(views: Views, size: Sequence[int] | None = None) -> torch.Te
     return torch.cat(list(_parts(views, size)), dim=2)
 
 
+def surest(output: MaskOutput, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The proposals with the highest class scores: (class int64 [B, count], its score, its mask [B, count, h, w])."""
+    prob = output.class_logits[-1].float().softmax(-1)[..., :-1]
+    best, classes = prob.max(-1)  # [B, Q]
+    scores, chosen = best.topk(min(count, best.shape[1]), dim=1)
+    place = torch.arange(len(best), device=best.device)[:, None]
+    return classes[place, chosen], scores, output.mask_logits[-1][place, chosen].float().sigmoid()
+
+
 def see(model: nn.Module, image: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[View]:
     """Test-time augmentation: an image uint8 [1, 3, H, W] at each of `sizes`, as it is and mirrored, resized by PIL.
 

@@ -12,6 +12,8 @@ from torch import nn
 
 from models.output import Output
 from models.weights import WeightsFile
+from utils.channels import largest
+from utils.cluster_names import cluster_classes, read_cluster_names
 from utils.measure.confusion import respond
 from utils.resize import resize_square
 
@@ -22,7 +24,7 @@ class Segmenter:
 
     path: Path
     model: nn.Module
-    decide: Callable[[Output], torch.Tensor]  # the winning output of each pixel, [B, H, W]
+    decide: Callable[..., torch.Tensor]  # the winning output of each pixel [B, H, W], see utils/measure/protocol.py
     resize: Callable[[np.ndarray], np.ndarray]  # image uint8 [H, W, 3] -> network input, as in the evaluation
     num_outputs: int
     classes: list[tuple[int, str]]  # class number in the masks and name of the first outputs, all that the file knows
@@ -42,13 +44,22 @@ def square_segmenter(file: WeightsFile, model: nn.Module, config: Any, outputs: 
     resize = partial(resize_square, "image", size=config.data.image_size)
 
     def decide(output: Output) -> torch.Tensor:
-        return output.logits.argmax(1)
+        return largest(output.logits)[1]
 
     return Segmenter(file.path, model, decide, resize, outputs, *saved_classes(file, outputs), flavour)
 
 
 def saved_classes(file: WeightsFile, outputs: int) -> tuple[list[tuple[int, str]], int]:
-    """(number and name of the class of each output that the file knows; how many outputs were labelled)."""
+    """(number and name of the class of each output that the file knows; how many outputs were labelled).
+
+    Clusters that no mask names may have been named since, in clusters.yaml beside the stage's folder.
+    """
     classes = [(int(number), str(name)) for number, name in file.extra.get("classes", [])]
-    discovered = len(file.extra.get("metrics", {}).get("match", []))
-    return classes, outputs - discovered if len(classes) == outputs else outputs
+    match = file.extra.get("metrics", {}).get("match", [])
+    if len(classes) != outputs:
+        return classes, outputs
+    known = outputs - len(match)
+    given = read_cluster_names(file.path.resolve().parent.parent)
+    if given and all(number < 0 for _, number in match):
+        classes = classes[:known] + cluster_classes(classes[:known], len(match), given)
+    return classes, known

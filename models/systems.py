@@ -16,6 +16,7 @@ from models.incremental import StepWeights, load_incremental, predicted_ids
 from models.output import Output
 from models.probes import load_probe
 from models.segmenter import Segmenter, saved_classes, square_segmenter
+from models.simformer import load_weak_shot
 from models.weights import WeightsFile, read_weights
 from models.zs3 import DeviseNet, holds_generator, read_generator
 from models.zs3_classes import add_classes
@@ -40,6 +41,14 @@ def load_segmenter(source: Path | WeightsFile, config: Common | None = None) -> 
             raise UserError(f"{file.path}: does not know its settings and the classes of its outputs; {cure}")
         config = read_config(saved, file.path)
     return LOADERS[config.system](file, config)
+
+
+def full_config(file: WeightsFile) -> Common:
+    """The whole configuration that a checkpoint was made with; UserError for a file that holds none."""
+    saved = file.extra.get("config")
+    if not isinstance(saved, dict):
+        raise UserError(f"{file.path}: does not know its settings; give a best.pth or model.pth of this project")
+    return validate(saved, str(file.path), SCHEMAS[find_system(saved, str(file.path))])
 
 
 def read_config(saved: dict[str, Any], path: Path) -> Common:
@@ -124,4 +133,5 @@ LOADERS: dict[str, Callable[[WeightsFile, Any], Segmenter]] = {
     "maskcontrast": load_saliency,
     "probe": load_linear,
     "zs3": load_zero_shot,
+    "simformer": load_weak_shot,
 }

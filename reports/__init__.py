@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from reports import maskcontrast, ncdss, probe, ssul, zs3
+from reports import maskcontrast, ncdss, probe, simformer, ssul, zs3
 from reports.common import Page
 from utils.report.aggregate import ResultTable
 
@@ -13,6 +13,7 @@ PAGES: dict[str, Callable[..., Page]] = {
     "maskcontrast": maskcontrast.page,
     "probe": probe.page,
     "zs3": zs3.page,
+    "simformer": simformer.page,
 }
 # system -> its table over many runs
 TABLES: dict[str, ResultTable] = {
@@ -21,4 +22,5 @@ TABLES: dict[str, ResultTable] = {
     "maskcontrast": maskcontrast.TABLE,
     "probe": probe.TABLE,
     "zs3": zs3.TABLE,
+    "simformer": simformer.TABLE,
 }

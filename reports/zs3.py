@@ -52,7 +52,7 @@ class SplitRun:
 
     cfg: Zs3Config
     folder: Path
-    metrics: dict[str, dict[str, Any]]
+    metrics: Mapping[str, dict[str, Any]]
 
     @classmethod
     def open(cls, cfg: Zs3Config) -> "SplitRun":

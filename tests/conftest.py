@@ -1,5 +1,6 @@
 """A data set small enough to train on in seconds, and the configuration that goes with it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from PIL import Image
 from data.io import read_label, write_label
 from utils.checkpoint import read_list, write_list
 
-settings.register_profile("fixed", derandomize=True, deadline=None, database=None)  # the same examples each time
-settings.load_profile("fixed")
+# the same examples each time; scripts/faults.sh tries many
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.register_profile("many", derandomize=True, deadline=None, database=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 CLASSES = ["background", "disc", "square", "bar", "dot"]
 SIZE = 40
@@ -56,7 +59,7 @@ TINY = {
     "split": "two",
     "seed": 7,
     "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
-    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2, 3]},
+    "model": {"backbone": "mobilenet_v2", "init": "random", "head_channels": 8, "atrous_rates": [1, 2, 3]},
     "base_training": {"epochs": 3, "iters_per_epoch": 2, "batch_size": 4, "milestones": [2], "lr": 0.05},
     "cluster": {"k": 3, "pca_dim": 4, "min_pixels": 20, "n_init": 2, "features": "base", "threshold": 0.99},
     "basic": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4},
@@ -70,7 +73,7 @@ TASK = {
     "task": "abc",
     "seed": 3,
     "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
-    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dropout": 0.0},
+    "model": {"backbone": "mobilenet_v2", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dropout": 0.0},
     "training": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4, "eval_steps": 2, "save_every": 1},
     "ssul": {"memory": 5, "pseudo_threshold": 0.1},
     "evaluation": {"batch_size": 6},
@@ -137,16 +140,29 @@ def write_tiny(folder: Path, voc: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def task_config(voc, tmp_path) -> Path:
-    """A class-incremental configuration: disc and square first, then bar, then dot; output in tmp_path/out."""
-    folder = tmp_path / "task_shapes"
+@pytest.fixture(scope="session")
+def task_shapes(tmp_path_factory) -> Path:
+    """Classes and the task `abc`: disc and square first, then bar, then dot; read only."""
+    return make_task_shapes(tmp_path_factory.mktemp("task_shapes"))
+
+
+def make_task_shapes(folder: Path) -> Path:
     (folder / "tasks").mkdir(parents=True)
     (folder / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
     (folder / "tasks" / "abc.yaml").write_text("steps: [[disc, square], [bar], [dot]]\n")
-    data = {**TASK["data"], "dataset": str(folder), "root": str(voc)}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**TASK, "output_dir": str(tmp_path / "out"), "data": data}))
-    return tmp_path / "small.yaml"
+    return folder
+
+
+def write_task(path: Path, shapes: Path, voc: Path) -> Path:
+    data = {**TASK["data"], "dataset": str(shapes), "root": str(voc)}
+    path.write_text(yaml.safe_dump({**TASK, "output_dir": str(path.parent / "out"), "data": data}))
+    return path
+
+
+@pytest.fixture
+def task_config(voc, task_shapes, tmp_path) -> Path:
+    """A class-incremental configuration; output in tmp_path/out."""
+    return write_task(tmp_path / "small.yaml", task_shapes, voc)
 
 
 def official_abn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

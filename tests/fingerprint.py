@@ -24,7 +24,8 @@ def fingerprint(folder: Path) -> str:
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["config_sha256"]  # of a file that names the output folder
     history = (folder / "history.jsonl").read_text()
-    files = (f"{name} {tensors(folder / name)}" for name in ("last.pth", "best.pth"))
+    networks = (folder / name for name in ("last.pth", "best.pth"))
+    files = (f"{path.name} {tensors(path)}" for path in networks if path.exists())  # not every method picks a best
     return "\n".join([*files, history, json.dumps(metrics, sort_keys=True)])
 
 

@@ -1,11 +1,21 @@
-"""Write the tiny data set of the tests and its configuration: `make_tiny.py FOLDER`."""
+"""Write the tiny data set of the tests and configurations for it: `make_tiny.py FOLDER`.
+
+tiny.yaml is of class discovery, small.yaml of a class-incremental task, contrast.yaml of MaskContrast's pre-training.
+"""
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    from tests.conftest import make_voc, write_tiny
+    import yaml
+
+    from tests.conftest import make_task_shapes, make_voc, write_task, write_tiny
+    from tests.test_pretrain_contrast import SMALL
 
     folder = Path(sys.argv[1])
-    print(write_tiny(folder, make_voc(folder / "voc", train=16, val=8)))
+    voc = make_voc(folder / "voc", train=16, val=8)
+    contrast = {**SMALL, "data": {**SMALL["data"], "root": str(voc)}}
+    (folder / "contrast.yaml").write_text(yaml.safe_dump(contrast))
+    task = write_task(folder / "small.yaml", make_task_shapes(folder / "task_shapes"), voc)
+    print(write_tiny(folder, voc), task, folder / "contrast.yaml")

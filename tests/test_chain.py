@@ -16,12 +16,14 @@ import finetune_novel
 import predict
 import report
 import train_base
+from data.discovery import DiscoveryData
 from data.embeddings import write_table
 from data.io import read_label
 from models.backbones import build_backbone
 from models.contrast import ContrastEncoder
 from utils.checkpoint import read_list
 from utils.config.reader import load_config
+from utils.errors import UserError
 from utils.run import guarded
 
 
@@ -269,6 +271,15 @@ def test_report_is_one_file(chain):
     assert "EUMS" in page and "data:image/" in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_more_base_classes_than_eight_bits_hold():
+    """Class 299 is not stored as 43."""
+    logits = torch.zeros(1, 300, 1, 2)
+    logits[0, 299, 0, 0] = logits[0, 7, 0, 1] = 20
+    maps = cluster_pseudolabel.base_removal(logits, torch.ones(1, 1, 2, dtype=torch.uint8), 0.9)
+    assert maps["full_pred"].tolist() == maps["high_base_pred"].tolist() == [[[299, 7]]]
+    assert maps["novel_map"].tolist() == [[[0, 0]]] and maps["high_base_map"].tolist() == [[[255, 255]]]
+
+
 def test_more_clusters_than_eight_bits_hold(voc, tmp_path):
     """k=300: pseudo-labels are 16-bit files, and training, ranking, scoring and predicting go on."""
     from tests.conftest import write_tiny
@@ -276,6 +287,8 @@ def test_more_clusters_than_eight_bits_hold(voc, tmp_path):
     config = write_tiny(tmp_path, voc)
     assert run(train_base.main, config, "base_training.epochs=1", "base_training.milestones=[]") == 0
     assert run(cluster_pseudolabel.main, config, "cluster.k=300", "cluster.assign=random") == 0
+    with pytest.raises(UserError, match="cluster.k=65533: label files hold at most 65532 clusters beside these"):
+        DiscoveryData.open(load_config([str(config), "cluster.k=65533"], ""))
     out = tmp_path / "out" / "two"
     folder = out / "pseudo_random"
     many = ("cluster.k=300", f"pseudo_dir={folder}", "eums.epochs=1", "eums.reassign_epochs=[]")

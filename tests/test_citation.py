@@ -17,7 +17,7 @@ def test_the_file_is_valid():
     for paper in papers:
         assert paper.keys() == ENTRY and paper["type"] == "conference-paper" and isinstance(paper["year"], int)
         assert all(person.keys() == {"given-names", "family-names"} for person in paper["authors"])
-    assert len({paper["title"] for paper in papers}) == len(papers) == 7
+    assert len({paper["title"] for paper in papers}) == len(papers) == 8
 
 
 def test_every_paper_is_where_the_readme_says():
@@ -30,6 +30,7 @@ def test_every_paper_is_where_the_readme_says():
         "PLOP": "CVPR 2021",
         "MaskContrast": "ICCV 2021",
         "ZS3Net, ZS5Net": "NeurIPS 2019",
+        "MaskFormer": "NeurIPS 2021",
         "SimFormer": "NeurIPS 2022",
     }
 

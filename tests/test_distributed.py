@@ -53,7 +53,7 @@ def folders(voc, pseudo, tmp_path_factory):
     for name, argv in commands(folder / "one"):
         assert guarded(importlib.import_module(name).main, argv) == 0
     (folder / "script.py").write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch = [sys.executable, "-m", "utils.launch", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*launch, str(folder / "script.py"), json.dumps(commands(folder / "both"))],

@@ -17,6 +17,7 @@ from models.deeplab import DeepLabV3
 from models.deeplab_files import read_deeplab, read_networks
 from models.teacher_student import TeacherStudent
 from tests.conftest import balance
+from tests.probes import write_encoder
 from utils import checkpoint
 from utils.run import guarded
 
@@ -65,6 +66,26 @@ def test_the_source_is_never_overwritten(tmp_path, capsys):
     assert "is the source" in capsys.readouterr().err and (tmp_path / "best.pth").read_bytes() == before
     assert guarded(export.main, [str(tmp_path / "none.pth"), str(tmp_path / "x.pth"), "--to", "ours"]) == 2
     assert not (tmp_path / "x.pth").exists()
+
+
+def test_what_cannot_be_exported_is_one_line(tmp_path, voc, capsys):
+    """A folder as the target, an encoder, weights that are not finite: nothing is written."""
+    good, nan = network(6).state_dict(), network(6).state_dict()
+    nan["classifier.4.bias"][2] = torch.nan
+    torch.save(good, tmp_path / "good.pth")
+    torch.save(nan, tmp_path / "nan.pth")
+    (tmp_path / "folder").mkdir()
+    encoder = write_encoder(voc, tmp_path / "encoder.pth")
+    before = sorted(tmp_path.rglob("*"))
+    for source, target, said in (
+        (tmp_path / "good.pth", tmp_path / "folder", f"{tmp_path / 'folder'}: Is a directory"),
+        (encoder, tmp_path / "a.pth", "no known segmentation weights"),
+        (tmp_path / "nan.pth", tmp_path / "a.pth", "classifier.4.bias holds 1 values that are not finite"),
+    ):
+        assert guarded(export.main, [str(source), str(target), "--to", "official"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # ---- evaluation of files from elsewhere

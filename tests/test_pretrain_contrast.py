@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,13 +15,13 @@ from data.contrast import ContrastData
 from losses.maskcontrast import balanced_bce, balanced_weights
 from models.contrast import ContrastModel, build_encoder, load_encoder
 from pretrain_contrast import ContrastRecipe, build_recipe
+from tests.processes import on_two_ranks
 from utils import checkpoint
 from utils.config.maskcontrast import MaskContrastConfig
 from utils.config.reader import load_config
 from utils.loop import fit
 from utils.run import guarded, start_run
 
-ROOT = Path(__file__).parents[1]
 SMALL = {
     "system": "maskcontrast",
     "seed": 5,
@@ -155,13 +152,7 @@ def test_training_is_the_algorithm_written_out_plainly(config, tmp_path, freeze)
 def test_two_processes_shuffle_keys_and_share_the_bank(config, tmp_path):
     """Negatives inside a batch are those of a process, the bank's of all: again as written out plainly."""
     options = (*SMOOTH, "training.batch_size=8", "contrast.queue_size=12")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, str(ROOT / "pretrain_contrast.py"), str(config), *options],
-        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 400},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_two_ranks(lambda: run(config, *options))
     compare(tmp_path / "out" / "pretrain", plainly(load(config, *options), world=2))
 
 

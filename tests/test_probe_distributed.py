@@ -1,28 +1,16 @@
-"""Two processes, started by torchrun, evaluate features as one does."""
+"""Two processes evaluate features as one does."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 import probe_features
 from tests.conftest import CLASSES
-from utils.run import guarded
-
-ROOT = Path(__file__).parents[1]
-MODES = ("mode=kmeans", "mode=retrieval", "mode=kmeans kmeans.unit=patch", "mode=retrieval retrieval.unit=patch")
-SCRIPT = """
-import json, sys
-import probe_features
+from tests.processes import on_two_ranks
 from utils import dist
-for argv in json.loads(sys.argv[1]):
-    assert not probe_features.main(argv)
-dist.shutdown()
-"""
+
+MODES = ("mode=kmeans", "mode=retrieval", "mode=kmeans kmeans.unit=patch", "mode=retrieval retrieval.unit=patch")
 
 
 def test_two_processes_give_the_figures_of_one(voc, tmp_path):
@@ -42,16 +30,13 @@ def test_two_processes_give_the_figures_of_one(voc, tmp_path):
         options = [str(tmp_path / "small.yaml"), f"output_dir={tmp_path / output}", "save_predictions=true"]
         return [[*options, *mode.split()] for mode in (*MODES, "mode=linear")]
 
-    for argv in commands("one"):
-        assert guarded(probe_features.main, argv) == 0
-    (tmp_path / "script.py").write_text(SCRIPT)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*launch, str(tmp_path / "script.py"), json.dumps(commands("both"))],
-        **{"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": 900},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    def evaluate(output: str) -> None:
+        for argv in commands(output):
+            assert not probe_features.main(argv)
+        dist.shutdown()
+
+    evaluate("one")
+    on_two_ranks(lambda: evaluate("both"))
     for stage in ("kmeans", "retrieval", "kmeans_patch", "retrieval_patch", "eval_linear"):
         one, both = (json.loads((tmp_path / n / "net" / stage / "metrics.json").read_text()) for n in ("one", "both"))
         assert both["images"] == one["images"] == 12

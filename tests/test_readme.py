@@ -23,7 +23,7 @@ ENTRIES = sorted(ROOT.glob("*.py"))
 SHELL_SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 START = re.compile(r"(?:[A-Z_0-9]+=\S+ +)*(?:python |torchrun |bash scripts/|scripts/\S+\.sh)")
 CONFIGS = {system: f"configs/demo/{system}.yaml" for system in SCHEMAS}  # in place of one that a document leaves open
-OPEN = re.compile(r"[A-Z_]*CONFIG(\.yaml)?")
+OPEN = re.compile(r"[A-Z_]*CONFIG(\.yaml)?|configs/mine\.yaml")  # the latter is written by prepare_data.py folder
 
 
 class Command(NamedTuple):
@@ -154,6 +154,8 @@ def python_module(module: str, words: list[str], stops) -> None:
         words = [word.replace("my_method/", "tests/examples/own_method/") for word in words]
     if module == "benchmarks.NAME":
         return
+    if (ROOT / module.replace(".", "/") / "__main__.py").is_file():  # a package
+        module = f"{module}.__main__"
     assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
     if words:
         start(module, words, stops)

@@ -2,23 +2,25 @@
 
 import copy
 import json
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 import eval as evaluation
 import predict
 import train_incremental
-from data.incremental import IncrementalData
+from data.incremental import IncrementalData, step_folder
 from data.io import read_image, read_label
 from losses.ssul import binary_cross_entropy
 from models.incremental import build_incremental
 from models.inplace_abn import AbnDeepLab
-from tests.conftest import CLASSES, official_abn
-from train_incremental import SharedTrunkSsulRecipe, SsulRecipe, StepRecipe, build_recipe, run_step
+from tests.conftest import CLASSES, official_abn, write_task
+from train_incremental import SharedTrunkSsulRecipe, SsulRecipe, build_recipe, run_step
 from utils import checkpoint
 from utils.config.reader import load_config
 from utils.run import guarded, start_run
@@ -37,6 +39,33 @@ def run(config, *overrides) -> int:
     return guarded(train_incremental.main, [str(config), *overrides])
 
 
+@pytest.fixture(scope="session")
+def finished(voc, task_shapes, tmp_path_factory):
+    """A function that copies the finished steps of a method into an output folder; each method trains once."""
+    config = write_task(tmp_path_factory.mktemp("tasks") / "small.yaml", task_shapes, voc)
+
+    def copy_to(output, method: str) -> None:
+        assert run(config, f"method={method}") == 0
+        data, made = load(config, f"method={method}"), config.parent / "out" / "abc-overlap"
+        for name in [step_folder(data.cfg, step) for step in range(data.num_steps)]:
+            shutil.copytree(made / name, output / "abc-overlap" / name, copy_function=link_weights)
+        for file in filter(Path.is_file, (made / method).iterdir()):
+            shutil.copy2(file, output / "abc-overlap" / method)
+
+    return copy_to
+
+
+def link_weights(source: str, target: str) -> None:
+    """Weights are large, and replaced, never changed."""
+    (os.link if source.endswith(".pth") else shutil.copy2)(source, target)
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A function that leaves what training by a method leaves, in the output folder of `config`."""
+    return lambda method: finished(tmp_path / "out", method)
+
+
 def read(folder, name="metrics.json") -> dict:
     return json.loads((folder / name).read_text())
 
@@ -45,8 +74,8 @@ def read(folder, name="metrics.json") -> dict:
 
 
 @pytest.mark.parametrize("method", ["ssul", "ssul_m", "mib", "plop", "finetune", "joint"])
-def test_every_method_learns_every_step(config, tmp_path, method):
-    assert run(config, f"method={method}") == 0
+def test_every_method_learns_every_step(config, trained, tmp_path, method):
+    trained(method)
     out = tmp_path / "out" / "abc-overlap"
     last = 0 if method == "joint" else 2
     metrics = read(out / method / f"step{last}")
@@ -63,8 +92,8 @@ def test_every_method_learns_every_step(config, tmp_path, method):
         assert read_image(out / method / "step2" / "memory.jpg").shape[0] > 3 * 112  # a row per class
 
 
-def test_finished_steps_are_skipped_and_methods_share_step_0(config, tmp_path, capsys):
-    assert run(config, "method=ssul") == 0
+def test_finished_steps_are_skipped_and_methods_share_step_0(config, trained, tmp_path, capsys):
+    trained("ssul")
     before = (tmp_path / "out" / "abc-overlap" / "ssul" / "step0" / "best.pth").stat().st_mtime_ns
     capsys.readouterr()
     assert run(config, "method=ssul_m") == 0
@@ -72,9 +101,9 @@ def test_finished_steps_are_skipped_and_methods_share_step_0(config, tmp_path, c
     assert (tmp_path / "out" / "abc-overlap" / "ssul" / "step0" / "best.pth").stat().st_mtime_ns == before
 
 
-def test_stopped_inside_a_step_and_resumed(config, tmp_path, monkeypatch):
+def test_stopped_inside_a_step_and_resumed(config, trained, tmp_path, monkeypatch):
     """SIGTERM in the third iteration of step 1: the same final network and figures as without it."""
-    assert run(config, "method=ssul_m") == 0
+    trained("ssul_m")
     other = f"output_dir={tmp_path / 'other'}"
     plain, seen = train_incremental.SharedTrunkSsulRecipe.step, []
 
@@ -111,7 +140,7 @@ def opened(config, method: str, number: int, *overrides):
     for earlier in range(number):
         run_step(steps, earlier)
     folder = steps.cfg.output_dir / "abc-overlap"
-    return steps, folder / (train_incremental.step_folder(steps.cfg, number - 1)) / "best.pth"
+    return steps, folder / step_folder(steps.cfg, number - 1) / "best.pth"
 
 
 def batch_of(steps: IncrementalData, number: int) -> dict:
@@ -124,7 +153,7 @@ def batch_of(steps: IncrementalData, number: int) -> dict:
 )
 def test_shared_trunk_has_the_losses_and_gradients_of_two_networks(config, options, monkeypatch):
     """The faster form of a step against the plain one, after some iterations: the trained heads have moved on."""
-    data, previous = opened(config, "ssul", 2, *options)
+    data, previous = opened(config, "ssul", 2, "model.backbone=resnet18", *options)
     recipes = []
     for form in (SsulRecipe, SharedTrunkSsulRecipe):
         monkeypatch.setattr(train_incremental, "recipe_of", lambda cfg, step, form=form: form)
@@ -172,9 +201,9 @@ def test_the_plain_step_of_ssul_against_its_formula(config):
         assert found.keys() == {"bce"} and found["bce"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_only_three_heads_change(config, tmp_path):
+def test_only_three_heads_change(config, trained, tmp_path):
     """Convolutions of the newest, unknown and background head; no other weight, no BatchNorm, no statistic."""
-    assert run(config, "method=ssul") == 0
+    trained("ssul")
     folder = tmp_path / "out" / "abc-overlap" / "ssul"
     before, after = (checkpoint.load(folder / name)["model"] for name in ("step1/best.pth", "step2/last.pth"))
     changed = {key for key in before if not torch.equal(before[key], after[key])}
@@ -209,65 +238,23 @@ def test_exemplars_replace_half_of_the_batch(config, labels, voc):
         assert (label[~replaced] != {"official": 2, "corrected": 3}[labels]).any()
 
 
-def test_exemplars_hold_the_classes_they_stand_for(config, tmp_path, voc):
-    assert run(config, "method=ssul_m") == 0
+def test_exemplars_hold_the_classes_they_stand_for(config, trained, tmp_path, voc):
+    trained("ssul_m")
     memory = read(tmp_path / "out" / "abc-overlap" / "ssul_m" / "step1", "memory.json")["by_class"]
     for name, ids in memory.items():
         for image_id in ids:
             assert CLASSES.index(name) in read_label(voc / "SegmentationClassAug" / f"{image_id}.png")
 
 
-# ---- MiB and PLOP
-
-
-def test_mib_starts_with_the_old_probabilities(config):
-    """Background's probability is shared with the new class: their sum and all other classes are as before."""
-    steps, previous = opened(config, "mib", 1)
-    with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = build_recipe(steps.cfg, steps, 1, previous, opened_run)
-        image = torch.randn(2, 3, 32, 32)
-        with torch.no_grad():
-            old = recipe.old(image).logits.softmax(1)
-            new = recipe.model.eval()(image).logits.softmax(1)
-        torch.testing.assert_close(new[:, 0] + new[:, 3], old[:, 0], rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(new[:, 1:3], old[:, 1:], rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(new[:, 3], new[:, 0])
-
-
-@pytest.mark.parametrize("median", ["official", "exact"])
-def test_plop_measures_its_thresholds_before_the_first_epoch(config, median):
-    steps, previous = opened(config, "plop", 1, f"plop.median={median}")
-    with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = build_recipe(steps.cfg, steps, 1, previous, opened_run)
-        recipe.sources(0, opened_run)
-        assert recipe.thresholds.shape == (3,) and (recipe.thresholds >= 0.001).all()
-        losses = recipe.step({"new": batch_of(steps, 1)}, 0)
-        assert losses.keys() == {"ce", "pod"} and all(loss.isfinite() for loss in losses.values())
-
-
-def test_step_0_is_plain_cross_entropy(config):
-    steps = load(config, "method=plop")
-    with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = build_recipe(steps.cfg, steps, 0, None, opened_run)
-        batch = batch_of(steps, 0)
-        plain = copy.deepcopy(recipe.model).train()
-        recipe.model.train()
-        found = recipe.step({"new": batch}, 0)
-        logits = plain(plain.normalize(batch["image"])).logits
-        expected = F.cross_entropy(logits, batch["label"].long(), ignore_index=255)
-        assert found.keys() == {"ce"} and found["ce"].item() == pytest.approx(expected.item(), rel=1e-5)
-        assert isinstance(recipe, StepRecipe)
-
-
 # ---- evaluation of checkpoints
 
 
 @pytest.mark.parametrize("method", ["ssul", "mib"])
-def test_eval_of_any_step_gives_the_figures_of_training(config, tmp_path, method):
-    assert run(config, f"method={method}") == 0
+def test_eval_of_any_step_gives_the_figures_of_training(config, trained, tmp_path, method):
+    trained(method)
     folder = tmp_path / "out" / "abc-overlap"
     for step in (0, 2):
-        trained = folder / train_incremental.step_folder(load(config, f"method={method}").cfg, step)
+        trained = folder / step_folder(load(config, f"method={method}").cfg, step)
         options = [f"method={method}", f"checkpoint={trained / 'best.pth'}", "resume=false"]
         assert guarded(evaluation.main, [str(config), *options]) == 0
         found, expected = read(folder / f"eval_step{step}"), read(trained)
@@ -278,9 +265,9 @@ def test_eval_of_any_step_gives_the_figures_of_training(config, tmp_path, method
         assert known == pytest.approx(matrix.diagonal() / np.maximum(union, 1))
 
 
-def test_eval_of_an_official_checkpoint(config, tmp_path):
+def test_eval_of_an_official_checkpoint(config, trained, tmp_path):
     """Its wrapping, with a numpy scalar; at the images' own size the figures are another protocol's."""
-    assert run(config, "method=ssul") == 0
+    trained("ssul")
     state = checkpoint.load(tmp_path / "out" / "abc-overlap" / "ssul" / "step1" / "best.pth")["model"]
     wrapped = {"model_state": state, "optimizer_state": {}, "best_score": np.float64(0.5)}
     torch.save(wrapped, tmp_path / "official.pth")
@@ -302,10 +289,10 @@ def test_eval_of_a_file_that_is_no_step(config, tmp_path, capsys):
     assert "its heads have [9] outputs, which is no step of task=abc" in capsys.readouterr().err
 
 
-def test_eval_without_a_file_takes_the_last_step(config, tmp_path, capsys):
+def test_eval_without_a_file_takes_the_last_step(config, trained, tmp_path, capsys):
     assert guarded(evaluation.main, [str(config), "method=finetune"]) == 2
     assert "has not finished; run first: python train_incremental.py CONFIG method=finetune" in capsys.readouterr().err
-    assert run(config, "method=finetune") == 0
+    trained("finetune")
     assert guarded(evaluation.main, [str(config), "method=finetune"]) == 0
     out = tmp_path / "out" / "abc-overlap"
     found, trained = read(out / "eval_step2"), read(out / "finetune" / "step2")
@@ -330,8 +317,8 @@ def test_clusters_are_learned_step_by_step(config, tmp_path, pseudo, method):
 # ---- protocols and files
 
 
-def test_predictions_and_a_model_for_single_images(config, tmp_path, voc):
-    assert run(config, "method=ssul") == 0
+def test_predictions_and_a_model_for_single_images(config, trained, tmp_path, voc):
+    trained("ssul")
     out = tmp_path / "out" / "abc-overlap"
     options = [f"checkpoint={out / 'ssul' / 'step1' / 'best.pth'}", "save_predictions=true"]
     assert guarded(evaluation.main, [str(config), *options]) == 2
@@ -350,7 +337,8 @@ def test_official_mib_checkpoint(config, tmp_path, capsys):
     model = AbnDeepLab("resnet18", 16, [3, 1])
     state = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save({"model_state": official_abn(state), "epoch": 29}, tmp_path / "abc-voc_MiB_1.pth")
-    assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]) == 0
+    options = ["model.backbone=resnet18", f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]
+    assert guarded(evaluation.main, [str(config), *options]) == 0
     assert "4 outputs, evaluated as step1" in capsys.readouterr().out
     metrics = read(tmp_path / "out" / "abc-overlap" / "eval_step1")
     assert list(metrics["per_class"]) == CLASSES[:4]
@@ -364,14 +352,14 @@ def test_border_of_mib_is_background_and_shares_step_0_only_when_ignored(config,
         }
         labels = build_recipe(steps.cfg, steps, 0, None, opened_run).inputs(batch)[1]
     assert labels.tolist() == [[[0, 1], [0, 2]]]
-    assert train_incremental.step_folder(steps.cfg, 0) == "mib/step0"
+    assert step_folder(steps.cfg, 0) == "mib/step0"
     ignored = load(config, "method=mib", "mib.border=ignore")
-    assert train_incremental.step_folder(ignored.cfg, 0) == "finetune/step0"
+    assert step_folder(ignored.cfg, 0) == "finetune/step0"
 
 
-def test_later_classes_may_count_as_background(config, tmp_path):
+def test_later_classes_may_count_as_background(config, trained, tmp_path):
     """As in a task that does not have them at all."""
-    assert run(config, "method=ssul") == 0
+    trained("ssul")
     out = tmp_path / "out" / "abc-overlap"
     (tmp_path / "ab.yaml").write_text("steps: [[disc, square], [bar]]\n")
     figures = []
@@ -383,8 +371,8 @@ def test_later_classes_may_count_as_background(config, tmp_path):
     assert figures[0] == figures[1] != figures[2]
 
 
-def test_step_0_does_not_depend_on_the_rates_of_later_steps(config, tmp_path, capsys):
-    assert run(config, "method=ssul") == 0
+def test_step_0_does_not_depend_on_the_rates_of_later_steps(config, trained, tmp_path, capsys):
+    trained("ssul")
     assert run(config, "method=ssul", "training.lr=0.5") == 2
     out, err = capsys.readouterr()
     assert "ssul/step0: already finished" in out and "step1 was made with other settings (training.lr" in err

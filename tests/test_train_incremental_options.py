@@ -65,8 +65,8 @@ def test_exemplars_are_chosen_by_sigmoids_unless_the_loss_is_cross_entropy(task_
     data = IncrementalData.open(load_config([str(task_config), "method=ssul_m", f"ssul.loss={loss}"], ""))
     for number in range(2):
         assert run_step(data, number)
-    asked, plain = [], train_incremental.class_scores
-    monkeypatch.setattr(train_incremental, "class_scores", lambda z, kind: asked.append(kind) or plain(z, kind))
+    asked, plain = [], train_incremental.best_channel
+    monkeypatch.setattr(train_incremental, "best_channel", lambda z, kind: asked.append(kind) or plain(z, kind))
     previous = data.cfg.output_dir / "abc-overlap" / "ssul_m" / "step1" / "best.pth"
     with start_run(data.cfg, "check", (), {}) as opened:
         assert choose_memory(data, 2, previous, opened)

@@ -28,7 +28,7 @@ ZERO_SHOT = {
     "seed": 5,
     "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
     "model": {
-        "backbone": "resnet18",
+        "backbone": "mobilenet_v2",
         "init": "random",
         "head_channels": 8,
         "atrous_rates": [1, 2],

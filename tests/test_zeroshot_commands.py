@@ -20,7 +20,13 @@ TRAINING = {"batch_size": 3, "epochs": 1, "iters_per_epoch": 2}
 TINY = {
     "system": "zs3",
     "run": {"dry": True},
-    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "low_channels": 4},
+    "model": {
+        "backbone": "mobilenet_v2",
+        "init": "random",
+        "head_channels": 8,
+        "atrous_rates": [1, 2],
+        "low_channels": 4,
+    },
     "step1": TRAINING,
     "zs3": {**TRAINING, "hidden": 8, "noise_dim": 4, "samples": 8},
     "step3": TRAINING,
@@ -43,8 +49,9 @@ def run(main, config: Path, *options: str) -> int:
     return guarded(main, [str(config), *options])
 
 
-@pytest.mark.parametrize("k", [2, 4, 6, 8, 10])
-def test_every_split_of_the_paper(kind, k):
+@pytest.mark.parametrize("k", [2, 10])
+def test_splits_of_the_paper(kind, k):
+    """Which classes are unseen in the others: tests/data/test_zeroshot.py."""
     config, order = kind
     split = f"split=unseen{k}"
     assert run(train_base.main, config, split) == 0

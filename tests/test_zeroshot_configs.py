@@ -21,7 +21,13 @@ CONFIGS = [
 ]
 ROOTS = {"voc": make_voc_sbd, "context": make_context}
 SMALL = (
-    *("run.dry=true", "model.init=random", "model.backbone=resnet18", "model.head_channels=8", "model.trained=null"),
+    *(
+        "run.dry=true",
+        "model.init=random",
+        "model.backbone=mobilenet_v2",
+        "model.head_channels=8",
+        "model.trained=null",
+    ),
     *("model.atrous_rates=[1, 2]", "data.image_size=32", "data.workers=0", "step1.batch_size=2", "zs3.batch_size=2"),
     *("zs3.samples=8", "evaluation.size=40", "evaluation.batch_size=1"),
 )

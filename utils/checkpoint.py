@@ -12,20 +12,23 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.text import read_text
-from utils.torch_file import read_torch, save_torch
 
 FORMAT = 1  # of our checkpoints; raise it when their contents change
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it replaces `path` only when the block succeeds."""
+def atomic(path: Path, settled: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; it replaces `path` only when the block succeeds.
+
+    The file has then reached the disk. Not `settled`, it may be empty after a power failure until `settle` was called:
+    for thousands of files of a stage that starts from zero anyway.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if settled:
+            _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:  # a full disk, a read-only folder: what counts is the file that was to be written
         if error.filename in (None, temporary, str(temporary)):
@@ -34,6 +37,20 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def settle(folder: Path) -> None:
+    """Bring every file below a folder to the disk: the first commits what all of them changed, the rest is quick."""
+    for path in (folder, *folder.rglob("*")):
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -93,8 +110,8 @@ class Record(dict[str, Any]):
         raise UserError(f"{self.path}: has no '{key}'; damaged or of another version, so make it again")
 
 
-def read_json(path: Path) -> Record:
-    """The object in a JSON file; UserError when it cannot be read or holds something else."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, as a Record; UserError when it cannot be read or holds something else."""
     try:
         value = json.loads(read_text(path))
     except UserError:
@@ -111,6 +128,8 @@ def save(path: Path, state: dict, keep: Path | None = None) -> None:
 
     `keep` is the name under which the file that it replaces stays. At every moment one of the two is whole.
     """
+    from utils.torch_file import save_torch  # torch takes seconds, and only checkpoints need it
+
     with atomic(path) as temporary:
         save_torch(temporary, {"format": FORMAT, **state})
         if keep and path.exists():
@@ -127,6 +146,8 @@ def _link(path: Path, other: Path) -> None:
 
 def load(path: Path) -> dict:
     """Read one of our checkpoints on the CPU, without running code from it."""
+    from utils.torch_file import read_torch
+
     state = read_torch(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: not a checkpoint of this project (format {FORMAT})")

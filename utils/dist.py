@@ -1,6 +1,8 @@
-"""The only importer of torch.distributed. Outside a torchrun launch every function gives the one-process answer."""
+"""The only importer of torch.distributed, but for utils/launch.py, which starts processes.
 
-import os
+Outside a torchrun launch every function gives the one-process answer.
+"""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +10,9 @@ import torch
 import torch.distributed as td
 
 from utils.labels import ignore_of
+from utils.ranks import is_main, launched, local_rank, rank, world_size
 
-
-def launched() -> bool:
-    """Whether torchrun started this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+__all__ = ["is_main", "launched", "local_rank", "rank", "world_size"]  # known under this name, too
 
 
 def init(device: torch.device) -> None:
@@ -24,22 +24,6 @@ def init(device: torch.device) -> None:
 def shutdown() -> None:
     if td.is_initialized():
         td.destroy_process_group()
-
-
-def rank() -> int:
-    return int(os.environ.get("RANK", "0")) if launched() else 0
-
-
-def local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_main() -> bool:
-    return rank() == 0
 
 
 def barrier() -> None:

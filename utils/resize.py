@@ -1,6 +1,8 @@
 """Resizing of images uint8 [H, W, 3] and of maps [H, W], as the official programs do it: OpenCV for class discovery and
 probes, PIL for class-incremental learning."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -28,10 +30,26 @@ def resize_shorter(image: np.ndarray, size: int, divisor: int = 1) -> np.ndarray
     return resize_whole("image", image, (height, width))
 
 
+def shortest_edge(shape: Sequence[int], size: int, longest: int) -> tuple[int, int]:
+    """(height, width) with the shorter side `size`; where the longer one were above `longest`, that instead."""
+    height, width = shape[:2]
+    scale = size / min(height, width)
+    rows, columns = (size, scale * width) if height < width else (scale * height, size)
+    if max(rows, columns) > longest:
+        scale = longest / max(rows, columns)
+        rows, columns = rows * scale, columns * scale
+    return int(rows + 0.5), int(columns + 0.5)
+
+
+def resize_edge(image: np.ndarray, size: int, longest: int) -> np.ndarray:
+    """The whole image at the size of `shortest_edge`."""
+    return resize_whole("image", image, shortest_edge(image.shape, size, longest))
+
+
 def resize_whole(name: str, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A field at `size`, bilinear for the image, nearest for maps: to the last digit what PIL makes."""
     if name != "image":
-        return values[np.ix_(*(nearest(*axis) for axis in zip(values.shape, size, strict=True)))]
+        return _take(values, *(nearest(*axis) for axis in zip(values.shape, size, strict=True)))
     return np.asarray(Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
@@ -42,8 +60,7 @@ def resize_part(name: str, values: np.ndarray, size: tuple[int, int], rows: slic
     of a part in single precision. Good enough for a crop that is drawn by chance anyway.
     """
     if name != "image":
-        index = (nearest(*axis) for axis in zip(values.shape, size, strict=True))
-        return values[np.ix_(*(i[part] for i, part in zip(index, (rows, columns), strict=True)))]
+        return _take(values, nearest(values.shape[0], size[0])[rows], nearest(values.shape[1], size[1])[columns])
     # all columns: with a box on both axes rounding would add up to 2 grey levels
     height, width = values.shape[:2]
     scale = height / size[0]
@@ -64,6 +81,22 @@ def resize_box(name: str, values: np.ndarray, size: tuple[int, int], rows: slice
     shape = columns.stop - columns.start, rows.stop - rows.start
     box = (columns.start * across, rows.start * down, *ends)
     return np.asarray(Image.fromarray(values).resize(shape, Image.Resampling.BILINEAR, box=box))
+
+
+def resize_fast(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
+    """The same of an image by OpenCV: bilinear, at most a grey level off, and means of areas where it shrinks.
+
+    What PIL weighs with a triangle, twice as wide, comes out sharper there.
+    """
+    if name != "image":
+        return resize_part(name, values, size, rows, columns)
+    way = cv2.INTER_AREA if size[0] < values.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(values, size[::-1], interpolation=way)[rows, columns]
+
+
+def _take(values: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """values[np.ix_(rows, columns)], three times as fast."""
+    return values.take(rows, 0).take(columns, 1)
 
 
 def nearest(old: int, new: int) -> np.ndarray:

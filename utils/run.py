@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils import checkpoint, dist
+from utils import begin, checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
+from utils.early import record_command
 from utils.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -34,7 +35,7 @@ from utils.errors import (
 )
 from utils.inputs import RECORD, DataFiles
 from utils.log import log
-from utils.run_folder import LAST, PREVIOUS, decide, locked, stage_dir
+from utils.run_folder import LAST, PREVIOUS, decide, locked, say_finished, stage_dir
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
@@ -162,6 +163,7 @@ class Run:
 
 def entry(main: Callable[[list[str] | None], int | None]) -> None:
     """Run an entry script's main and turn its outcome into the documented exit status."""
+    begin.usual()
     raise SystemExit(guarded(main))
 
 
@@ -219,13 +221,20 @@ def start_run(
         run = Run(cfg, stage, folder, device, digests, finished, resume_from, files=files)
         if run.finished:
             if dist.is_main():
-                print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
+                say_finished(cfg, folder)
             yield run
+            _record_command(run, inputs)
             return
         with _logging(run), _signals(run):
             if seed:
                 seed_everything(cfg.seed, cfg.run.deterministic)  # the same networks on every process
             yield run
+        _record_command(run, inputs)
+
+
+def _record_command(run: Run, inputs: dict[str, Path]) -> None:
+    if dist.is_main():
+        record_command(run.cfg, run.dir, inputs)
 
 
 def pick_device(cfg: Common) -> torch.device:
@@ -236,10 +245,15 @@ def pick_device(cfg: Common) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device={name}: unknown; use auto, cpu, cuda or cuda:N") from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name}: unknown; use auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device={name}: this machine has no usable CUDA device; use device=cpu")
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise UserError(f"device={name}: this machine has {count} CUDA devices; use cuda:0 to cuda:{count - 1}")
         device = torch.device("cuda", dist.local_rank() if dist.launched() else device.index or 0)
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)  # cost.json is that of one stage

@@ -2,18 +2,21 @@
 
 import contextlib
 import fcntl
+import os
 import shutil
+import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from utils import checkpoint, dist
+from utils import checkpoint
 from utils.config.common import Common
 from utils.config.keys import first_difference
 from utils.config.reader import dump
 from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError, one_line
 from utils.inputs import RECORD, changed_data
+from utils.ranks import is_main
 
 LOCK = "run.lock"
 KEEP = (LOCK,)  # survives a fresh start in the same folder
@@ -24,6 +27,11 @@ NEW_INPUTS = {"memory"}  # that folders of earlier versions do not name
 def stage_dir(cfg: Common, stage: str) -> Path:
     """<output_dir>/<split or task>/<stage>; dry runs stay apart."""
     return cfg.output_dir / ("dry" if cfg.run.dry else "") / cfg.folder / stage
+
+
+def say_finished(cfg: Common, folder: Path) -> None:
+    stage = folder.relative_to(stage_dir(cfg, ""))
+    print(f"{stage}: already finished, skipped (resume=false does it again): {folder}")
 
 
 def require_stage(cfg: Common, stage: str, file: str, made_by: str) -> Path:
@@ -140,17 +148,25 @@ def require_own(folder: Path) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for one run; the kernel frees it however the process ends."""
+    from utils import dist  # takes seconds: torch
+
     problem, handle = None, None
-    if dist.is_main():
+    if is_main():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             require_own(folder)
-            handle = (folder / LOCK).open("w")
+            handle = (folder / LOCK).open("a+", errors="replace")
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # flock would live on in the workers of a killed run
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+            handle.flush()
         except UserError as error:
             problem = str(error)
         except BlockingIOError:
-            problem = f"{folder} is in use by another run; wait for it or choose another output_dir"
+            assert handle
+            handle.seek(0)
+            holder = handle.read(200) or "unknown"  # between its lock and its name
+            problem = f"{folder} is in use by another run ({holder}); wait for it or choose another output_dir"
         except OSError as error:
             problem = f"output_dir={folder}: cannot be written ({error.strerror})"
     problem = dist.broadcast(problem)

@@ -69,21 +69,76 @@ def build_coco(root: Path, images: Path, annotations: Path, rule: Rule, workers:
 
 
 def read_drawings(path: Path) -> Iterator[Drawing]:
-    """Images with an object that is no crowd, by ascending id. A class is its category's place in the file."""
-    content = read_json(path)
+    """Images with an object that is no crowd, by ascending id. A class is its category's place in the file.
+
+    UserError that names the annotation for one that cannot be drawn rightly; one with an empty outline has no area.
+    """
+    content = dict(read_json(path))  # plain: what it lacks is told below
     try:
-        classes = {category["id"]: 1 + place for place, category in enumerate(content["categories"])}
-        objects = defaultdict(list)
-        for annotation in content["annotations"]:
-            thing = classes[annotation["category_id"]], annotation["segmentation"], bool(annotation["iscrowd"])
-            objects[annotation["image_id"]].append(thing)
-        for image in sorted(content["images"], key=lambda image: image["id"]):
-            if any(not crowd for _, _, crowd in objects[image["id"]]):
-                name = Path(image["file_name"]).stem
-                yield Drawing(name, image["height"], image["width"], objects[image["id"]])
-    except (KeyError, TypeError) as error:
+        images = {str(image["id"]): image for image in content["images"]}  # some programs write ids as words
+        classes = {str(category["id"]): 1 + place for place, category in enumerate(content["categories"])}
+        annotations = list(content["annotations"])
+        named = {
+            number: (str(image["file_name"]), int(image["height"]), int(image["width"]))
+            for number, image in sorted(images.items(), key=lambda item: item[1]["id"])
+        }
+    except (KeyError, TypeError, ValueError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not a COCO instances file ({problem}); expected instances_train2014.json") from None
+    if len(classes) >= IGNORE:
+        raise UserError(f"{path}: {len(classes)} categories; masks of 8 bits hold at most {IGNORE - 1}")
+    objects = defaultdict(list)
+    for place, annotation in enumerate(annotations):
+        try:
+            image, thing = _read_object(annotation, images, classes)
+        except (KeyError, TypeError, ValueError) as error:
+            name = annotation.get("id", f"number {place}") if isinstance(annotation, dict) else f"number {place}"
+            missing = "no " if isinstance(error, KeyError) else ""
+            raise UserError(f"{path}: annotation {name}: {missing}{error}") from None
+        objects[image].append(thing)
+    for number, (name, height, width) in named.items():
+        if any(not crowd for _, _, crowd in objects[number]):
+            yield Drawing(Path(name).stem, height, width, objects[number])
+
+
+def _read_object(annotation: dict, images: dict, classes: dict) -> tuple[str, tuple[int, Any, bool]]:
+    """(image, object) of an annotation; ValueError, KeyError or TypeError tell what is wrong with it."""
+    number, category = str(annotation["image_id"]), str(annotation["category_id"])
+    if number not in images:
+        raise ValueError(f"image_id {number} is not one of the images")
+    if category not in classes:
+        raise ValueError(f"category_id {category} is not one of the categories")
+    segmentation, image = annotation["segmentation"], images[number]
+    if isinstance(segmentation, dict):
+        _require_runs(segmentation, image["height"], image["width"])
+    elif isinstance(segmentation, list):
+        _require_polygons(segmentation)
+    else:
+        raise ValueError(f"segmentation is a {type(segmentation).__name__}, expected polygons or run lengths")
+    return number, (classes[category], segmentation, bool(int(annotation.get("iscrowd", 0))))
+
+
+def _require_polygons(polygons: list) -> None:
+    """ValueError unless they are lists of x, y of at least three points; a box of four numbers is not."""
+    for polygon in polygons:
+        if not isinstance(polygon, list):
+            raise ValueError("segmentation is a list of numbers, expected a list of polygons")
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"a polygon has {len(polygon)} numbers, expected x, y of three points or more")
+        if not np.isfinite(np.array(polygon, dtype=np.float64)).all():
+            raise ValueError("a polygon has a coordinate that is no number")
+
+
+def _require_runs(segmentation: dict, height: int, width: int) -> None:
+    """ValueError unless run lengths fill the image, or are compressed and can be read here."""
+    size, counts = segmentation["size"], segmentation["counts"]
+    if list(size) != [height, width]:
+        raise ValueError(f"run lengths of {size} pixels, but the image has {[height, width]}")
+    if isinstance(counts, str):
+        if coco_mask is None:
+            raise ValueError("compressed run lengths need pycocotools (pip install pycocotools)")
+    elif min(counts, default=0) < 0 or sum(counts) != height * width:
+        raise ValueError(f"run lengths of {sum(counts)} pixels, but the image has {height * width}")
 
 
 def draw(drawing: Drawing, rule: Rule) -> np.ndarray:
@@ -91,19 +146,29 @@ def draw(drawing: Drawing, rule: Rule) -> np.ndarray:
     mask = np.zeros((drawing.height, drawing.width), np.uint8)
     if rule == "published":
         for number, segmentation, crowd in drawing.objects:
-            if not crowd:
-                points = np.array(segmentation[0]).reshape(-1, 2).astype(np.int32)
-                cv2.fillPoly(mask, [points], number)
+            if segmentation and not crowd:
+                _draw_first_part(mask, segmentation, number)
         return mask
     for number, segmentation, crowd in sorted(drawing.objects, key=lambda thing: not thing[2]):  # crowds lie below
-        mask[region(segmentation, *mask.shape)] = IGNORE if crowd else number
+        if segmentation:
+            mask[region(segmentation, *mask.shape)] = IGNORE if crowd else number
     return mask
+
+
+def _draw_first_part(mask: np.ndarray, segmentation: Any, number: int) -> None:
+    """The first polygon, cut to whole pixels; run lengths, which the official code does not read, as they are."""
+    if isinstance(segmentation, dict):
+        mask[region(segmentation, *mask.shape)] = number
+        return
+    points = np.array(segmentation[0]).reshape(-1, 2).astype(np.int32)
+    cv2.fillPoly(mask, [points], number)
 
 
 def region(segmentation: Any, height: int, width: int) -> np.ndarray:
     """bool [H, W] of a COCO segmentation: a list of polygons, or run lengths down the columns."""
     if coco_mask:
-        parts = coco_mask.frPyObjects(segmentation, height, width)
+        compressed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
+        parts = segmentation if compressed else coco_mask.frPyObjects(segmentation, height, width)
         merged = coco_mask.merge(parts) if isinstance(parts, list) else parts
         return coco_mask.decode(merged).astype(bool)
     if isinstance(segmentation, dict):

@@ -3,7 +3,18 @@
 import pytest
 import torch
 
-from benchmarks import clustering, contrast_loss, devices, evaluation, incremental_step, prototypes, weakshot, zeroshot
+from benchmarks import (
+    checkpoints,
+    clustering,
+    contrast_loss,
+    devices,
+    evaluation,
+    incremental_step,
+    prototypes,
+    weakshot,
+    weakshot_pairs,
+    zeroshot,
+)
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from utils import checkpoint
@@ -20,6 +31,11 @@ def test_evaluation(capsys, clusters):
 def test_prototypes(capsys):
     prototypes.main([*SMALL, "--channels", "6", "--cells", "5", "--pixels", "32"])
     assert "adjoint on the mask" in capsys.readouterr().out
+
+
+def test_checkpoints(capsys):
+    checkpoints.main(["--mb", "4", "--repeats", "1"])
+    assert capsys.readouterr().out.startswith("4 MB: torch.load ")
 
 
 def test_devices():
@@ -62,6 +78,11 @@ def test_contrast_loss(capsys):
 def test_zeroshot(capsys):
     zeroshot.main(["--size", "64", "--repeats", "1"])
     assert all(name in capsys.readouterr().out for name in ("training sample",))
+
+
+def test_weakshot_pairs(capsys):
+    weakshot_pairs.main(["--images", "60", "--classes", "12", "--novel", "4", "--repeats", "1"])
+    assert "pair statistics" in capsys.readouterr().out
 
 
 def test_weakshot(capsys):

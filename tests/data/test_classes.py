@@ -88,6 +88,12 @@ def test_a_class_in_neither_list_is_background(folder):
     assert split.label_map([0], ignored=[1])(values[:, :4]).tolist() == [[0, 1, 0, 2]]
 
 
+def test_nobody_knows_the_novel_classes(folder):
+    split = load(folder, "novel: unknown")
+    assert split.groups == ((1, 2, 3, 4), ()) and split.names == ["background", "disc", "square", "bar", "dot"]
+    assert load(folder, "novel: unknown\nbase: [bar]").groups == ((3,), ())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -124,7 +130,8 @@ def test_unknown_split_and_data_set_list_the_choices(tmp_path):
     with pytest.raises(UserError, match=f"split={tmp_path}/none.yaml: no such split"):
         load_split(f"{tmp_path}/none.yaml", "pascal")
     with pytest.raises(
-        UserError, match="data.dataset=pascl: no class list; use one of ade, coco, cocostuff, context, demo, pascal"
+        UserError,
+        match="data.dataset=pascl: no class list; use one of ade, coco, cocostuff, cocostuff10k, context, demo, pascal",
     ):
         load_split("fold0", "pascl")
 

@@ -1,4 +1,6 @@
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -7,14 +9,17 @@ from PIL import Image
 
 from data.io import (
     find_images,
+    orientation,
     read_image,
     read_label,
     read_mask,
+    read_voc_label,
     voc_palette,
     write_array,
     write_grey,
     write_label,
 )
+from data.png import SIGNATURE
 from utils.errors import UserError
 
 
@@ -44,7 +49,10 @@ def test_exif_does_not_turn_the_image_away_from_its_mask(tmp_path, photo):
     exif = Image.Exif()
     exif[0x0112] = 6  # "turn by 90 degrees to display"
     Image.fromarray(photo).save(tmp_path / "turned.jpg", quality=95, exif=exif)
-    assert np.array_equal(read_image(tmp_path / "turned.jpg"), read_image(tmp_path / "photo.jpg"))
+    stored = read_image(tmp_path / "turned.jpg")
+    assert np.array_equal(stored, read_image(tmp_path / "photo.jpg"))
+    assert np.array_equal(read_image(tmp_path / "turned.jpg", as_shown=True), np.rot90(stored, -1))
+    assert orientation(tmp_path / "turned.jpg") == 6 and orientation(tmp_path / "photo.jpg") == 1
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.9, -50])
@@ -109,6 +117,85 @@ def test_labels_of_sixteen_bits_come_back(tmp_path):
     write_label(tmp_path / "wide.png", values)
     found = read_label(tmp_path / "wide.png")
     assert found.dtype == np.uint16 and np.array_equal(found, values)
+
+
+def png(path, values: np.ndarray, depth: int, colour: int = 0) -> None:
+    """A PNG of numbers [H, W] stored with `depth` bits each."""
+    shifts = np.arange(depth)[::-1]
+    bits = (values[..., None].astype(int) >> shifts & 1).reshape(len(values), -1).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in np.packbits(bits, axis=1))
+    header = struct.pack(">IIBBBBB", values.shape[1], len(values), depth, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    path.write_bytes(SIGNATURE + b"".join(chunk(kind, body) for kind, body in chunks))
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_grey_labels_of_every_depth_keep_their_values(tmp_path, depth):
+    values = np.arange(12).reshape(2, 6) % 2**depth
+    png(tmp_path / "a.png", values, depth)
+    assert np.array_equal(read_label(tmp_path / "a.png"), values)
+
+
+def test_deep_pictures_are_refused_by_name(tmp_path):
+    """12 bits of a camera in 16 of a file: read as 8 they are nearly black."""
+    deep = np.full((4, 5), 220 * 16, np.uint16)
+    for name in ("deep.png", "deep.tif"):
+        cv2.imwrite(str(tmp_path / name), deep)
+        with pytest.raises(UserError, match=rf"{name}: 16 bits per channel; expected an image of 8"):
+            read_image(tmp_path / name)
+    cv2.imwrite(str(tmp_path / "plain.tif"), (deep // 16).astype(np.uint8))
+    assert (read_image(tmp_path / "plain.tif") == 220).all()
+    png(tmp_path / "a.png", np.full((2, 3), 257), 16)
+    with pytest.raises(UserError, match=r"a\.png: 16 bits per channel; expected at most 8"):
+        read_mask(tmp_path / "a.png")
+
+
+def test_any_changed_byte_of_a_png_is_found(tmp_path):
+    write_label(tmp_path / "whole.png", np.arange(12, dtype=np.uint8).reshape(3, 4))
+    whole = bytearray((tmp_path / "whole.png").read_bytes())
+    for place in range(len(whole)):
+        for read in (read_label, read_image):
+            damaged = whole.copy()
+            damaged[place] ^= 1 << place % 8
+            (tmp_path / "a.png").write_bytes(damaged)
+            with pytest.raises(UserError, match=r"a\.png: not a readable"):
+                read(tmp_path / "a.png")
+
+
+def test_aerial_tiles_are_read_and_larger_claims_refused(tmp_path, monkeypatch):
+    """Pillow refuses pictures of 180 million pixels."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
+    write_label(tmp_path / "tile.png", np.full((5, 6), 15, np.uint8))
+    assert read_label(tmp_path / "tile.png").sum() == 15 * 30
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    (tmp_path / "bomb.png").write_bytes(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    for read in (read_label, read_image):
+        with pytest.raises(UserError, match=r"bomb\.png: 60000x60000 pixels; expected at most 2\^30 in all"):
+            read(tmp_path / "bomb.png")
+
+
+def test_voc_colours_at_other_numbers_are_refused(tmp_path):
+    """A program that shrinks pictures keeps those that occur, in ascending order: person (15) becomes 1."""
+    for values, palette, wrong in (
+        ([[0, 1]], voc_palette()[[0, 15]], "its value 1 has PASCAL VOC's colour of class 15"),
+        ([[1, 0, 2]], voc_palette()[[8, 15, 0]], "its value 0 has PASCAL VOC's colour of class 8"),
+        ([[0, 1, 1]], voc_palette()[[0, 1]], None),  # shortened, not renumbered
+        ([[0, 1]], np.array([[0, 0, 0], [255, 0, 0]]), None),  # colours of one's own
+        ([[0, 1]], np.zeros((2, 3)), None),  # no colours at all
+    ):
+        image = Image.fromarray(np.array(values, np.uint8))
+        image.putpalette(palette.astype(np.uint8).tobytes())
+        image.save(tmp_path / "a.png")
+        assert read_label(tmp_path / "a.png").tolist() == values
+        if wrong:
+            with pytest.raises(UserError, match=f"a\\.png: {wrong}"):
+                read_voc_label(tmp_path / "a.png")
+        else:
+            assert read_voc_label(tmp_path / "a.png").tolist() == values
 
 
 def test_a_damaged_label_is_an_error(tmp_path):
@@ -204,12 +291,13 @@ def test_grey_map_is_written_and_read_back(tmp_path):
     assert os.listdir(tmp_path / "new") == ["all.png"]
 
 
-def test_images_are_found_in_folders_and_by_name(tmp_path):
-    for name in ("b.jpg", "a.PNG", "notes.txt", "sub/c.webp"):
+def test_images_are_found_in_folders_and_by_name(tmp_path, caplog):
+    for name in ("b.jpg", "a.PNG", "notes.txt", "sub/c.webp", "tile.TIF", "phone.heic", "turn.gif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = find_images([tmp_path / "sub" / "c.webp", tmp_path])
-    assert [path.name for path in found] == ["c.webp", "a.PNG", "b.jpg"]
+    assert [path.name for path in found] == ["c.webp", "a.PNG", "b.jpg", "tile.TIF"]
+    assert "2 pictures left out, as 'phone.heic'; read are .jpg" in caplog.text  # notes.txt is none
     (tmp_path / "sub" / "a.jpg").touch()
     for paths, message in (
         ([tmp_path, tmp_path / "sub"], "two images are called 'a'"),

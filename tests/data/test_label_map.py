@@ -63,3 +63,9 @@ def test_wide_labels_against_a_loop(label, count):
     if (label >= count).any():
         with pytest.raises(UserError, match=f"value {label[label >= count].min()} is not a class here; allowed: 0-"):
             wide(label)
+
+
+def test_values_of_a_mask_without_its_pixels():
+    label_map = LabelMap.from_pairs({0: 0, 3: 1, 4: 1, 5: None})
+    assert label_map.new_values({0, 4, 3, 5}) == {0, 1} and label_map.new_values(()) == set()
+    assert LabelMap.from_pairs({0: 0, 400: 300, 7: None}).new_values([400, 7]) == {300}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from data.layouts import LAYOUTS, VOC, Sample, find_layout, index_samples
+from data.io import read_voc_label, write_label
+from data.layouts import LAYOUTS, VOC, Sample, find_layout, ids_of_part, index_samples
 from utils.errors import UserError
 
 IDS = ["a", "b", "c"]
@@ -31,7 +32,8 @@ def root(tmp_path):
 def test_paths_of_the_asked_fields_in_the_order_of_the_ids(root):
     samples = index_samples(root, ["c", "a"], fields=("image", "label"))
     assert samples == [
-        Sample(name, root / "images" / f"{name}.jpg", root / "SegmentationClassAug" / f"{name}.png") for name in "ca"
+        Sample(name, root / f"images/{name}.jpg", root / f"SegmentationClassAug/{name}.png", read_label=read_voc_label)
+        for name in "ca"
     ]
     assert samples[0].saliency is None and samples[0].pseudo is None
 
@@ -83,6 +85,13 @@ def test_images_without_a_map_are_dropped_when_asked(root, caplog):
         index_samples(root, ["a"], fields=("image", "saliency"), missing="drop")  # nothing to tell
     folder = root / "saliency_supervised_model"
     assert caplog.messages == [f"1 of 3 images left out: 1 without a file in {folder}"]
+
+
+def test_only_the_path_of_a_missing_map_is_left_out_when_asked(root):
+    samples = index_samples(root, IDS, fields=("image", "saliency"), missing="none")
+    assert [sample.id for sample in samples] == IDS and [bool(s.saliency) for s in samples] == [True, False, True]
+    with pytest.raises(UserError, match=r"images/d\.jpg: no such file"):
+        index_samples(root, ["d"], fields=("image",), missing="none")
 
 
 def test_a_missing_map_is_one_line_with_its_path(root):
@@ -139,6 +148,61 @@ def test_ade20k_layout(tmp_path):
     assert found[1].label == tmp_path / "annotations" / "training" / "ADE_train_00000001.png"
     with pytest.raises(UserError, match="image id 'x' in a list: not one of this layout"):
         index_samples(tmp_path, ["x"], fields=("image",))
+
+
+def detectron2_root(
+    root: Path, parts: tuple[str, str], ids: tuple[str, str], images: str = "images_detectron2"
+) -> Path:
+    for part, name in zip(parts, ids, strict=True):
+        fill(root, f"{images}/{part}", [name], ".jpg")
+        fill(root, f"annotations_detectron2/{part}", [])
+        write_label(root / "annotations_detectron2" / part / f"{name}.png", np.array([[0, 149, 255]], np.uint8))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("parts", "images"),
+    [
+        (("train", "test"), "images_detectron2"),
+        (("training", "validation"), "images_detectron2"),
+        (("training", "validation"), "images"),
+    ],
+)
+def test_ade20k_prepared_for_detectron2_under_every_name_of_its_folders(tmp_path, parts, images):
+    ids = "ADE_train_00000001", "ADE_val_00000002"
+    root = detectron2_root(tmp_path, parts, ids, images)
+    layout = find_layout(root)
+    assert layout is LAYOUTS["ade_detectron2"]
+    found = index_samples(root, ids, fields=("image", "label"))
+    assert [sample.image for sample in found] == [
+        root / images / p / f"{n}.jpg" for p, n in zip(parts, ids, strict=True)
+    ]
+    assert found[1].label == root / "annotations_detectron2" / parts[1] / f"{ids[1]}.png"
+    assert found[0].load_label().tolist() == [[1, 150, 0]]  # the numbers of ADE20K's own masks
+    assert [ids_of_part(root, layout, part) for part in ("train", "val")] == [[ids[0]], [ids[1]]]
+    fill(root, "images/training", ids[:1], ".jpg")
+    fill(root, "annotations/training", ids[:1])
+    assert find_layout(root) is LAYOUTS["ade"]  # its own masks, which are PNG already
+
+
+def test_coco_stuff_prepared_for_detectron2(tmp_path):
+    """Ids do not tell the part; an image without a mask is in no list; the .mat files are not read any more."""
+    ids = "COCO_train2014_000000000009", "COCO_train2014_000000000077"
+    root = detectron2_root(tmp_path, ("train", "test"), ids)
+    fill(root, "images_detectron2/train", ["COCO_train2014_000000000001"], ".jpg")
+    for folder in ("images", "annotations", "imageLists"):
+        fill(root, folder, [])
+    layout = find_layout(root)
+    assert layout is LAYOUTS["cocostuff_detectron2"]
+    train, test = index_samples(root, ids, fields=("image", "label"))
+    assert train.image == root / "images_detectron2" / "train" / f"{ids[0]}.jpg"
+    assert test.label == root / "annotations_detectron2" / "test" / f"{ids[1]}.png"
+    assert test.load_label().tolist() == [[0, 149, 255]]
+    assert [ids_of_part(root, layout, part) for part in ("train", "test")] == [[ids[0]], [ids[1]]]
+    with pytest.raises(
+        UserError, match=r"annotations_detectron2/train/x\.png: no such file, but 'x' is in the image list"
+    ):
+        index_samples(root, ["x"], fields=("label",))
 
 
 MATLAB = {  # layout: (label folder, content of a file with the label map `values`)
@@ -206,6 +270,28 @@ def test_a_folder_of_own_pictures(tmp_path):
     (tmp_path / "images" / "a.png").touch()
     with pytest.raises(UserError, match=r"two images are called 'a'"):
         index_samples(tmp_path, ["a"], fields=("image",))
+
+
+def test_pictures_of_other_endings_and_spellings_in_a_voc_root(tmp_path):
+    """As cameras, converters and file systems write them; the published .jpg comes before a second picture."""
+    for name in ("JPEGImages/a.JPG", "JPEGImages/b.jpeg", "JPEGImages/c.tif", "JPEGImages/d.png", "JPEGImages/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "JPEGImages" / "cafe\u0301.jpg").touch()
+    samples = index_samples(tmp_path, ["a", "b", "c", "d", "caf\u00e9"], fields=("image",))
+    assert [sample.image.name for sample in samples] == ["a.JPG", "b.jpeg", "c.tif", "d.jpg", "cafe\u0301.jpg"]
+    (tmp_path / "JPEGImages" / "b.png").touch()
+    with pytest.raises(UserError, match=r"two images are called 'b'"):
+        index_samples(tmp_path, ["b"], fields=("image",))
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [("sbd", 256), ("cocostuff", 257), ("context", 1.5), ("context", -1)])
+def test_matlab_values_that_do_not_fit_are_named(tmp_path, kind, wrong):
+    """They would come out as other classes: 256 of SBD as background."""
+    root = matlab_root(tmp_path, kind, np.array([[1, wrong]]))
+    (sample,) = index_samples(root, ["one"], fields=("image", "label"))
+    with pytest.raises(UserError, match=r"one\.mat: values .* expected whole class numbers from 0 to"):
+        sample.read_label(sample.label)
 
 
 def test_a_voc_folder_with_sbd_in_it_is_vocs(tmp_path):

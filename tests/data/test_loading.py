@@ -1,10 +1,13 @@
 import multiprocessing
 import time
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from data.dataset import Draw, SegmentationDataset
@@ -60,6 +63,28 @@ def test_processes_share_each_batch(ranks, monkeypatch):
         shares = [part[step] for part in parts]
         assert {len(share) for share in shares} == {4 // ranks}
         assert sorted(draw for share in shares for draw in share) == sorted(batch)
+
+
+@given(
+    size=st.integers(1, 12),
+    batch_size=st.integers(1, 7),
+    ranks=st.integers(1, 3),
+    first=st.integers(0, 5),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 3),
+)
+def test_every_draw_is_that_of_one_long_list(size, batch_size, ranks, first, seed, epoch):
+    """Passes over the images one behind the other, cut into batches, these dealt out to processes in turn."""
+    cycles = range((first + 3) * batch_size // size + 1)
+    orders = [np.random.default_rng([seed, zlib.crc32(b"base"), epoch, cycle]).permutation(size) for cycle in cycles]
+    listed = [Draw(int(index), epoch, cycle) for cycle, order in enumerate(orders) for index in order]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLD_SIZE", str(ranks))
+        for rank in range(ranks):
+            patch.setenv("RANK", str(rank))
+            found = batches(epoch, range(first, first + 3), size=size, batch_size=batch_size, seed=seed)
+            expected = [listed[step * batch_size : (step + 1) * batch_size] for step in range(first, first + 3)]
+            assert found == [whole[rank::ranks] for whole in expected]
 
 
 def test_evaluation_reads_every_sample_once_in_order(monkeypatch):

@@ -1,5 +1,6 @@
 import pytest
 
+from data.layouts import FOLDER
 from data.source import DRY_IMAGES, DataContext
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -9,6 +10,10 @@ def test_data_root(tiny, tmp_path, monkeypatch):
     config = load_config([str(tiny), "data.root=null", "data.dataset=demo"], "")
     monkeypatch.setenv("DATA_ROOT", str(tmp_path))
     assert DataContext.open(config).root == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.setenv("DATA_ROOT", f"~/{tmp_path.name}")
+    assert DataContext.open(config).root == tmp_path
+    assert DataContext.open(load_config([str(tiny), f"data.root=~/{tmp_path.name}"], "")).root == tmp_path
     monkeypatch.delenv("DATA_ROOT")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="data.root=datasets/demo: no such folder"):
@@ -24,4 +29,4 @@ def test_a_dry_run_sees_the_head_of_a_list(tiny):
 
 
 def test_the_layout_may_be_named(tiny, voc):
-    assert DataContext.open(load_config([str(tiny), "data.layout=folder"], "")).layout.image_endings[-1] == ".webp"
+    assert DataContext.open(load_config([str(tiny), "data.layout=folder"], "")).layout is FOLDER

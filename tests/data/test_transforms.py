@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import ColorJitter
 from torchvision.transforms import functional as TF
 
-from data.transforms import TrainTransform, ValTransform, WeakStrongTransform, color_jitter
+from data.transforms import STRONG, TrainTransform, ValTransform, WeakStrongTransform, color_jitter
 from tests import synthetic
 
 GOLDEN = np.load(Path(__file__).parents[1] / "fixtures" / "ncdss" / "c13_transforms.npz")
@@ -150,13 +150,44 @@ def test_jitter_ranges_are_those_of_torchvision():
 def test_jitter_order_is_uniform(monkeypatch):
     seen = []
     for name in ("brightness", "contrast", "saturation", "hue"):
-        monkeypatch.setattr(TF, f"adjust_{name}", lambda picture, _, name=name: seen.append(name) or picture)
+        change = lambda picture, _, name=name: seen.append(name) or picture  # noqa: E731
+        monkeypatch.setattr(f"data.transforms.adjust_{name}", change)
     rng, image, rounds = np.random.default_rng(0), np.zeros((1, 1, 3), np.uint8), 2400
     for _ in range(rounds):
         color_jitter(image, rng)
     orders, counts = np.unique(np.array(seen).reshape(rounds, 4), axis=0, return_counts=True)
     assert len(orders) == 24
     assert ((counts - 100) ** 2 / 100).sum() < 52  # chi-square with 23 degrees of freedom, p 0.0005
+
+
+def photograph(seed: int, height: int, width: int) -> np.ndarray:
+    """Smooth colours, as photographs have them."""
+    few = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fast_jitter_is_a_few_grey_levels_off(seed):
+    """The same draws, in the same order; colours as saturated as these are the worst case."""
+    image = photograph(seed, 40, 60)
+    official, fast = (color_jitter(image, np.random.default_rng(seed), STRONG, way) for way in ("official", "fast"))
+    off = np.abs(official.astype(int) - fast)
+    assert 0 < off.mean() < 2 and np.percentile(off, 99) < 12
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fast_warp_has_the_same_geometry(seed):
+    """Half of a smooth image labelled: its border moves by a pixel at most, colours by little within."""
+    image, label = photograph(seed, 90, 130), np.zeros((90, 130), np.uint8)
+    label[:, 70:] = 9
+    official, fast = (
+        TrainTransform(160, "ignore", way)({"image": image, "label": label}, np.random.default_rng(seed))
+        for way in ("official", "fast")
+    )
+    differ = (official["label"] != fast["label"]).astype(np.uint8)
+    assert not cv2.erode(differ, np.ones((4, 4), np.uint8)).any()
+    inside = cv2.erode((official["label"] != 255).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    assert inside.any() and np.abs(official["image"].astype(int) - fast["image"])[inside].mean() < 2
 
 
 def test_strong_view_shares_the_geometry():

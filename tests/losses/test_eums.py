@@ -60,6 +60,18 @@ def test_an_image_without_pixels_is_nan_and_leaves_the_others_alone():
     assert scores[0].item() == scores[2].item() == pytest.approx(1 / 5)
 
 
+def test_logits_of_cells_are_those_of_pixels():
+    """Sampled at masked pixels only, as F.interpolate makes them everywhere; one image without a pixel."""
+    g = torch.Generator().manual_seed(1)
+    logits, mask = torch.randn(3, 6, 5, 4, generator=g) * 3, torch.rand(3, 37, 30, generator=g) < 0.3
+    mask[1] = False
+    large = torch.nn.functional.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+    prob = large.softmax(1)
+    entropy = -(prob * prob.log2()).sum(1) / math.log2(6) / 6
+    expected = [entropy[i][mask[i]].mean().item() for i in range(3)]
+    np.testing.assert_allclose(image_entropy(logits, mask).numpy(), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_with_certain_pixels_is_finite(dtype):
     """A probability that underflows contributes 0, not 0 * log 0."""

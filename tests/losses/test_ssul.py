@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import losses.upsampled
 from data.classes import load_task
 from losses.ssul import add_unknown, binary_cross_entropy, focal_loss, pseudo_label, training_target
 
@@ -50,8 +51,9 @@ def test_pseudo_labels_by_hand():
     best = torch.tensor([[[2, 2, 2, 1, 2, 2]]])
     sure = torch.tensor([[[0.7, 0.9, 0.69, 0.9, 0.9, 0.9]]])
     scores = torch.zeros(1, 3, 1, 6).scatter(1, best[:, None], sure[:, None])
-    assert pseudo_label(label, scores, 0.7, last_background=1).tolist() == [[[2, 2, 1, 0, 3, 255]]]
-    plain = pseudo_label(torch.tensor([[[0, 0]]]), torch.tensor([[[[0.9, 0.1]], [[0.1, 0.8]]]]), 0.7, last_background=0)
+    assert pseudo_label(label, *scores.max(1), 0.7, last_background=1).tolist() == [[[2, 2, 1, 0, 3, 255]]]
+    scores = torch.tensor([[[[0.9, 0.1]], [[0.1, 0.8]]]])
+    plain = pseudo_label(torch.tensor([[[0, 0]]]), *scores.max(1), 0.7, last_background=0)
     assert plain.tolist() == [[[0, 1]]]
 
 
@@ -96,6 +98,34 @@ def test_bce_of_some_channels_has_the_gradients_of_all():
     part = logits[:, [0, 1, 4]].clone().requires_grad_()
     binary_cross_entropy(part, label, channels=[0, 1, 4]).backward()
     torch.testing.assert_close(part.grad, whole.grad[:, [0, 1, 4]], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [None, [0, 1, 150]])
+def test_bce_of_cells_is_that_of_the_up_sampled_logits(channels, monkeypatch):
+    """152 channels (a product of all factors at once would underflow), strips of four rows, several images."""
+    monkeypatch.setitem(losses.upsampled.STRIP, "cpu", 1)
+    count = 152 if channels is None else len(channels)
+    low = (6 * draw(6, 2, count, 3, 4)).float().requires_grad_()
+    label = torch.randint(0, 152, (2, 19, 30), generator=torch.Generator().manual_seed(7))
+    label[:, :5, 3:9] = 255
+    loss = binary_cross_entropy(low, label, channels)
+    (found,) = torch.autograd.grad(2 * loss, low)
+    large = F.interpolate(low.double(), size=(19, 30), mode="bilinear", align_corners=False)
+    target = F.one_hot(torch.where(label == 255, 0, label), 152).permute(0, 3, 1, 2).double()
+    target = target if channels is None else target[:, channels]
+    per_pixel = F.binary_cross_entropy_with_logits(large, target, reduction="none").sum(1)
+    expected = per_pixel[label != 255].mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    (gradient,) = torch.autograd.grad(2 * expected, low)
+    torch.testing.assert_close(found, gradient.float(), rtol=1e-5, atol=1e-8)
+
+
+def test_bce_of_logits_beyond_all_doubt():
+    """sigmoid is 0 or 1 in float32; the value is relu's, the gradient the difference from the target."""
+    logits = torch.tensor([500.0, -500.0]).view(1, 2, 1, 1).requires_grad_()
+    loss = binary_cross_entropy(logits, torch.ones(1, 1, 1))
+    loss.backward()
+    assert loss.item() == 1000 and logits.grad.flatten().tolist() == [1, -1]
 
 
 def test_bce_without_labelled_pixels_is_zero():

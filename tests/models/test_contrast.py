@@ -130,9 +130,14 @@ def test_bank_starts_with_unit_columns():
     torch.testing.assert_close(tiny().queue.norm(dim=0), torch.ones(6))
 
 
-@given(st.lists(st.integers(1, 9), max_size=6), st.integers(1, 7))
-def test_bank_holds_the_last_prototypes_in_a_ring(counts, size):
-    model, seen = tiny(size), 0
+@pytest.fixture(scope="module")
+def model():
+    return tiny()
+
+
+@given(counts=st.lists(st.integers(1, 9), max_size=6), size=st.integers(1, 7))
+def test_bank_holds_the_last_prototypes_in_a_ring(model, counts, size):
+    seen, model.queue, model.queue_ptr = 0, torch.randn(4, size), torch.zeros(1, dtype=torch.long)
     expected = model.queue.clone()
     for count in counts:
         batch = torch.arange(seen, seen + count).float()[:, None].expand(count, 4)

@@ -7,7 +7,7 @@ import torch
 from torchvision.models.segmentation import deeplabv3_resnet50
 
 from models.backbones import build_backbone
-from models.incremental import IncrementalDeepLab, StepWeights, predicted_ids, upsample
+from models.incremental import IncrementalDeepLab, StepWeights, best_channel, predicted_ids, upsample
 from tests.recipe_weights import recipe_weights
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
@@ -126,3 +126,19 @@ def test_unknown_counts_for_background():
     assert predicted_ids(logits, unknown=True, loss="bce").item() == 0
     assert predicted_ids(logits, unknown=False, loss="bce").item() == 2
     assert predicted_ids(torch.tensor([0.0, 1, 2]).view(1, 3, 1, 1), unknown=True, loss="ce").item() == 1
+
+
+@pytest.mark.parametrize("loss", ["bce", "ce"])
+@pytest.mark.parametrize("spread", [1.0, 10.0])
+def test_the_predicted_id_is_that_of_the_largest_score(loss, spread):
+    """Also where sigmoids round to 1, of which the first wins."""
+    logits = spread * torch.randn(2, 12, 40, 40, generator=torch.Generator().manual_seed(2))
+    for memory in (torch.contiguous_format, torch.channels_last):
+        z = logits.contiguous(memory_format=memory)
+        scores = z.sigmoid() if loss == "bce" else z.softmax(1)
+        folded = torch.cat([scores[:, :1] + scores[:, 1:2], scores[:, 2:]], dim=1)
+        assert predicted_ids(z, unknown=True, loss=loss).equal(folded.argmax(1))
+        assert predicted_ids(z, unknown=False, loss=loss).equal(scores.argmax(1))
+        score, channel = best_channel(z, loss)
+        assert score.equal(scores.max(1).values) and channel.equal(scores.max(1).indices)
+    assert loss == "ce" or spread == 1 or (scores == 1).sum() > 100

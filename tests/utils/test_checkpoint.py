@@ -2,9 +2,14 @@
 
 import errno
 import fractions
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from utils import checkpoint
 from utils.errors import UserError, one_line
@@ -34,6 +39,23 @@ def test_nothing_is_in_place_before_the_end(tmp_path):
         temporary.write_text("all")
         assert not path.exists() and temporary.parent == path.parent  # same folder: replacing is one step of the disk
     assert path.read_text() == "all"
+
+
+def test_many_files_are_brought_to_the_disk_at_once(tmp_path, monkeypatch):
+    """None of them while it is written, each one at the end, and the folder that names them."""
+    synced, real = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (synced.append(os.readlink(f"/proc/self/fd/{handle}")), real(handle))
+    )
+    for name in ("a.txt", "below/b.txt"):
+        with checkpoint.atomic(tmp_path / name, settled=False) as temporary:
+            temporary.write_text(name)
+    assert not synced
+    checkpoint.settle(tmp_path)
+    assert sorted(synced) == [str(tmp_path / name) for name in ("", "a.txt", "below", "below/b.txt")]
+    with checkpoint.atomic(tmp_path / "c.txt") as temporary:
+        temporary.write_text("c")
+    assert len(synced) == 5
 
 
 def test_a_leftover_of_a_kill_is_overwritten(tmp_path):
@@ -99,6 +121,23 @@ def test_lists(tmp_path):
     assert checkpoint.read_list(tmp_path / "a.txt") == ["x", "y"]
     (tmp_path / "b.txt").write_text("x \r\n\r\n y\n")
     assert checkpoint.read_list(tmp_path / "b.txt") == ["x", "y"]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):  # PowerShell redirects into the last
+        (tmp_path / "c.txt").write_bytes("caf\u00e9\r\nx\r\n".encode(encoding))
+        assert checkpoint.read_list(tmp_path / "c.txt") == ["caf\u00e9", "x"]
+    for encoding, text, wrong in (
+        ("latin-1", "x\ncaf\u00e9", "line 2 is not in utf-8"),
+        ("utf-16-le", "x\ny", "zero bytes, no UTF-8 text"),
+    ):
+        (tmp_path / "c.txt").write_bytes(text.encode(encoding))
+        with pytest.raises(UserError, match=rf"c.txt: .*{wrong}.*; save the list as UTF-8"):
+            checkpoint.read_list(tmp_path / "c.txt")
+    (tmp_path / "c.txt").write_text("x\ny\nx\n")
+    with pytest.raises(UserError, match=r"c.txt: image 'x' is twice in the list; keep it once"):
+        checkpoint.read_list(tmp_path / "c.txt")
+    (tmp_path / "c.txt").unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: not a file; expected a list"):  # and not a wait for ever
+        checkpoint.read_list(tmp_path / "pipe")
     with pytest.raises(UserError, match=r"c.txt: cannot be read .*one image id per line"):
         checkpoint.read_list(tmp_path / "c.txt")
 
@@ -128,3 +167,15 @@ def test_the_error_of_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError) as caught:
         checkpoint.write_text(tmp_path / "file" / "a.txt", "")
     assert one_line(caught.value).startswith(f"{tmp_path / 'file'}: ")
+
+
+@given(
+    st.lists(st.text("aä_.-7 日", min_size=1).map(str.strip).filter(bool), unique=True),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
+)
+def test_lists_of_any_editor(names, encoding, ends):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.txt"
+        path.write_bytes("".join(name + ends for name in names).encode(encoding))
+        assert checkpoint.read_list(path) == names

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,15 +12,15 @@ from pathlib import Path
 import pytest
 
 import train_base
-from utils import checkpoint
 from utils.config.reader import load_config
-from utils.errors import Interrupted, UserError
+from utils.errors import UserError
 from utils.run import Run, guarded, start_run
 from utils.run_folder import stage_dir
 
 ROOT = Path(__file__).parents[2]
-LOCK = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+HOLD = (
+    "import sys; from pathlib import Path; from utils.run_folder import locked\n"
+    "with locked(Path(sys.argv[1])): print('held', flush=True); input()"
 )
 
 
@@ -56,12 +57,13 @@ def folder(tmp_path) -> Path:
 def test_a_folder_serves_one_run_at_a_time(tiny, folder, capsys):
     base = folder.with_name("base")
     base.mkdir(parents=True)
-    holder = subprocess.Popen([sys.executable, "-c", LOCK, base / "run.lock"], stdin=-1, stdout=-1, text=True)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, base], cwd=ROOT, stdin=-1, stdout=-1, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
         assert guarded(train_base.main, [str(tiny)]) == 2
         error = capsys.readouterr().err
-        assert error == f"error: {base} is in use by another run; wait for it or choose another output_dir\n"
+        where = f"process {holder.pid} on {socket.gethostname()}"
+        assert error == f"error: {base} is in use by another run ({where}); wait for it or choose another output_dir\n"
         assert [path.name for path in base.iterdir()] == ["run.lock"]
     finally:
         holder.kill()  # however the other run ends
@@ -264,62 +266,3 @@ def test_dry_runs_and_split_files_have_folders_of_their_own(tiny, tmp_path):
     out = tmp_path / "out"
     assert stage_dir(load_config([str(tiny), "run.dry=true"], ""), "base") == out / "dry" / "two" / "base"
     assert stage_dir(load_config([str(tiny), "split=/somewhere/mine.yaml"], ""), "base") == out / "mine" / "base"
-
-
-def test_a_signal_ends_a_stage_without_checkpoints_at_once(tiny):
-    with pytest.raises(Interrupted, match="the same command does this stage again"), start(tiny):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
-    with start(tiny) as run:
-        assert not run.finished
-
-
-def test_a_second_interrupt_does_not_wait(tiny):
-    with start(tiny) as run:
-        run.saves_on_signal = True
-        os.kill(os.getpid(), signal.SIGINT)
-        assert run.stop_requested
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
-
-
-def test_signal_handlers_are_put_back(tiny):
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with start(tiny):
-        assert signal.getsignal(signal.SIGTERM) != before[0]
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-
-
-@pytest.mark.parametrize("device", ["cuda:99", "cuda"])
-def test_no_such_device(tiny, device, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert f"device={device}: this machine has no usable CUDA device" in refusal(tiny, f"device={device}")
-    assert "device=gpu: unknown" in refusal(tiny, "device=gpu")
-
-
-def test_sigterm_to_a_process_saves_and_exits_75(tiny, tmp_path):
-    """A real process with loader workers, as a batch system ends it; then the same command finishes."""
-    folder = tmp_path / "out" / "two" / "base"
-    argv = [str(tiny), "base_training.epochs=1000", "base_training.log_every=1", "data.workers=1"]
-    argv += ["model.backbone=efficientnet_lite0", "evaluation.batch_size=12"]
-    process = subprocess.Popen([sys.executable, "train_base.py", *argv], cwd=ROOT, stdout=-1, stderr=-1, text=True)
-    try:
-        wait_for(folder / "history.jsonl", process)
-        process.send_signal(signal.SIGTERM)
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 75, error
-    assert "Traceback" not in error and "saved; the same command goes on from here" in error
-    progress = checkpoint.load(folder / "last.pth")["progress"]
-    steps = [json.loads(line)["step"] for line in (folder / "history.jsonl").read_text().splitlines()]
-    assert progress["step"] == max(steps) and not (folder / "metrics.json").exists()
-    assert not list(folder.rglob(".*.tmp"))
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate(timeout=5)
-        time.sleep(0.05)

@@ -4,10 +4,10 @@ The schema of a system lies beside this file; nothing else defines a key. The an
 `Decides`, what is stale when its value changes, and `Only`, where it means something at all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin
 
 from easydict import EasyDict
 from pydantic import (
@@ -20,10 +20,19 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 MatchingRule = Literal["official", "many_to_one", "one_to_one"]
-Absent = Literal["zero", "skip"]
+Absent = Literal["zero", "skip", "labelled"]
+LayoutName = Literal[
+    "auto", "voc", "coco", "ade", "ade_detectron2", "cocostuff", "cocostuff_detectron2", "context", "sbd", "folder"
+]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"]
+Transforms = Literal["official", "fast"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,42 @@ class Only:
     values: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Before:
+    """Epochs, from 0, that must lie before the last one: numbers of epochs in the same section, the largest counts."""
+
+    keys: tuple[str, ...]
+
+
 NEUTRAL, SHARED, LATER = Decides("nothing"), Decides("every stage"), Decides("later steps")
 EVALUATION = Only(("eval.py", "probe_features.py"))
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=16)]  # of an image, pixels: less is not a feature cell at some strides
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
+EpochsWithin = Annotated[tuple[NonNegativeInt, ...], Before(("epochs", "first_epochs"))]
 Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, bool) else v)]  # true stays a word
+
+
+def _leaf_types(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of: int and None of `tuple[PositiveInt, ...] | None`."""
+    arguments = () if get_origin(annotation) is Literal else get_args(annotation)
+    if not arguments:
+        yield annotation
+    for argument in arguments:
+        yield from _leaf_types(argument)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
+def _is_doubtful(value: Any) -> bool:
+    return isinstance(value, (bool, str))
 
 
 class Section(BaseModel):
@@ -64,7 +104,27 @@ class Section(BaseModel):
     They also hold when a file sets some keys only. A wrong type or an unknown key among them is an error at import.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """`epochs: true`, `1_000` and `010` are no numbers, though each could be read as one."""
+        types = set(_leaf_types(cls.model_fields[str(info.field_name)].annotation))
+        words = {word for kind in types if get_origin(kind) is Literal for word in get_args(kind)}  # auto, say
+        doubtful = [leaf for leaf in _leaves(value) if _is_doubtful(leaf) and leaf not in words]
+        if types & {int, float} and not types & {str, bool, Path, Any} and doubtful:
+            kind = "number" if float in types else "integer"
+            raise PydanticCustomError("number", "input should be a valid {kind}", {"kind": kind})
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _home_folder(cls, value: Any) -> Any:
+        """`~/x`, as no shell expands it inside key=value or a file."""
+        if isinstance(value, (str, Path)) and str(value).startswith("~/"):
+            return type(value)(Path(value).expanduser())
+        return value
 
     # Python hands the class keywords to this one, pydantic to the one below, when the fields are there.
     def __init_subclass__(cls, *, defaults: Mapping[str, Any] | None = None, **config: Any) -> None:
@@ -86,7 +146,7 @@ class Data(Section):
     root: Annotated[Path | None, NEUTRAL] = Field(
         None, description="data folder; default $DATA_ROOT, then datasets/<dataset>"
     )
-    layout: Literal["auto", "voc", "coco", "ade", "cocostuff", "context", "sbd", "folder"] = Field(
+    layout: LayoutName = Field(
         "auto", description="where files lie below root (data/layouts.py); auto: by the folders that are there"
     )
     lists: Path | None = Field(None, description="folder with image lists of your own, in the official file format")
@@ -95,16 +155,21 @@ class Data(Section):
         description="list under the root's sets/ whose masks decide base and novel; default: shipped official lists",
     )
     val_list: str | None = Field(None, description="validation list under the root's sets/; default val, or val2014")
-    image_size: PositiveInt = Field(512, description="side of the square network input, pixels")
+    image_size: Side = Field(512, description="side of the square network input, pixels")
     border: Literal["background", "ignore"] = Field(
         "background", description="label of pixels that rotation brings in from outside (official code: background)"
+    )
+    transforms: Transforms = Field(
+        "official",
+        description="how training images are resampled and their colours jittered: as the official programs do, or by "
+        "faster OpenCV routines whose pixels are some grey levels off",
     )
     missing: Literal["error", "drop"] = Field(
         "error",
         description="image without a map that is read of it (class discovery: saliency of novel images; MaskContrast: "
         "object masks; probes: masks and labels): stop, or leave it out as the official code does, counted in the log",
     )
-    max_side: PositiveInt | None = Field(None, description="shrink decoded images to this longest side first, pixels")
+    max_side: Side | None = Field(None, description="shrink decoded images to this longest side first, pixels")
     cache: Annotated[bool, NEUTRAL] = Field(False, description="keep decoded images in memory (small data sets)")
     workers: Annotated[NonNegativeInt, NEUTRAL] = Field(
         4, description="loader processes per data source; 0 loads in the main process"
@@ -112,9 +177,7 @@ class Data(Section):
 
 
 class DeepLab(Section):
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2", "efficientnet_lite0"] = Field(
-        "resnet50", description="network under the DeepLabV3 decoder"
-    )
+    backbone: BackboneName = Field("resnet50", description="network under the DeepLabV3 decoder")
     output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")
     atrous_rates: tuple[PositiveInt, ...] = Field((12, 24, 36), description="dilation of the ASPP branches")
     head_channels: PositiveInt = Field(256, description="width of the decoder")
@@ -143,7 +206,7 @@ class Training(Section):
         "epoch; poly_steps: (1 - step / steps)^0.9, a new rate each optimiser step, not below 1e-6; poly_to_zero: "
         "without that floor; warm_poly_steps: the same after a rise over the first tenth",
     )
-    milestones: tuple[NonNegativeInt, ...] = Field((15,), description="epochs after which (strictly) the rate decays")
+    milestones: EpochsWithin = Field((15,), description="epochs after which (strictly) the rate decays")
     lr_decay: PositiveFloat = Field(0.1, description="factor at a milestone")
     eval_every: PositiveInt = Field(1, description="validate every so many epochs, and after the last")
     eval_steps: PositiveInt | None = Field(None, description="validate every so many optimiser steps instead")
@@ -152,6 +215,14 @@ class Training(Section):
         None, description="also save every so many steps; default: at epoch ends"
     )
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of all gradients together; default: any")
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "Training":
+        if self.nesterov and self.optimizer != "sgd":
+            raise PydanticCustomError("keys", "nesterov=true: for optimizer=sgd only; set nesterov=false")
+        if self.nesterov and not self.momentum:
+            raise PydanticCustomError("keys", "nesterov=true: needs a momentum above 0; set nesterov=false")
+        return self
 
 
 class RunOptions(Section):
@@ -187,7 +258,7 @@ class Common(Section):
         None, description="weights to evaluate instead of a stage's; ours or the official code's"
     )
     resume: Word = Field("auto", description="auto | true | false | path of a checkpoint")
-    seed: Annotated[NonNegativeInt, SHARED] = Field(242133, description="seed of everything random")
+    seed: Annotated[Seed, SHARED] = Field(242133, description="seed of everything random")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field(
         "auto", description="mixed precision; auto: bf16 or fp16 on CUDA, off on CPU"

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from utils.config.common import Common, Decides, Only
+from utils.config.common import Before, Common, Decides, Only
 
-Mark = Decides | Only
+Mark = Decides | Only | Before
 RENAMED = {"schedule": {"poly": "poly_epochs"}}  # values that run folders of earlier versions hold, by the key's name
 
 
@@ -17,7 +17,7 @@ def walk(
 ) -> Iterator[tuple[str, FieldInfo, tuple[Mark, ...]]]:
     """(dotted name, field, marks) of every key; marks of a section hold for the keys in it."""
     for name, field in schema.model_fields.items():
-        own = (*marks, *(mark for mark in field.metadata if isinstance(mark, (Decides, Only))))
+        own = (*marks, *(mark for mark in field.metadata if isinstance(mark, (Decides, Only, Before))))
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from walk(field.annotation, f"{prefix}{name}.", own)
         else:
@@ -44,6 +44,12 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat |= flatten(value, f"{prefix}{key}.") if value and isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def deciding(cfg: Common) -> dict[str, Any]:
+    """Value of every key by its dotted name, but for those that are marked as deciding nothing."""
+    nothing = [key for key, _, marks in walk(type(cfg)) if Decides("nothing") in marks]
+    return {key: value for key, value in flatten(cfg.model_dump(mode="json")).items() if key not in nothing}
 
 
 def first_difference(
@@ -96,3 +102,21 @@ def misplaced(config: Common, script: str, given: set[str]) -> str | None:
                 wanted = " or ".join(f"{mark.key}={value}" for value in mark.values)
                 return f"{key}: for {wanted}; ignored with {mark.key}={values[mark.key]}, so leave it out"
     return None
+
+
+def unreached(config: Common) -> dict[str, str]:
+    """Keys with an epoch behind the last one, and why that never comes, with the name of the key that says so."""
+    values, found = flatten(config.model_dump(mode="json")), {}
+    for key, _, marks in walk(type(config)):
+        section = key.removesuffix(key.split(".")[-1])
+        for mark in (mark for mark in marks if isinstance(mark, Before)):
+            last = max(values.get(section + name) or 0 for name in mark.keys)
+            late = [epoch for epoch in values[key] if epoch >= last]
+            if late:
+                found[key] = f"epoch {late[0]} never comes with {section}{mark.keys[0]}={last}"
+    steps = {key.removesuffix("eval_steps") for key in values if key.split(".")[-1] == "eval_steps" and values[key]}
+    for section in steps:
+        total = values[f"{section}epochs"] * (values[f"{section}iters_per_epoch"] or 0)
+        if total and values[f"{section}eval_steps"] > total:
+            found[f"{section}eval_steps"] = f"never comes in {total} steps ({section}epochs, {section}iters_per_epoch)"
+    return found

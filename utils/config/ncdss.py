@@ -11,9 +11,11 @@ from utils.config.common import (
     Absent,
     Common,
     DeepLab,
+    EpochsWithin,
     Fraction,
     MatchingRule,
     Section,
+    Side,
     Trained,
     Training,
 )
@@ -51,7 +53,7 @@ class Eums(FineTuning):
     )
     rampup_length: NonNegativeFloat = Field(5, description="epochs over which that weight rises")
     threshold: Fraction = Field(0.0, description="teacher pixels below this confidence are ignored")
-    reassign_epochs: tuple[NonNegativeInt, ...] = Field((5,), description="epochs that re-split clean and unclean")
+    reassign_epochs: EpochsWithin = Field((5,), description="epochs that re-split clean and unclean")
     reassign_proportion: PositiveFloat = Field(0.5, description="share that stays clean (1 or more: a count)")
     reassign_balance: Balance = Field("none", description=f"reassignment: {BALANCE}")
 
@@ -60,7 +62,10 @@ class Cluster(Section):
     base_model: Literal["best", "last"] = Field(
         "best", description="model of the base stage that removes base classes (official: best on PASCAL, last on COCO)"
     )
-    k: PositiveInt = Field(10, description="number of clusters K")
+    k: PositiveInt | Literal["auto"] = Field(
+        10, description="number of clusters K; auto: estimated from the objects (utils/measure/num_clusters.py)"
+    )
+    k_most: PositiveInt = Field(30, description="largest number that cluster.k=auto tries")
     threshold: Fraction = Field(0.9, description="confidence above which a base prediction is trusted")
     min_pixels: NonNegativeInt = Field(
         1500, description="an image is kept when more pixels than this are salient and not base"
@@ -73,7 +78,7 @@ class Cluster(Section):
     features_checkpoint: Path | None = Field(
         None, description="its file; with features=imagenet or base any network's, whose backbone is taken"
     )
-    features_size: PositiveInt | None = Field(None, description="input side for that network; default data.image_size")
+    features_size: Side | None = Field(None, description="input side for that network; default data.image_size")
     features_stride: Literal[8, 16, 32] | None = Field(
         None, description="its output stride; default model.output_stride"
     )

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from utils.config.common import Common
-from utils.config.keys import all_keys, describe, flatten, misplaced
+from utils.config.keys import all_keys, describe, flatten, misplaced, unreached
 from utils.config.strict_yaml import StrictLoader, read_mapping
 from utils.config.systems import SCHEMAS, systems_by_keys
 from utils.errors import UserError
@@ -18,6 +18,7 @@ from utils.log import log
 
 C = TypeVar("C", bound=Common)
 COMMAND_LINE = "command line"
+EFFECTIVE = "# effective configuration"
 
 
 def load_config(argv: list[str] | None, usage: str, script: str = "", systems: Sequence[str] = ()) -> Any:
@@ -49,6 +50,7 @@ def load_config(argv: list[str] | None, usage: str, script: str = "", systems: S
         _merge(tree, values, origin, source)
     script = Path(script).name
     config = validate(tree, files[0], SCHEMAS[find_system(tree, files[0], script, systems)])
+    _require_reached(config, origin, files[0])
     if "--print-config" in arguments:
         print(_tree_with_origins(config.model_dump(mode="json"), origin))
         raise SystemExit(0)
@@ -56,6 +58,28 @@ def load_config(argv: list[str] | None, usage: str, script: str = "", systems: S
     if script and problem:
         raise UserError(problem)
     return config
+
+
+def _require_reached(config: Common, origin: dict[str, str], file: str) -> None:
+    """UserError for epochs or steps that never come, unless a later source than theirs shortened the training.
+
+    Then, as `epochs=1` on the command line leaves the file's milestones behind the end, it is a warning.
+    """
+    rank = {file: 1, COMMAND_LINE: 2}  # 0: the file that it extends
+    for key, why in unreached(config).items():
+        if key not in origin or is_effective(Path(file)):
+            continue
+        section = key.removesuffix(key.split(".")[-1])
+        lengths = [origin.get(section + name) for name in ("epochs", "first_epochs", "iters_per_epoch")]
+        if all(rank.get(origin[key], 0) >= rank.get(source, 0) for source in lengths if source):
+            raise UserError(f"{key}: {why}; give values within the training")
+        log.warning("%s: %s", key, why)
+
+
+def is_effective(path: Path) -> bool:
+    """Whether a file is what a run wrote of its own configuration, which was accepted as a whole."""
+    with path.open("rb") as file:
+        return file.read(len(EFFECTIVE)) == EFFECTIVE.encode()
 
 
 def find_system(tree: dict, where: str, script: str = "", systems: Sequence[str] = ()) -> str:
@@ -90,7 +114,7 @@ def validate(tree: dict, where: str, schema: type[C]) -> C:
 
 def dump(config: Common, path: Path) -> str:
     """YAML text of the effective configuration, which reproduces the run by itself."""
-    header = f"# effective configuration written to {path.name}\n"
+    header = f"{EFFECTIVE} written to {path.name}\n"
     return header + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
@@ -113,7 +137,9 @@ def _file_layers(path: Path) -> list[tuple[str, dict]]:
     parent = own.pop("base", None)
     if parent is None:
         return [(str(path), own)]
-    parent_path = path.parent / str(parent)
+    parent_path = path.parent / Path(str(parent)).expanduser()
+    if parent_path.resolve() == path.resolve():
+        raise UserError(f"{path}: base: {parent} is this file itself; name another one")
     below = read_mapping(parent_path)
     if "base" in below:
         raise UserError(f"{parent_path}: key 'base' is not allowed here, because {path} already extends this file")
@@ -146,6 +172,8 @@ def _merge(tree: dict, values: dict, origin: dict[str, str], source: str, prefix
 def _first_mistake(error: ValidationError, schema: type[Common]) -> str:
     mistake = error.errors()[0]
     key = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "keys":
+        return f"{key}: {mistake['msg']}"
     if mistake["type"] != "extra_forbidden":
         return f"{key}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
     names = all_keys(schema)

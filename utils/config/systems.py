@@ -6,6 +6,7 @@ from utils.config.common import Common
 from utils.config.maskcontrast import MaskContrastConfig
 from utils.config.ncdss import NcdssConfig
 from utils.config.probe import ProbeConfig
+from utils.config.simformer import SimformerConfig
 from utils.config.ssul import SsulConfig
 from utils.config.zs3 import Zs3Config
 
@@ -15,6 +16,7 @@ SCHEMAS: dict[str, type[Common]] = {
     "maskcontrast": MaskContrastConfig,
     "probe": ProbeConfig,
     "zs3": Zs3Config,
+    "simformer": SimformerConfig,
 }
 
 

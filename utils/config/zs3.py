@@ -19,6 +19,7 @@ from utils.config.common import (
     Fraction,
     Only,
     Section,
+    Side,
     Trained,
     Training,
 )
@@ -142,7 +143,7 @@ class Strict(Section):
 
 
 class ZeroShotEvaluation(Section):
-    size: PositiveInt = Field(513, description="shorter side of image and label in eval.py, pixels")
+    size: Side = Field(513, description="shorter side of image and label in eval.py, pixels")
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
     native: bool = Field(False, description="count at the size of the label files instead")
     absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")

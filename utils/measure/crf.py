@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from utils.errors import UserError
+from utils.labels import is_wide
 
 STEPS = 10  # of mean field; these and the kernels below are those of MaskContrast's code
 SMOOTHNESS = {"sxy": 1, "compat": 3}
@@ -36,7 +37,7 @@ def refine(logits: np.ndarray, image: np.ndarray) -> np.ndarray:
     field.addPairwiseGaussian(**SMOOTHNESS)
     field.addPairwiseBilateral(rgbim=np.ascontiguousarray(image[..., ::-1]), **APPEARANCE)
     scores = np.asarray(field.inference(STEPS)).reshape(len(logits), height, width)
-    return scores.argmax(0).astype(np.uint8)
+    return scores.argmax(0).astype(np.int32 if is_wide(len(logits)) else np.uint8)
 
 
 def unary_energy(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:

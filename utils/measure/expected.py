@@ -1,7 +1,7 @@
 """Metrics that a configuration expects an evaluation to reach."""
 
-from utils import dist
 from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
+from utils.ranks import is_main
 
 
 def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
@@ -23,6 +23,6 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
 def expectation_status(expected: dict[str, float] | None, metrics: dict) -> int:
     """Exit status: done, or expectation missed, after saying by what."""
     problems = missed(expected, metrics)
-    if problems and dist.is_main():
+    if problems and is_main():
         print(f"FAIL: {'; '.join(problems)}")
     return EXIT_EXPECTATION_MISSED if problems else EXIT_DONE

@@ -77,9 +77,9 @@ class FeatureExtractor:
                 counts = torch.cat([image_confusion(t, m, self.num_classes, 2, save=k) for t, m, k in made])
             found = zip(prototypes.cpu().numpy(), counts.cpu().numpy(), strict=True)
             rows |= dict(zip(indices, found, strict=True))
-        found = Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
-        self._require_objects(int(found.prototypes.any(1).sum()), len(found.prototypes))
-        return found
+        objects = Objects(*(np.stack(values) for values in zip(*_in_order(rows), strict=True)))
+        self._require_objects(int(objects.prototypes.any(1).sum()), len(objects.prototypes))
+        return objects
 
     def _require_objects(self, found: int, images: int) -> None:
         """UserError when no image has an object: figures of nothing look like figures."""

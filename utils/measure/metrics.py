@@ -114,8 +114,10 @@ def summarize(
 
     Fractions; accuracies but those of pixels are means of hit / labelled over classes, `fw_iou` is the IoU weighted by
     labelled pixels; two groups have a harmonic_miou. A class without a pixel in truth and prediction has IoU None in
-    `per_class`, one without a labelled pixel has no accuracy; in a mean these count as 0 (absent="zero", the official
-    convention) or not at all ("skip"). An empty mean is None, and so is everything when no pixel is labelled.
+    `per_class`, one without a labelled pixel has no accuracy; in a mean these count as 0 (absent="zero", the convention
+    of most official programs) or not at all ("skip"). SimFormer's ("labelled") is to skip them, and in means of groups
+    also classes that are predicted, but nowhere labelled. An empty mean is None, and so is everything when no pixel is
+    labelled.
     """
     confusion = as_array(confusion)
     scores, labelled = iou(confusion), confusion.sum(1)
@@ -131,13 +133,16 @@ def summarize(
     def share(rows: Sequence[int]) -> float | None:
         return float(hit[rows].sum() / labelled[rows].sum()) if labelled[rows].any() else None
 
+    def counted(rows: Sequence[int]) -> list[int]:
+        return [row for row in rows if labelled[row] or absent != "labelled"]
+
     everything = list(range(len(names)))
     result: dict[str, Any] = {
         "miou": mean(scores, everything),
         "pixel_accuracy": share(everything),
         "mean_accuracy": mean(accuracies, everything) if total else None,
         "fw_iou": float((labelled * np.nan_to_num(scores, nan=0.0)).sum() / total) if total else None,
-        **{f"{group}_miou": mean(scores, index) for group, index in groups.items()},
+        **{f"{group}_miou": mean(scores, counted(index)) for group, index in groups.items()},
         **{f"{group}_accuracy": mean(accuracies, index) if total else None for group, index in groups.items()},
         **{f"{group}_pixel_accuracy": share(list(index)) for group, index in groups.items()},
         "per_class": {name: None if np.isnan(s) else float(s) for name, s in zip(names, scores, strict=True)},

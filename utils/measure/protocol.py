@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from utils.channels import largest
 from utils.config.common import MatchingRule
 from utils.measure.confusion import Counts, Labelled, Maps, Save, count, predict, respond
 from utils.measure.metrics import as_array
@@ -25,12 +26,13 @@ def number_table(classes: Classes) -> np.ndarray:
     return np.array(numbers, np.min_scalar_type(max(numbers)))
 
 
-Decide = Callable[[Any], torch.Tensor]  # what a network returns -> the winning output of each pixel [B, h, w]
+# what a network returns -> the winning output of each pixel [B, h, w]; given the size of the files, [B, H, W]
+Decide = Callable[..., torch.Tensor]
 
 
 def most_likely(output: Any) -> torch.Tensor:
     """The output with the largest logit."""
-    return output.logits.argmax(1)
+    return largest(output.logits)[1]
 
 
 def no_classes(_metrics: dict[str, Any]) -> Classes:
@@ -45,6 +47,7 @@ class Protocol:
     spec: Spec
     name: str = "network resolution"  # as in metrics.json
     native: bool = False
+    sized: bool = False  # networks decide at the size of the files; images of a batch are of one size
     truth: str = "label"  # field of the batch
     later: int | None = None  # what labels of classes without a row count as
     classes: Callable[[dict[str, Any]], Classes] = no_classes  # of the outputs, given the metrics
@@ -80,24 +83,31 @@ class Protocol:
 
     def score(self, network: nn.Module, run: Run, decide: Decide = most_likely, title: str = "validation") -> dict:
         """Metrics of one network."""
-        counts = self.count(label_maps([network], decide, self.loader, run, title), run)
+        counts = self.count(label_maps([network], decide, self.loader, run, title, sized=self.sized), run)
         return self.metrics(counts) | {"protocol": self.name} | self.about
 
 
+@torch.inference_mode()
 def label_maps(
-    networks: Sequence[nn.Module], decide: Decide, loader, run: Run, title: str, sweep: Sweep | None = None
+    networks: Sequence[nn.Module],
+    decide: Decide,
+    loader,
+    run: Run,
+    title: str,
+    sweep: Sweep | None = None,
+    sized: bool = False,
 ) -> Iterator[tuple[dict, Maps]]:
     """(batch, label maps [B, M, h, w]) of M networks over a loader; the images go through all of them in one pass.
 
-    A sweep counts the logits of the first one on the way.
+    A sweep counts the logits of the first one on the way. With `sized` the maps are of the size of the files.
     """
 
-    def forward(images: torch.Tensor) -> tuple[Maps, Any]:
+    def forward(images: torch.Tensor) -> tuple[list[Any], Any]:
         outputs = [respond(network, images) for network in networks]
-        found = sweep.leads(outputs[0].logits) if sweep else None
-        return torch.stack([decide(output) for output in outputs], 1), found
+        return outputs, sweep.leads(outputs[0].logits) if sweep else None
 
-    for batch, (maps, found) in predict(forward, nn.ModuleList(networks), loader, run, title):
+    for batch, (outputs, found) in predict(forward, nn.ModuleList(networks), loader, run, title):
         if sweep:
             sweep.count(found, batch["label"].to(run.device))
-        yield batch, maps
+        size = (tuple(batch["size"][0].tolist()),) if sized else ()
+        yield batch, torch.stack([decide(output, *size) for output in outputs], 1)

@@ -2,28 +2,30 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
 from utils import dist
-from utils.measure.confusion import predict, respond
+from utils.measure.confusion import predict
 from utils.run import Run
 
 
 def image_scores(
-    network: nn.Module, score: Callable[[Any, dict], torch.Tensor], loader, run: Run, title: str
+    network: nn.Module, score: Callable[[torch.Tensor, dict], torch.Tensor], loader, run: Run, title: str
 ) -> list[float]:
-    """score(output, batch) -> [B] of every image, in the order of the data set, gathered over processes.
+    """score(logits, batch) -> [B] of every image, in the order of the data set, gathered over processes.
 
-    The batch's tensors are on the network's device.
+    logits [B, C, h, w] are those of the feature cells; the batch's tensors are on the network's device.
     """
     found: dict[int, float] = {}
-    for batch, output in predict(partial(respond, network), network, loader, run, title):
-        here = {name: values.to(run.device) for name, values in batch.items() if torch.is_tensor(values)}
-        found |= dict(zip(batch["index"].tolist(), score(output, here).tolist(), strict=True))
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return network.cell_logits(network.normalize(images))  # type: ignore[operator]  # attributes of a module
+
+    for batch, logits in predict(forward, network, loader, run, title):
+        here = {n: v.to(run.device, non_blocking=True) for n, v in batch.items() if torch.is_tensor(v) and n != "image"}
+        found |= dict(zip(batch["index"].tolist(), score(logits, here).tolist(), strict=True))
     everywhere = {index: value for part in dist.gather(found) for index, value in part.items()}
     return [everywhere[index] for index in sorted(everywhere)]
 

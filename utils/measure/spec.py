@@ -35,7 +35,7 @@ class Spec:
     @property
     def rules(self) -> tuple[MatchingRule, ...]:
         """Ways of matching clusters that are defined for their number, the spec's own first; none without a choice."""
-        if self.num_known is None or self.partial:
+        if self.num_known is None or self.partial or self.num_known == self.num_true:
             return ()
         defined = rules_for(self.num_outputs - self.num_known, self.num_true - self.num_known)
         return tuple(dict.fromkeys((self.match, *(rule for rule in ("official", "one_to_one") if rule in defined))))
@@ -49,6 +49,7 @@ def confusion_metrics(
 ) -> dict[str, Any]:
     """Metrics of int64 [num_true, num_outputs], see `summarize`; with clusters also `match`: [cluster, class] pairs.
 
+    With absent="labelled" also `<group>_miou_strict`, over all classes of the group that occur or are predicted.
     Clusters are matched on `match_on` when given (the matrix of the same pass at another resolution), by `rule` or the
     spec's. Both numbers of a pair count from 0, classes those behind the known ones; -1 for a cluster without class.
     """
@@ -85,4 +86,7 @@ def _summarized(square: np.ndarray, spec: Spec) -> dict[str, Any]:
     for name, rows in spec.unions.items():
         found = summarize(square, list(spec.names), {name: rows}, spec.absent)
         metrics |= {key: found[key] for key in (f"{name}_miou", f"{name}_accuracy", f"{name}_pixel_accuracy")}
+    if spec.absent == "labelled":  # the same with every class that is predicted: a false alarm costs its group, too
+        strict = summarize(square, list(spec.names), spec.groups, "skip")
+        metrics |= {f"{key}_strict": value for key, value in strict.items() if key.endswith("_miou")}
     return metrics

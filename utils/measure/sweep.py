@@ -5,6 +5,7 @@ C classes, G gammas, B images, H W pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class Sweep:
         return best[0][0] - best[1][0], best[0][1], best[1][1]
 
     def _best(self, scores: torch.Tensor, classes: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        index = torch.tensor(classes, device=scores.device)
+        index = _on_device(tuple(classes), scores.device)
         score, place = scores[:, index].float().max(1)
         return score, index[place]
 
@@ -51,7 +52,7 @@ class Sweep:
         """Add a batch: what `leads` gave, and the label [B, H, W]."""
         lead, *best = found
         cells, bins = self.num_classes**2, len(self.gammas) + 1
-        edges = torch.tensor(self.gammas, device=lead.device, dtype=lead.dtype)
+        edges = _on_device(tuple(self.gammas), lead.device).to(lead.dtype)
         place, valid = torch.bucketize(lead, edges, right=True), label != ignore_of(label)
         row = torch.where(valid, label, 0).long() + self.num_classes * place
         counted = [
@@ -86,6 +87,12 @@ class Sweep:
             "best_gamma": self.gammas[best],
             "best_harmonic_miou": curve["harmonic_miou"][best],
         }
+
+
+@lru_cache(maxsize=8)
+def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Copied once, not with every batch."""
+    return torch.tensor(values, device=device)
 
 
 def area(x: Sequence[float], y: Sequence[float]) -> float:

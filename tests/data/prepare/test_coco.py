@@ -9,7 +9,7 @@ import prepare_data
 from data.io import read_label
 from data.layouts import index_samples
 from data.prepare import coco as coco_masks
-from data.prepare.coco import Drawing, build_coco, draw, region
+from data.prepare.coco import Drawing, build_coco, draw, read_drawings, region
 from utils.checkpoint import read_list
 from utils.errors import UserError
 from utils.run import guarded
@@ -110,3 +110,55 @@ def test_wrong_input_is_one_line(folder, tmp_path, capsys):
     (folder / "annotations" / "instances_train2014.json").unlink()
     assert guarded(prepare_data.main, ["coco", "--images", str(folder), *where]) == 2
     assert "instances_train2014.json: no such file" in capsys.readouterr().err
+
+
+SECOND = {  # what annotation tools write for the second object, and the error or the pixels of class 2
+    "no outline": ({"segmentation": []}, 0),
+    "run lengths": ({"segmentation": {"size": [10, 20], "counts": [20, 5, 175]}}, 5),
+    "ids as words": ({"image_id": "1", "category_id": "90"}, 36),
+    "no iscrowd": ({"iscrowd": None}, 36),
+    "a box": ({"segmentation": [[5.0, 5.0, 20.0, 20.0]]}, "a polygon has 4 numbers, expected x, y of three points"),
+    "a flat box": ({"segmentation": [5.0, 5.0, 20.0, 20.0]}, "expected a list of polygons"),
+    "a point": ({"segmentation": [[5.0, 5.0]]}, "a polygon has 2 numbers"),
+    "seven numbers": ({"segmentation": [[5, 5, 9, 5, 9, 9, 5]]}, "a polygon has 7 numbers"),
+    "no number": ({"segmentation": [[5, 5, float("nan"), 5, 9, 9]]}, "a coordinate that is no number"),
+    "runs of another size": ({"segmentation": {"size": [9, 20], "counts": [180]}}, "run lengths of [9, 20] pixels"),
+    "short runs": ({"segmentation": {"size": [10, 20], "counts": [20, 5]}}, "run lengths of 25 pixels"),
+    "words": ({"segmentation": "polygon"}, "segmentation is a str"),
+    "an image that is not there": ({"image_id": 77}, "image_id 77 is not one of the images"),
+    "a category that is not there": ({"category_id": 4}, "category_id 4 is not one of the categories"),
+}
+
+
+@pytest.mark.parametrize("case", SECOND)
+@pytest.mark.parametrize("rule", ["published", "correct"])
+def test_what_annotation_tools_write_is_drawn_or_refused(folder, monkeypatch, case, rule):
+    monkeypatch.setattr(coco_masks, "coco_mask", None)
+    changes, expected = SECOND[case]
+    path = folder / "annotations" / "instances_train2014.json"
+    content = json.loads(path.read_text())
+    second = {"id": 8} | annotation(1, 90, [SQUARE]) | changes
+    second = {key: value for key, value in second.items() if value is not None}
+    content["annotations"] = [annotation(1, 3, [FAR]), second]
+    path.write_text(json.dumps(content))
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=r"instances_train2014\.json: annotation 8: ") as caught:
+            list(read_drawings(path))
+        assert expected in str(caught.value)
+        return
+    (drawing,) = read_drawings(path)
+    mask = draw(drawing, rule)
+    found = np.count_nonzero(mask == 2)
+    assert found == expected if rule == "published" or expected != 36 else 25 <= found <= 36  # borders
+    assert np.count_nonzero(mask == 1) >= 9
+
+
+def test_compressed_run_lengths_need_pycocotools(folder, monkeypatch):
+    path = folder / "annotations" / "instances_train2014.json"
+    content = json.loads(path.read_text())
+    packed = {"size": [10, 20], "counts": "PP0000"}
+    content["annotations"] = [{"id": 8} | annotation(1, 3, packed)]
+    path.write_text(json.dumps(content))
+    monkeypatch.setattr(coco_masks, "coco_mask", None)
+    with pytest.raises(UserError, match="annotation 8: compressed run lengths need pycocotools"):
+        list(read_drawings(path))

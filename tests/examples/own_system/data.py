@@ -28,7 +28,7 @@ class SupervisedData:
 
     def train(self) -> SegmentationDataset:
         d = self.context.cfg.data
-        return self._dataset(d.train_list or "trainaug", TrainTransform(d.image_size, d.border))
+        return self._dataset(d.train_list or "trainaug", TrainTransform(d.image_size, d.border, d.transforms))
 
     def val(self) -> SegmentationDataset:
         d = self.context.cfg.data

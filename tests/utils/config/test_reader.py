@@ -78,6 +78,20 @@ def test_numbers_survive_their_python_spelling(value):
     assert read == value and type(read) is type(value)
 
 
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text("abc:#-' 01é~\n{[", max_size=9)
+)
+
+
+@given(
+    st.recursive(
+        SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text("abz_", min_size=1), inner), max_leaves=5
+    )
+)
+def test_what_yaml_writes_is_read_back(tree):
+    assert yaml.load(yaml.safe_dump(tree, allow_unicode=True), StrictLoader) == tree
+
+
 def test_repeated_key(tmp_path):
     message = mistake(tmp_path, "seed: 1\nsplit: x\nseed: 2\n")
     assert "a.yaml" in message and "key 'seed' appears twice" in message
@@ -297,3 +311,56 @@ def test_print_config_tells_where_a_value_is_from(tmp_path, capsys):
     assert end.value.code == 0 and len(lines) == len(all_keys(NcdssConfig))
     assert f"seed: 1  # {tmp_path}/parent.yaml" in lines and f"split: 'mine'  # {tmp_path}/a.yaml" in lines
     assert "basic.lr: 0.5  # command line" in lines and "basic.momentum: 0.9  # default" in lines
+
+
+# ---- values that could be read, and are not meant
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ("basic.epochs=true", "basic.epochs: input should be a valid integer, got True"),
+        ("basic.epochs=1_000", "basic.epochs: input should be a valid integer, got '1_000'"),
+        ("basic.epochs=010", "basic.epochs: input should be a valid integer, got '010'"),
+        ("basic.milestones=[true]", "basic.milestones: input should be a valid integer, got [True]"),
+        ("basic.clip_norm='1'", "basic.clip_norm: input should be a valid number, got '1'"),
+        ("basic.lr=.inf", "basic.lr: input should be a finite number"),
+        ("basic.lr=.nan", "basic.lr: input should be a finite number"),
+        ("data.image_size=1", "data.image_size: input should be greater than or equal to 16"),
+        ("seed=18446744073709551616", "seed: input should be less than 4294967296"),
+        ("basic={optimizer: adamw, nesterov: true}", "basic: nesterov=true: for optimizer=sgd only"),
+        ("basic={momentum: 0, nesterov: true}", "basic: nesterov=true: needs a momentum above 0"),
+        ("basic={epochs: 9, milestones: [3, 9]}", "basic.milestones: epoch 9 never comes with basic.epochs=9"),
+        ("eums={epochs: 9, reassign_epochs: [9]}", "eums.reassign_epochs: epoch 9 never comes with eums.epochs=9"),
+        ("basic={epochs: 2, iters_per_epoch: 3, eval_steps: 7}", "basic.eval_steps: never comes in 6 steps"),
+    ],
+)
+def test_doubtful_values_are_refused(tmp_path, override, said):
+    assert said in mistake(tmp_path, "system: ncdss\n", override)
+
+
+def test_the_last_epoch_is_within_the_training(tmp_path):
+    cfg = load(tmp_path, "basic: {epochs: 9, milestones: [8], iters_per_epoch: 2, eval_steps: 18}\n")
+    assert cfg.basic.milestones == (8,)
+
+
+def test_a_training_shortened_by_a_later_source_keeps_its_milestones_with_a_warning(tmp_path, caplog):
+    text = "basic: {epochs: 9, milestones: [3]}\n"
+    cfg = load(tmp_path, text, "basic.epochs=2")
+    assert cfg.basic.milestones == (3,) and "basic.milestones: epoch 3 never comes with basic.epochs=2" in caplog.text
+    assert "never comes" in mistake(tmp_path, text, "basic.epochs=2", "basic.milestones=[3]")
+    (tmp_path / "parent.yaml").write_text(text)
+    assert load(tmp_path, "base: parent.yaml\nbasic: {epochs: 2}\n").basic.milestones == (3,)
+    (tmp_path / "config.yaml").write_text(dump(cfg, tmp_path / "config.yaml"))
+    assert load_config([str(tmp_path / "config.yaml")], "") == cfg  # what a run wrote is read again
+
+
+def test_a_file_that_extends_itself(tmp_path):
+    assert "a.yaml: base: a.yaml is this file itself" in mistake(tmp_path, "base: a.yaml\n")
+
+
+def test_home_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = load(tmp_path, "output_dir: ~/x\n", "data.root=~/voc", "model.init=~/w.pth", "init_from=~/a.pth")
+    assert (cfg.output_dir, cfg.data.root) == (tmp_path / "x", tmp_path / "voc")
+    assert cfg.model.init == str(tmp_path / "w.pth") and cfg.init_from == tmp_path / "a.pth"

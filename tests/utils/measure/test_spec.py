@@ -85,3 +85,23 @@ def test_a_class_without_a_cluster_counts_as_zero():
     assert metrics["match"] == [[0, 0]]
     assert metrics["per_class"] == pytest.approx({"background": 6 / 7, "x": 4 / 7, "y": 0})
     assert metrics["novel_miou"] == pytest.approx(2 / 7)
+
+
+def test_simformers_means_leave_out_classes_of_a_group_that_are_only_predicted():
+    """Classes a, b (base), x, y, z (novel): z is nowhere, y only predicted, on two pixels of b."""
+    matrix = torch.tensor([[6, 0, 0, 0, 0], [0, 2, 0, 2, 0], [1, 0, 1, 0, 0], [0] * 5, [0] * 5])
+    groups = {"base": [0, 1], "novel": [2, 3, 4]}
+    metrics = confusion_metrics(matrix, Spec(["a", "b", "x", "y", "z"], 5, groups, absent="labelled"))
+    base = (6 / 7 + 2 / 4) / 2
+    assert metrics["base_miou"] == metrics["base_miou_strict"] == pytest.approx(base)
+    assert metrics["novel_miou"] == pytest.approx(1 / 2) and metrics["novel_miou_strict"] == pytest.approx(1 / 4)
+    assert metrics["miou"] == pytest.approx((6 / 7 + 2 / 4 + 1 / 2 + 0) / 4)  # over a, b, x and y
+    assert metrics["harmonic_miou"] == pytest.approx(2 * base * 0.5 / (base + 0.5))
+    assert metrics["harmonic_miou_strict"] == pytest.approx(2 * base * 0.25 / (base + 0.25))
+    assert metrics["mean_accuracy"] == pytest.approx((1 + 2 / 4 + 1 / 2) / 3)
+    assert metrics["novel_accuracy"] == pytest.approx(1 / 2)
+    assert metrics["pixel_accuracy"] == pytest.approx(9 / 12)
+    assert metrics["fw_iou"] == pytest.approx((6 * 6 / 7 + 4 * 2 / 4 + 2 * 1 / 2) / 12)
+    assert metrics["per_class"]["y"] == 0 and metrics["per_class"]["z"] is None
+    plain = confusion_metrics(matrix, Spec(["a", "b", "x", "y", "z"], 5, groups, absent="zero"))
+    assert plain["novel_miou"] == pytest.approx(1 / 6) and "novel_miou_strict" not in plain

@@ -1,0 +1,98 @@
+"""Every CPU benchmark in one table: the released programs' way, ours, and how many times as fast that is.
+
+One thread; both ways in turn, in processor time of this process, so that other programs on the machine disturb little.
+The least of the repeats counts. Repeats on a shared machine vary by a fifth. Less than ten minutes in all.
+
+    python -m benchmarks
+    python -m benchmarks --only SSUL --repeats 5
+    python -m benchmarks --save docs/performance.json    # what docs/performance.md shows
+"""
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL
+import torch
+
+from benchmarks.rows import Row, memory, rows
+from utils.checkpoint import write_json
+from utils.report.tables import table
+
+HEADING = ["work", "released way, ms", "ours, ms", "ratio", ""]
+SPACE = ["SSUL loss, per image", "released way, MiB", "ours, MiB"]
+
+
+def cpu_seconds(function: Callable[[], Any]) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def measure(row: Row, repeats: int) -> dict[str, Any]:
+    """Milliseconds of both ways for one image, and their ratio."""
+    if row.same:
+        row.same()
+    else:
+        row.theirs(), row.ours()  # to warm up
+    pairs = [(cpu_seconds(row.theirs), cpu_seconds(row.ours)) for _ in range(repeats)]
+    theirs, ours = (1e3 * min(times) / row.count for times in zip(*pairs, strict=True))
+    return {"name": row.name, "theirs_ms": theirs, "ours_ms": ours, "ratio": theirs / ours, "note": row.note}
+
+
+def machine() -> str:
+    """Processor and versions, in a line."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    versions = f"torch {torch.__version__}, OpenCV {cv2.__version__}, Pillow {PIL.__version__}, NumPy {np.__version__}"
+    python, vectors = platform.python_version(), torch.backends.cpu.get_cpu_capability()
+    return f"{model}, one thread, {vectors}; Python {python}, {versions}"
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The tables of a run."""
+    speed = [
+        [row["name"], f"{row['theirs_ms']:.2f}", f"{row['ours_ms']:.2f}", f"{row['ratio']:.1f}", row["note"]]
+        for row in found["rows"]
+    ]
+    space = [[m["name"], f"{m['theirs_mib']:.0f}", f"{m['ours_mib']:.1f}"] for m in found["memory"]]
+    tables = (table([heading, *lines], "markdown") for heading, lines in ((HEADING, speed), (SPACE, space)))
+    return "\n\n".join((found["machine"], *tables))
+
+
+def run(only: str, repeats: int, quick: bool = False) -> dict[str, Any]:
+    """Measure the rows whose name holds `only`."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = (row for row in rows(Path(folder), quick) if only.lower() in row.name.lower())
+        measured = []
+        for row in chosen:
+            measured.append(measure(row, repeats))
+            print(f"{row.name}: {measured[-1]['ratio']:.1f}", file=sys.stderr, flush=True)
+    space = [{"name": m.name, "theirs_mib": m.theirs, "ours_mib": m.ours} for m in memory(quick)]
+    return {"machine": machine(), "repeats": repeats, "rows": measured, "memory": space}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--save", type=Path, help="write the figures to this JSON file")
+    options = parser.parse_args(argv)
+    found = run(options.only, options.repeats)
+    print(markdown(found))
+    if options.save:
+        write_json(options.save, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What is known of each training image of weak-shot segmentation: its mask, if it has one, and its classes."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data.classes import ClassList, class_numbers
+from data.label_map import LabelMap
+from data.layouts import Sample
+from data.presence import TABLE, values_in
+from data.source import DataContext
+from utils.config.strict_yaml import read_yaml
+from utils.errors import UserError
+from utils.labels import IGNORE
+from utils.log import log
+
+FIELDS = ("image", "label")
+HEADS = ("id", "image")  # first cell of a first line that names the columns
+FORM = "expected a CSV file with lines 'id,class;class', or a YAML file with 'id: [class, class]'"
+
+
+def read_tags(path: Path, classes: ClassList) -> dict[str, frozenset[int]]:
+    """Image id -> class numbers. Ids are names without ending; classes names or numbers, background not among them.
+
+    In a CSV file they are in further cells, or separated by semicolons in one. UserError names the file, the image and
+    a tag that is no class.
+    """
+    if path.suffix.lower() in (".yaml", ".yml"):
+        listed = read_yaml(path)
+        if not isinstance(listed, dict):
+            raise UserError(f"{path}: no mapping; {FORM}")
+        rows = {str(name): tags for name, tags in listed.items()}
+    else:
+        rows = _rows(path)
+    return {name: frozenset(class_numbers(tags, classes, f"{path}, image '{name}'")) for name, tags in rows.items()}
+
+
+def _rows(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets save it, too
+    except FileNotFoundError:
+        raise UserError(f"data.tags={path}: no such file; give crop, image, or a file of tags") from None
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a readable text file; {FORM}") from None
+    rows: dict[str, list[int | str]] = {}
+    for number, (name, *cells) in enumerate((row for row in csv.reader(io.StringIO(text)) if row), start=1):
+        if number == 1 and name.strip().lower() in HEADS:
+            continue
+        if name.strip() in rows:
+            raise UserError(f"{path}: image '{name.strip()}' is there twice; give all its tags in one line")
+        tags = [tag.strip() for cell in cells for tag in cell.split(";")]
+        rows[name.strip()] = [int(tag) if tag.isdecimal() else tag for tag in tags if tag]
+    if not rows:
+        raise UserError(f"{path}: no image; {FORM}")
+    return rows
+
+
+class Known(NamedTuple):
+    """A training image, its classes as train ids, and whether a mask shows the base ones among them."""
+
+    sample: Sample
+    classes: frozenset[int]
+    has_mask: bool = True
+
+    def vector(self, num_classes: int) -> np.ndarray:
+        """uint8 [K], 1 for each of its classes."""
+        found = np.zeros(num_classes, np.uint8)
+        found[list(self.classes)] = 1
+        return found
+
+
+def known_by_masks(context: DataContext, ids: Sequence[str], label_map: LabelMap) -> list[Known]:
+    """Images with the classes of their masks, which are read once for all runs below `output_dir`."""
+    return _scanned(context, context.index(ids, FIELDS), label_map)
+
+
+def known_by_tags(
+    context: DataContext,
+    ids: Sequence[str],
+    base_map: LabelMap,
+    novel: Sequence[int],
+    tags: Mapping[str, frozenset[int]],
+    source: Path,
+) -> list[Known]:
+    """Images with the base classes of their masks and the `novel` ones of their tags, which are of the file `source`.
+
+    All classes are those of the tags where an image has no mask. UserError for one without either. `base_map` gives
+    novel pixels the ignored value. Classes of tags are train ids.
+    """
+    samples = context.index(ids, FIELDS, missing="none")
+    masked = iter(_scanned(context, [sample for sample in samples if sample.label], base_map))
+    known = []
+    for sample in samples:
+        tagged = tags.get(sample.id, frozenset())
+        if sample.label is None and not tagged:
+            raise UserError(
+                f"{source}: image '{sample.id}' has no tags there, and no mask below data.root={context.root}; give it "
+                "one of both, or take it out of the image list"
+            )
+        if sample.label is None:
+            blank = replace(sample, label=sample.image, read_label=unlabelled)
+            known.append(Known(blank, tagged, has_mask=False))
+        else:
+            found = next(masked)
+            known.append(found._replace(classes=found.classes | tagged.intersection(novel)))
+    untagged = sum(sample.id not in tags for sample in samples)
+    if untagged:
+        log.info(
+            "%s: %d of %d training images are not in it; taken to show no novel class", source, untagged, len(samples)
+        )
+    return known
+
+
+def _scanned(context: DataContext, samples: Sequence[Sample], label_map: LabelMap) -> list[Known]:
+    found = values_in(samples, context.cfg.output_dir / TABLE, label_map)
+    return [Known(sample, label_map.new_values(values)) for sample, values in zip(samples, found, strict=True)]
+
+
+def unlabelled(image: Path) -> np.ndarray:
+    """The label of an image without a mask: uint8 [H, W] of its size, 255 everywhere."""
+    with Image.open(image) as opened:
+        return np.full(opened.size[::-1], IGNORE, np.uint8)

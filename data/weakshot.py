@@ -1,0 +1,286 @@
+"""Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from data.classes import ClassGroups, ClassList, class_files, class_folder, load_split
+from data.dataset import SegmentationDataset
+from data.io import read_label
+from data.label_map import LabelMap
+from data.layouts import Sample
+from data.lists import image_list, warn_of_overlap
+from data.loading import Source
+from data.pairs import Partners
+from data.pseudo_labels import Origin, PseudoLabels, pseudo_label
+from data.source import DataContext
+from data.weak_crops import ShortestEdge, WeakCrop
+from data.weak_images import WeakImages
+from data.weak_tags import FIELDS, Known, known_by_masks, known_by_tags, read_tags
+from utils.checkpoint import read_list
+from utils.config.simformer import SimformerConfig
+from utils.errors import UserError
+from utils.labels import IGNORE, is_wide
+from utils.log import log
+from utils.measure.confusion import image_confusion
+from utils.measure.protocol import Classes, Protocol
+from utils.measure.spec import Spec, confusion_metrics
+
+NOVEL = 1  # group of a class split
+TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
+
+
+@dataclass(frozen=True)
+class WeakShotData:
+    """Class split and data root of a run, its training images with what is known of them, and how it is scored.
+
+    Train ids are the positions in `groups.order`: background, where it is a class, then all others by their number,
+    base and novel mixed. Background is a base class; with data.background=ignore its pixels are unlabelled.
+    """
+
+    context: DataContext[SimformerConfig]
+    groups: ClassGroups  # one group: every class of the split
+    novel: tuple[int, ...]  # train ids
+    background: int | None  # number in the masks, whether or not it is a class here
+
+    @classmethod
+    def open(cls, cfg: SimformerConfig) -> "WeakShotData":
+        """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
+        split = load_split(cfg.split, cfg.data.dataset)
+        objects = tuple(sorted(number for group in split.groups for number in group))
+        background = split.background if cfg.data.background == "class" else None
+        groups = replace(split, groups=(objects,), background=background)
+        if is_wide(len(groups.order)):
+            raise UserError(
+                f"split={cfg.split}: {len(groups.order)} classes; weak-shot training takes at most {IGNORE}"
+            )
+        novel = tuple(sorted(groups.order.index(number) for number in split.groups[NOVEL]))
+        context = DataContext.open(cfg)
+        context.files.add(class_files(cfg.data.dataset, cfg.split))
+        return cls(context, groups, novel, split.background)
+
+    @property
+    def cfg(self) -> SimformerConfig:
+        return self.context.cfg
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of each train id."""
+        return self.groups.names
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.groups.order)
+
+    @property
+    def base(self) -> tuple[int, ...]:
+        """Train ids of the classes that have masks."""
+        return tuple(number for number in range(self.num_classes) if number not in self.novel)
+
+    @property
+    def tags_only(self) -> bool:
+        """Whether novel classes are known by tags of whole images, so that no pixel of their masks may be looked at."""
+        return self.cfg.data.tags != "crop"
+
+    def label_map(self, base_only: bool = False) -> LabelMap:
+        """Numbers in the masks to train ids; with `base_only` novel classes are ignored, as unlabelled pixels are."""
+        everything = self.groups.everything()
+        pairs = {number: everything.new_value(number) for number in range(len(self.groups.classes))}
+        if base_only:
+            pairs = {number: None if train_id in self.novel else train_id for number, train_id in pairs.items()}
+        return LabelMap.from_pairs(pairs)
+
+    # ---- images and what is known of them
+
+    @cached_property
+    def known(self) -> list[Known]:
+        """Training images that show a class, in list order. UserError when there are none."""
+        name, ids = self._train_list, self.context.cut(self.train_ids())
+        warn_of_overlap(ids, self.val_ids())
+        found = known_by_masks(self.context, ids, self.label_map()) if self._tags is None else self._tagged(ids)
+        kept = [image for image in found if image.classes]
+        if not kept:
+            raise UserError(f"data.train_list={name}: none of its {len(ids)} images shows a class of the split")
+        if len(kept) < len(ids):
+            log.info("%d of %d training images show no class; left out", len(ids) - len(kept), len(ids))
+        return kept
+
+    @property
+    def _train_list(self) -> str:
+        return self.cfg.data.train_list or TRAIN
+
+    def train_ids(self) -> list[str]:
+        """Training images, without those that the official program leaves out."""
+        return self._without_excluded(image_list(self.context, self._train_list))
+
+    def _without_excluded(self, ids: Sequence[str]) -> list[str]:
+        path = class_folder(self.cfg.data.dataset) / EXCLUDED
+        excluded = set(read_list(path)) if path.is_file() else set()
+        return [name for name in ids if name not in excluded]
+
+    @cached_property
+    def _tags(self) -> dict[str, frozenset[int]] | None:
+        """Train ids by image, where data.tags is a file."""
+        if self.cfg.data.tags in ("crop", "image"):
+            return None
+        self.context.files.add([self.cfg.data.tags])
+        listed = read_tags(Path(self.cfg.data.tags), ClassList(self.groups.classes, self.background))
+        place = {number: train_id for train_id, number in enumerate(self.groups.order)}
+        return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
+
+    def _tagged(self, ids: Sequence[str]) -> list[Known]:
+        assert self._tags is not None
+        base_map, source = self.label_map(base_only=True), Path(self.cfg.data.tags)
+        return known_by_tags(self.context, ids, base_map, self.novel, self._tags, source)
+
+    @cached_property
+    def presence(self) -> np.ndarray:
+        """uint8 [N, K]: the classes of each training image."""
+        return np.stack([image.vector(self.num_classes) for image in self.known])
+
+    @cached_property
+    def tags(self) -> np.ndarray:
+        """uint8 [N, K]: what is known of whole images alone: novel classes; of one without a mask, all of them."""
+        tags = self.presence.copy()
+        masked = [row for row, image in enumerate(self.known) if image.has_mask]
+        tags[np.ix_(masked, self.base)] = 0
+        return tags
+
+    def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
+        """UserError when the network of a file, with its configuration, knew the masks of classes that are novel here.
+
+        Official files have no configuration, and a split file may be gone: nothing can be said then.
+        """
+        try:
+            theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))
+        except (KeyError, UserError):
+            return
+        other, own = {theirs.classes[n] for n in theirs.groups[NOVEL]}, {self.names[n] for n in self.novel}
+        if other != own:
+            raise UserError(
+                f"{path}: trained with split={config['split']}, {len(other)} novel classes; those of "
+                f"split={self.cfg.split} are others ({', '.join(sorted(own ^ other)[:3])}, ...); give a network "
+                "of this split"
+            )
+
+    # ---- training
+
+    def source(self, batch_size: int, pairs: bool = False) -> Source:
+        """Crops of the training images with "image", "label", "padding" and "present", see WeakCrop.
+
+        With `pairs` each has a partner, whose fields are "partner_image" and so on. Where novel classes are known by
+        tags, their pixels are 255 as all that is not base, and "present" has them beside the base classes of the crop.
+        """
+        partners = Partners(self.presence, self.novel, self.cfg.similarity.partner, self.cfg.seed) if pairs else None
+        tags = self.tags if self.tags_only else None
+        samples = [image.sample for image in self.known]
+        dataset = self._crops(samples, self.label_map(base_only=self.tags_only), tags=tags, partners=partners)
+        return self.context.source("pairs" if pairs else "images", dataset, batch_size)
+
+    def supervised_source(self, batch_size: int) -> Source:
+        """The same with the masks of all classes, novel ones included: what weak-shot training is measured against."""
+        samples = [image.sample for image in self.known if image.has_mask]
+        return self.context.source("images", self._crops(samples, self.label_map()), batch_size)
+
+    def retraining_source(self, folder: Path, batch_size: int) -> Source:
+        """The same with pseudo-labels for masks. UserError when one is missing, or they are of another split."""
+        labels = self.pseudo_labels(folder)
+        paths = labels.paths([image.sample.id for image in self.known])
+        samples = [
+            replace(image.sample, label=path, label_map=labels.label_map, read_label=read_label)
+            for image, path in zip(self.known, paths, strict=True)
+        ]
+        return self.context.source("images", self._crops(samples, labels.label_map), batch_size)
+
+    def _crops(self, samples: Sequence[Sample], label_map: LabelMap, **known: Any) -> SegmentationDataset:
+        d = self.cfg.data
+        transform = WeakCrop(d.image_size, d.sizes, d.longest, self.num_classes)
+        return self.context.dataset(samples, FIELDS, WeakImages, transform=transform, label_map=label_map, **known)
+
+    # ---- pseudo-labels
+
+    def pseudo_labels(self, folder: Path) -> PseudoLabels:
+        """A folder of them, of the classes of this split."""
+        novel = tuple(self.names[number] for number in self.novel)
+        return PseudoLabels(folder, Origin(self.groups.name, tuple(self.names), novel))
+
+    def to_label(self) -> DataLoader:
+        """The training images as the evaluation sees them; "index" is the place in `known`."""
+        return self.context.loader(self._whole([image.sample for image in self.known]), self.cfg.pseudo.batch_size)
+
+    def write_pseudo_label(self, labels: PseudoLabels, index: int, prediction: np.ndarray) -> None:
+        """Of image `index` of `known`, from the train ids [H, W] predicted at its size."""
+        sample = self.known[index].sample
+        label = self.label_map(base_only=True)(sample.load_label(), where=str(sample.label))
+        labels.write(sample.id, pseudo_label(prediction, label, self.presence[index], self.novel))
+
+    def pseudo_quality(self, folder: Path) -> dict[str, Any]:
+        """Metrics of pseudo-labels against the masks; pixels without one count as missed. Empty with tags of one's own.
+
+        Then masks of novel classes need not exist.
+        """
+        if self._tags is not None:
+            return {}
+        labels, ids = self.pseudo_labels(folder), [image.sample.id for image in self.known]
+        images, paths = self._whole([image.sample for image in self.known]), labels.paths(ids)
+        matrix = torch.zeros(self.num_classes, self.num_classes + 1, dtype=torch.int64)
+        for index, path in enumerate(paths):
+            found = np.minimum(labels.read(path), self.num_classes)[None]
+            matrix += image_confusion(images.native(index), found, *matrix.shape)[0]
+        return confusion_metrics(matrix, replace(self._spec(), num_outputs=self.num_classes + 1))
+
+    # ---- how networks are scored
+
+    def protocol(self) -> Protocol:
+        """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
+        return self._protocol(self.val_images())
+
+    def _protocol(self, images: SegmentationDataset) -> Protocol:
+        options = self.cfg.evaluation
+        return Protocol(
+            self.context.loader(images, options.batch_size, native=True),
+            self._spec(),
+            f"shorter side {options.size}, image size",
+            native=True,
+            sized=True,
+            classes=self.output_classes,
+        )
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py."""
+        own = self.output_classes({})
+        if network.num_outputs != self.num_classes or (network.classes and network.classes != own):
+            raise UserError(
+                f"{network.path}: {network.num_outputs} outputs, of other classes than data.dataset="
+                f"{self.cfg.data.dataset} has ({self.num_classes}); give the data set it was trained on"
+            )
+        images = self.val_images()
+        return replace(self._protocol(images), about={"images": len(images)}, stage=self.cfg.method)
+
+    def val_images(self) -> SegmentationDataset:
+        """Images at the shorter side `evaluation.size`, labels at their own."""
+        return self._whole(self.context.index(self.val_ids(), FIELDS))
+
+    def val_ids(self) -> list[str]:
+        """Validation images, without those that the official program leaves out."""
+        name = self.cfg.data.val_list or self.context.layout.val_list
+        return self._without_excluded(image_list(self.context, name))
+
+    def _whole(self, samples: Sequence[Sample]) -> SegmentationDataset:
+        options = self.cfg.evaluation
+        transform = ShortestEdge(options.size, self.cfg.data.longest)
+        return self.context.dataset(samples, ("image",), transform=transform, label_map=self.label_map())
+
+    def _spec(self) -> Spec:
+        groups = {"base": self.base, "novel": self.novel}
+        return Spec(self.names, self.num_classes, groups, absent=self.cfg.evaluation.absent)
+
+    def output_classes(self, _metrics: dict[str, Any]) -> Classes:
+        """(class number in the masks, name) of each output."""
+        return list(zip(self.groups.order, self.names, strict=True))

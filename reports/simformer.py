@@ -1,0 +1,220 @@
+"""Weak-shot segmentation: what report.py shows of a split, all methods beside each other; collect.py's table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.io import read_array, read_image, voc_palette
+from data.weakshot import FIELDS, WeakShotData
+from reports.common import (
+    Page,
+    class_bars,
+    label_painter,
+    loss_charts,
+    or_reason,
+    pick_images,
+    predicted,
+    prediction_columns,
+    score_curves,
+)
+from utils.checkpoint import read_json
+from utils.config.simformer import SimformerConfig
+from utils.errors import UserError
+from utils.labels import IGNORE
+from utils.report import charts, html, pictures
+from utils.report.aggregate import Column, ResultTable
+from utils.report.published import UPPER_BOUNDS
+from utils.report.results import Stage
+from utils.report.tables import percent
+from utils.run_folder import stage_dir
+
+METHODS = ("single", "simformer", "retrain", "supervised")
+COLUMNS = (
+    Column("novel", "novel_miou"),
+    Column("base", "base_miou"),
+    Column("all", "miou"),
+    Column("harmonic", "harmonic_miou"),
+    Column("novel, strict", "novel_miou_strict", optional=True),
+    Column("base, strict", "base_miou_strict", optional=True),
+)
+EVALUATE = "python eval.py CONFIG method={}"
+SURE = 128  # of 255: where a proposal's mask is drawn
+
+
+@dataclass(frozen=True)
+class SplitRun:
+    """The evaluated methods of one split: name -> metrics.json of eval.py."""
+
+    cfg: SimformerConfig
+    folder: Path
+    metrics: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def open(cls, cfg: SimformerConfig) -> "SplitRun":
+        """UserError when nothing is evaluated."""
+        folder = stage_dir(cfg, "report").parent
+        paths = {name: folder / f"eval_{name}" / "metrics.json" for name in METHODS}
+        metrics = {name: read_json(path) for name, path in paths.items() if path.is_file()}
+        if not metrics:
+            raise UserError(f"{folder}: nothing evaluated to report on; run first: {EVALUATE.format(cfg.method)}")
+        return cls(cfg, folder, metrics)
+
+    @cached_property
+    def colors(self) -> dict[str, str]:
+        return charts.series_colors(self.metrics)
+
+    @cached_property
+    def data(self) -> WeakShotData:
+        """UserError when the data set cannot be read."""
+        return WeakShotData.open(self.cfg)
+
+    @property
+    def novel_numbers(self) -> set[int]:
+        """Novel classes as in the masks."""
+        return {self.data.groups.order[number] for number in self.data.novel}
+
+    def stages(self, prefix: str = "") -> dict[str, Path]:
+        """Folder of the training, or with `eval_` of the evaluation, of each method."""
+        return {name: self.folder / f"{prefix}{name}" for name in self.metrics}
+
+
+def page(cfg: SimformerConfig) -> Page:
+    """One split: methods beside each other, class by class, pictures, proposals, trainings."""
+    run = SplitRun.open(cfg)
+    rows = methods_table(run)
+    return Page(
+        title=f"Weak-shot segmentation: {Path(cfg.data.dataset).name}, {Path(cfg.split).stem}",
+        lead=html.chips(f"{cfg.model.backbone}, {cfg.model.queries} proposals, {Path(cfg.split).stem}.", _novel(run)),
+        sections=[headline(run, rows), classes(run), gallery(run), proposals(run), learning(run)],
+        tables={"": rows},
+        folder=run.folder,
+    )
+
+
+def _novel(run: SplitRun) -> list[str]:
+    try:
+        return [run.data.names[number] for number in run.data.novel]
+    except UserError:
+        return []
+
+
+def methods_table(run: SplitRun) -> list[list[str]]:
+    """A heading, a row per method."""
+    shown = [c for c in COLUMNS if not c.optional or any(c.metric in metrics for metrics in run.metrics.values())]
+    rows = [[name, *(percent(m.get(column.metric)) for column in shown)] for name, m in run.metrics.items()]
+    return [["method", *(column.heading for column in shown)], *rows]
+
+
+def headline(run: SplitRun, rows: list[list[str]]) -> str:
+    """Novel mIoU of each method, and the table."""
+    tiles = [(percent(m.get("novel_miou")), f"novel mIoU, {name}") for name, m in run.metrics.items()]
+    intro = (
+        "In per cent. Base classes have masks, novel ones tags only; retrain learns from the labels of simformer or "
+        "single, supervised from the masks of all classes."
+    )
+    return html.tiles(tiles) + html.section("Results", intro, html.table(rows[0], [(row, "") for row in rows[1:]]))
+
+
+def classes(run: SplitRun) -> str:
+    """IoU of every class, novel ones first."""
+
+    def draw() -> str:
+        names = run.data.names
+        parts = [
+            (f"{kind} classes", class_bars(run.metrics, [names[n] for n in members], run.colors, f"{kind}_miou"))
+            for kind, members in (("novel", run.data.novel), ("base", run.data.base))
+        ]
+        body = charts.legend(run.colors) + html.side_by_side(parts)
+        return html.section("IoU of every class", "In per cent.", body)
+
+    return or_reason("IoU of every class", draw)
+
+
+def gallery(run: SplitRun) -> str:
+    """Truth and predictions on validation images, of the methods whose predictions are saved."""
+    title = "What the networks see"
+    folders = {name: folder / "predictions" for name, folder in run.stages("eval_").items()}
+    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    if not folders:
+        command = f"{EVALUATE.format(run.cfg.method)} save_predictions=true resume=false"
+        return html.absent(title, "No predictions are saved", command)
+
+    def draw() -> str:
+        samples = pick_images(predicted(run.data.val_images().samples, folders), run.novel_numbers)
+        columns, rows = prediction_columns(samples, folders, run.data.groups.classes, run.novel_numbers)
+        intro = "Validation images that show novel classes in turn; these have white outlines and filled tags."
+        return html.section(title, intro, html.gallery(columns, rows, [sample.id for sample in samples]))
+
+    return or_reason(title, draw)
+
+
+def proposals(run: SplitRun) -> str:
+    """The surest proposals of each image, with class and score: how the network makes its answer."""
+    title = "Proposals"
+    folders = {name: folder / "proposals" for name, folder in run.stages().items()}
+    found = next((item for item in folders.items() if (item[1] / "proposals.json").is_file()), None)
+    if found is None:
+        return html.absent(title, "No proposals are saved", f"python train_weakshot.py CONFIG method={run.cfg.method}")
+    name, folder = found
+
+    def draw() -> str:
+        columns, images = [], read_json(folder / "proposals.json")
+        samples = {sample.id: sample for sample in run.data.context.index(images, FIELDS)}
+        for number, (image_id, listed) in enumerate(images.items()):
+            image = read_image(samples[image_id].image)
+            truth = label_painter(run.data.groups.classes, run.novel_numbers)(image, samples[image_id].load_label())
+            masks = read_array(folder / f"{number}.npy")
+            drawn = [_proposal(run, image, mask, *about) for mask, about in zip(masks, listed, strict=True)]
+            columns.append([pictures.plain(image), truth, *drawn])
+        rows = ["image", "ground truth", *(f"proposal {place}" for place in range(1, len(columns[0]) - 1))]
+        intro = f"Of {name}: the proposals with the highest class scores, their masks, and the scores in per cent."
+        return html.section(title, intro, html.gallery(columns, rows, list(images)))
+
+    return or_reason(title, draw)
+
+
+def _proposal(run: SplitRun, image: np.ndarray, mask: np.ndarray, train_id: int, score: float) -> np.ndarray:
+    """An image [H, W, 3] under the mask uint8 [h, w] of a proposal."""
+    number = run.data.groups.order[train_id]
+    # 0 stays clear in pictures of labels: the data set's class 0 borrows the last number
+    value = number or IGNORE - 1
+    label = np.where(pictures.resize_image(mask, image.shape[:2]) >= SURE, value, 0).astype(np.uint8)
+    names = {value: f"{run.data.names[train_id]} {100 * score:.0f}"}
+    return pictures.overlay(image, label, voc_palette(), names, {value} & run.novel_numbers)
+
+
+def learning(run: SplitRun) -> str:
+    """Losses of every training, novel mIoU on validation images over its epochs."""
+    folders = {name: folder for name, folder in run.stages().items() if folder.is_dir()}
+    parts = loss_charts(folders)
+    curves = score_curves(folders, "novel_miou")
+    if curves:
+        colors = {name: run.colors[name] for name in curves}
+        drawn = charts.legend(colors) + charts.curves(curves, colors, "epoch", percent=True)
+        parts.append(("novel mIoU, never used to choose an epoch", drawn))
+    return html.section("Training", "Losses over steps.", html.side_by_side(parts)) if parts else ""
+
+
+# ---- many splits
+
+
+def _method(stage: Stage) -> str | None:
+    return stage.name.removeprefix("eval_") if stage.name.startswith("eval_") else None
+
+
+TABLE = ResultTable(
+    columns=COLUMNS,
+    main="novel",
+    evaluated_by="eval.py",
+    method=_method,
+    split=lambda config: Path(config.get("split", "")).stem,
+    heading="split, method",
+    names_split=True,
+    methods=METHODS,
+    published=UPPER_BOUNDS,
+    paper_columns=("all",),
+)

@@ -1,0 +1,143 @@
+"""Commands that are answered before torch is imported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train_base
+from tests.utils.test_loop import SMALL
+from utils import early
+from utils.config.reader import load_config
+from utils.run import guarded, start_run
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = "train_base.py"
+# every command of a list in one process, as Python would run it: exit statuses, and what of the slow packages is there
+COMMANDS = """
+import json, runpy, sys
+statuses = []
+for script, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        statuses.append(end.code)
+slow = {"torch", "torchvision", "sklearn", "scipy", "cv2", "PIL"}
+print(json.dumps([statuses, sorted(slow & sys.modules.keys())]))
+"""
+
+
+def load(tiny, *overrides):
+    return load_config([str(tiny), *overrides], "")
+
+
+def run_stage(tiny, tmp_path, *overrides) -> Path:
+    """A stage that is made from one file, finished by the script."""
+    with start_run(load(tiny, *overrides), "toy", ("base_training",), {"start": tmp_path / "start"}) as run:
+        if not run.finished:
+            run.finish({"miou": 0.5})
+    return run.dir
+
+
+@pytest.fixture
+def finished(tiny, tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(sys, "argv", [f"/somewhere/{SCRIPT}"])
+    (tmp_path / "start").write_text("one")
+    return run_stage(tiny, tmp_path)
+
+
+def found(tiny, *overrides, script=SCRIPT) -> list[Path]:
+    return early.finished_stages(load(tiny, *overrides), script)
+
+
+def test_the_same_command_finds_its_stage(finished, tiny):
+    assert found(tiny) == [finished]
+    assert found(tiny, "data.workers=3", "resume=true") == [finished]  # change no result
+
+
+def test_any_other_command_does_not(finished, tiny):
+    assert not found(tiny, script="finetune_novel.py")
+    for other in ("seed=8", "base_training.lr=0.06", "method=basic", "own={a: 1}", "device=cuda"):
+        assert not found(tiny, other), other
+
+
+def test_a_changed_input_is_noticed(finished, tiny, tmp_path):
+    (tmp_path / "start").write_text("two")
+    assert not found(tiny)
+    (tmp_path / "start").unlink()
+    assert not found(tiny)
+    (tmp_path / "start").write_text("one")
+    assert found(tiny)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"x"', None])
+def test_a_damaged_record_or_none_leaves_it_to_the_run(finished, tiny, tmp_path, text):
+    (finished / early.RECORD).unlink() if text is None else (finished / early.RECORD).write_text(text)
+    assert not found(tiny)
+    run_stage(tiny, tmp_path)  # skipped, but noted again
+    assert found(tiny) == [finished]
+
+
+def test_an_unfinished_stage_is_not_found(finished, tiny, tmp_path):
+    (finished / "metrics.json").unlink()
+    assert not found(tiny)
+    with start_run(load(tiny), "toy", ("base_training",), {"start": tmp_path / "start"}):
+        pass  # it starts anew, and does not finish
+    assert not (finished / early.RECORD).exists()
+
+
+def test_every_command_that_came_by_is_known(finished, tiny, tmp_path):
+    run_stage(tiny, tmp_path, "method=basic")  # which the stage does not read
+    assert found(tiny) == found(tiny, "method=basic") == [finished]
+    assert len(json.loads((finished / early.RECORD).read_text())) == 2
+
+
+# ---- answers
+
+
+def test_a_finished_command_ends_here(finished, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [SCRIPT, str(tiny)])
+    with pytest.raises(SystemExit) as end:
+        early.answer("usage", SCRIPT, show=lambda cfg, folder: 3 if folder == finished else 4)
+    assert end.value.code == 3
+    assert capsys.readouterr().out == f"toy: already finished, skipped (resume=false does it again): {finished}\n"
+
+
+@pytest.mark.parametrize("options", [{"stages": 0}, {"stages": 2}, {"WORLD_SIZE": "2"}, {"more": "resume=false"}])
+def test_what_only_main_can_tell_is_left_to_it(finished, tiny, monkeypatch, capsys, options):
+    monkeypatch.setattr(sys, "argv", [SCRIPT, str(tiny), *([options["more"]] if "more" in options else [])])
+    if "WORLD_SIZE" in options:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    early.answer("usage", SCRIPT, stages=options.get("stages", 1))
+    assert not capsys.readouterr().out
+
+
+def test_a_mistake_is_one_line(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [SCRIPT, str(tiny), "base_training.epoch=3"])
+    with pytest.raises(SystemExit) as end:
+        early.answer("usage", SCRIPT)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    assert "did you mean 'base_training.epochs'?" in error
+
+
+def test_torch_is_not_imported(tiny, monkeypatch):
+    """Of the scripts themselves: help, a mistake, the configuration, and stages that are finished."""
+    small = (str(tiny), *SMALL, "base_training.epochs=1", "method=base")
+    monkeypatch.setattr(sys, "argv", [SCRIPT])
+    assert guarded(train_base.main, list(small)) == 0
+    commands = {
+        (SCRIPT, *small): 0,
+        (SCRIPT, "--help"): 0,
+        (SCRIPT, *small, "--print-config"): 0,
+        (SCRIPT, *small, "sed=1"): 2,
+        **{(path.name, "none.yaml"): 2 for path in sorted(ROOT.glob("*.py")) if "answer(__doc__" in path.read_text()},
+    }
+    argv = [sys.executable, "-c", COMMANDS, json.dumps(list(commands))]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    *said, outcome = done.stdout.splitlines()
+    assert json.loads(outcome) == [list(commands.values()), []], done.stderr
+    assert said[0].startswith("base: already finished") and len(commands) >= 12

@@ -1,0 +1,430 @@
+"""Weak-shot segmentation on a mask transformer: base classes have masks, novel ones only tags.
+
+method=single      classes and masks of proposals; those of novel classes together cover what is not base
+method=simformer   and pairs of images: what SimNet learns of base pixels, score maps learn of novel ones
+stage=pseudo       the network of one of these labels the training images
+method=retrain     all classes learn from those labels
+method=supervised  all classes learn from their masks: the upper bound, or a segmenter of its own
+
+reads   images, masks and tags of data.train_list; for retrain <output_dir>/<split>/<labels_by>_pseudo
+writes  <output_dir>/<split>/<method>/{last.pth, metrics.json, ...}, <output_dir>/<split>/<method>_pseudo/labels
+
+    python train_weakshot.py configs/demo/simformer.yaml
+    python train_weakshot.py configs/demo/simformer.yaml stage=pseudo
+    python train_weakshot.py configs/simformer/coco.yaml split=split2 method=retrain
+"""
+
+from utils.early import answer
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    answer(__doc__, __file__, ("simformer",))
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.io import write_array
+from data.weakshot import WeakShotData
+from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
+from losses.simformer import (
+    SMALL,
+    at_points,
+    common_class,
+    complementary_loss,
+    count_pairs,
+    distillation_loss,
+    draw_labelled,
+    draw_points,
+    either,
+    new_queue,
+    point_scores,
+    push_counts,
+    same_label,
+    score_similarity,
+    shares_class,
+    similarity_loss,
+)
+from models.mask_scores import surest
+from models.maskformer import MaskOutput, maskformer_groups
+from models.maskformer_files import load_maskformer
+from models.simformer import WeakShotNet, build_weak_shot, decide
+from models.systems import load_segmenter
+from models.weights import load_strict, read_weights
+from reports.common import pick_images
+from utils import checkpoint, dist
+from utils.config.reader import load_config
+from utils.config.simformer import WEAK, SimformerConfig
+from utils.errors import UserError
+from utils.labels import IGNORE
+from utils.log import log
+from utils.loop import fit
+from utils.measure.confusion import eval_mode, respond
+from utils.measure.protocol import Protocol, label_maps
+from utils.recipe import Recipe
+from utils.run import Run, entry, start_run
+from utils.run_folder import require_stage
+
+SCRIPT, PSEUDO = "train_weakshot.py", "labels"  # folder in the stage's
+STRIDE = 4  # of the pixel embeddings
+SHOWN = 4  # proposals of an image in the report
+Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weak_crops.py
+
+
+class MaskFormerRecipe(Recipe):
+    """L = sum over decoder layers of CE(classes) + 20 focal(masks) + dice(masks), each after an assignment of proposals
+    to the classes of the image.
+
+    B images, Q proposals, K classes, L layers, h w cells at stride 4. Validation picks nothing: it would look at masks
+    of novel classes. The last network is the result.
+    """
+
+    score = None
+    smallest_batch = 1
+
+    def __init__(
+        self,
+        model: WeakShotNet,
+        cfg: SimformerConfig,
+        novel: tuple[int, ...],
+        feed: dict[str, Any] | None = None,
+        protocol: Protocol | None = None,
+    ):
+        super().__init__(model, cfg.training, feed, protocol)
+        self.cfg, self.novel, self.num_classes = cfg, novel, model.network.num_classes
+        self.base = tuple(number for number in range(self.num_classes) if number not in novel)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        return self.model.network
+
+    @property
+    def masked(self) -> tuple[int, ...]:
+        """Classes whose masks are learned from."""
+        return tuple(range(self.num_classes))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return maskformer_groups(self.model, self.settings)
+
+    def decide(self, output: MaskOutput, size: tuple[int, int] | None = None) -> torch.Tensor:
+        return decide(output, size)
+
+    # ---- a step
+
+    def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
+        return self.propose(batch["images"])[1]
+
+    def propose(self, images: Images) -> tuple[MaskOutput, dict[str, torch.Tensor]]:
+        """What the network proposes for images [B, 3, H, W], and the losses of each image alone."""
+        targets = find_targets(images["label"], images["present"], self.masked, images["padding"])
+        output = self.model(self.model.normalize(images["image"]))
+        with torch.autocast(self.device.type, enabled=False):
+            return output, self.losses(output, targets)
+
+    def losses(self, output: MaskOutput, targets: Targets) -> dict[str, torch.Tensor]:
+        """Of classes and masks, summed over layers, times their weights; divided as the batch of all processes asks."""
+        weights = self.cfg.losses
+        official = weights.matcher == "official"
+        assigned = match(output.class_logits, output.mask_logits, targets, official=official)  # [L, T]
+        matched, proposals = (assigned >= 0).sum(1), output.class_logits[0, ..., 0].numel()
+        total = dist.mean(matched + weights.no_object * (proposals - matched))
+        classes = class_loss(output.class_logits, targets, assigned, weights.no_object, total)
+        num_masks = self.mean_number(len(targets.masked)).clamp(min=1 / dist.world_size())
+        focal, dice = mask_loss(output.mask_logits, targets, assigned, num_masks)
+        return {
+            "cls": weights.cls * classes.sum(),
+            "focal": weights.focal * focal.sum(),
+            "dice": weights.dice * dice.sum(),
+            **self.tag_losses(output, targets, assigned),
+        }
+
+    def tag_losses(self, output: MaskOutput, targets: Targets, assigned: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What classes without masks learn from besides."""
+        return {}
+
+    def mean_number(self, count: int) -> torch.Tensor:
+        """Mean over processes."""
+        return dist.mean(torch.tensor(count, device=self.device))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+class SingleImageRecipe(MaskFormerRecipe):
+    """Base classes as above, novel ones without masks, and + 20 focal(U, G) + dice(U, G) of every layer: U the union of
+    the proposals of novel classes, G what is not base.
+    """
+
+    @property
+    def masked(self) -> tuple[int, ...]:
+        return self.base
+
+    def tag_losses(self, output: MaskOutput, targets: Targets, assigned: torch.Tensor) -> dict[str, torch.Tensor]:
+        options = self.cfg.complement
+        if not options.weight:
+            return {}
+        weak = sum(count > masks for count, masks in zip(targets.counts, targets.mask_counts, strict=True))
+        loss = complementary_loss(
+            output.mask_logits,
+            targets,
+            assigned,
+            floor=options.floor,
+            unlabelled=options.unlabelled,
+            images=self.mean_number(weak) + SMALL / dist.world_size(),
+        )
+        return {"comp": options.weight * loss.sum()}
+
+
+class SimFormerRecipe(SingleImageRecipe):
+    """L = that of single images + BCE(SimNet(f_i, f_j), same class) on pairs of base pixels of two images
+    + distance of the cosine of score maps from SimNet on pairs of pixels that are not base.
+
+    P pairs of images, N points of an image, h w cells, D width. Random draws are those of one process, of which each
+    takes its share; they depend on the seed and on the number of steps before.
+    """
+
+    smallest_batch = 2
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        shares, pairs = dist.world_size() * self.settings.accumulate, self.settings.batch_size / 2
+        if pairs % shares:
+            raise UserError(
+                f"training.batch_size={self.settings.batch_size}: {pairs:g} pairs of images do not part evenly over "
+                f"{dist.world_size()} processes and {self.settings.accumulate} parts; an image and its partner are two"
+            )
+        self.queue, self.drawn = new_queue(), 0
+        trusted = torch.zeros(IGNORE + 1, dtype=torch.bool)
+        trusted[list(self.base)] = True
+        self.is_base = trusted.to(self.device)  # by label
+        self.generator = torch.Generator(self.device)
+
+    def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
+        images = side_by_side(batch["pairs"])
+        present = in_pairs(images["present"]).bool()  # [P, 2, K]
+        shares = shares_class(present & self.among(self.novel))
+        distil = dist.any_rank(bool(self.cfg.distillation.weight and shares.any()))[0]
+        output, losses = self.propose(images)
+        with torch.autocast(self.device.type, enabled=False):
+            cells = output.features.shape[-2:]
+            label, padding = (in_pairs(shrink(images[name], cells)) for name in ("label", "padding"))
+            if self.cfg.similarity.weight:
+                losses["sim"] = self.learn_similarity(output, label, padding.bool(), present)
+            if distil:
+                losses["dist"] = self.distil(output, label, padding.bool(), shares)
+        return losses
+
+    def learn_similarity(
+        self, output: MaskOutput, label: torch.Tensor, padding: torch.Tensor, present: torch.Tensor
+    ) -> torch.Tensor:
+        """SimNet's loss on all pairs of points of two images of which one is base; label, padding [P, 2, h, w]."""
+        options, (pairs, _, *cells) = self.cfg.similarity, label.shape
+        features = in_pairs(output.features.float())
+        common = common_class(present & self.among(self.base), self.draw(pairs, self.num_classes))
+        noise = self.draw(pairs, 2, 2, *cells).transpose(0, 1)
+        points = draw_labelled(label, padding, self.is_base, common, options.points, noise)
+        found = label.flatten(2).gather(2, points)
+        same, valid = same_label(found), either(self.is_base[found.long()])
+        self.queue = push_counts(self.queue, dist.sum_(count_pairs(same)))
+        embedding = at_points(features.detach() if options.detach else features, points)
+        total = dist.mean(valid.sum()).clamp(min=SMALL)
+        return options.weight * similarity_loss(self.model.simnet.pairs(embedding), same, valid, self.queue, total)
+
+    def distil(
+        self, output: MaskOutput, label: torch.Tensor, padding: torch.Tensor, shares: torch.Tensor
+    ) -> torch.Tensor:
+        """SimNet teaches the score maps of novel classes, on points that are not base, of pairs that share one."""
+        options = self.cfg.distillation
+        region = ~self.is_base[label.long()]
+        region &= ~padding if not options.padding else True
+        region &= (label != IGNORE) | padding if not options.unlabelled else True
+        points = draw_points(region, options.points, self.draw(*region.shape))
+        with torch.set_grad_enabled(not options.detach):
+            teacher = self.model.simnet.pairs(at_points(in_pairs(output.features.float()), points)).sigmoid()
+        scores = point_scores(
+            in_pairs(output.class_logits[-1]),
+            at_points(in_pairs(output.mask_logits[-1]), points),
+            None if options.classes == "all" else torch.tensor(self.novel, device=self.device),
+            options.student,
+        )
+        student = score_similarity(scores, options.pairing)
+        return options.weight * distillation_loss(student, teacher, shares, options.function)
+
+    def among(self, classes: tuple[int, ...]) -> torch.Tensor:
+        """bool [K], true for these."""
+        chosen = torch.zeros(self.num_classes, dtype=torch.bool)
+        chosen[list(classes)] = True
+        return chosen.to(self.device)
+
+    def draw(self, pairs: int, *shape: int) -> torch.Tensor:
+        """Uniform in [0, 1), [pairs, ...]: this process's share of what one process would draw."""
+        self.generator.manual_seed((self.cfg.seed << 32) + self.drawn)
+        self.drawn += 1
+        size = (pairs * dist.world_size(), *shape)
+        return torch.rand(size, generator=self.generator, device=self.device)[dist.rank() :: dist.world_size()]
+
+    def state(self) -> dict:
+        return {"queue": self.queue.cpu(), "drawn": self.drawn}
+
+    def load_state(self, state: dict) -> None:
+        self.queue, self.drawn = state["queue"], state["drawn"]
+
+
+def side_by_side(batch: Images) -> Images:
+    """A batch of P pairs as one of 2 P images, a partner behind its image."""
+    names = ("image", "label", "padding", "present")
+    return {name: torch.stack([batch[name], batch[f"partner_{name}"]], 1).flatten(0, 1) for name in names}
+
+
+def in_pairs(values: torch.Tensor) -> torch.Tensor:
+    """[2 P, ...] -> [P, 2, ...]."""
+    return values.unflatten(0, (-1, 2))
+
+
+# ---- stages
+
+
+def weak_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
+    """single or simformer, from the masks of base classes and tags of novel ones."""
+    pairs, batch = cfg.method == "simformer", cfg.training.batch_size
+    model = start_network(cfg, data, run, pairs=pairs and bool(cfg.similarity.weight))
+    if pairs:
+        recipe = SimFormerRecipe(model, cfg, data.novel, protocol=data.protocol())  # before images are looked for
+        recipe.feed = {"pairs": data.source(batch // 2, pairs=True)}
+        return recipe
+    return SingleImageRecipe(model, cfg, data.novel, {"images": data.source(batch)}, data.protocol())
+
+
+def supervised_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
+    source = data.supervised_source(cfg.training.batch_size)
+    return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
+
+
+def retrain_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
+    source = data.retraining_source(label_folder(cfg), cfg.training.batch_size)
+    return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
+
+
+def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
+    """A new network, or that of `init_from`, whose class layer and SimNet are taken where they fit."""
+    model = build_weak_shot(cfg.model, data.num_classes, pairs, "random" if cfg.init_from else None)
+    if cfg.init_from:
+        weights = load_maskformer(model.network, cfg.init_from, other_classes=True)
+        if model.simnet is not None and weights.simnet:
+            load_strict(model.simnet, weights.simnet, weights.path)
+    return run.place(model)
+
+
+@torch.inference_mode()
+def save_proposals(network: torch.nn.Module, data: WeakShotData, run: Run) -> None:
+    """proposals/: classes, scores and masks of the surest proposals on a few validation images, for report.py."""
+    if not dist.is_main():
+        return
+    images, listed = data.val_images(), {}
+    novel = {data.groups.order[number] for number in data.novel}
+    folder = run.dir / "proposals"
+    for number, sample in enumerate(pick_images(images.samples, novel)):
+        image = images[images.samples.index(sample)]["image"][None].to(run.device)
+        with eval_mode(network), run.autocast():
+            classes, scores, masks = surest(respond(network, image), SHOWN)
+        write_array(folder / f"{number}.npy", (255 * masks[0]).byte().cpu().numpy())
+        listed[sample.id] = list(zip(classes[0].tolist(), scores[0].tolist(), strict=True))
+    checkpoint.write_json(folder / "proposals.json", listed)
+
+
+def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
+    """<stage>/labels/<id>.png of all training images by a network, and manifest.json; returns how good they are."""
+    file = read_weights(start)
+    data.check_split(start, file.extra.get("config", {}))
+    labeller = load_segmenter(file, with_views(cfg))
+    labels, model = data.pseudo_labels(run.dir / PSEUDO), run.place(labeller.model)
+    if dist.is_main():
+        labels.start(start, cfg.pseudo.model_dump(mode="json"))
+    dist.barrier()
+    for batch, maps in label_maps([model], labeller.decide, data.to_label(), run, "pseudo-labels", sized=True):
+        for index, prediction in zip(batch["index"].tolist(), maps[:, 0].cpu().numpy(), strict=True):
+            data.write_pseudo_label(labels, index, prediction)
+    dist.barrier()
+    log.info("pseudo-labels of %d images in %s", len(data.known), labels.folder)
+    return data.pseudo_quality(labels.folder) | {"images": len(data.known)}
+
+
+def with_views(cfg: SimformerConfig) -> SimformerConfig:
+    """The configuration whose evaluation sees images as the pseudo-labels ask for."""
+    views = {name: getattr(cfg.pseudo, name) for name in ("tta", "tta_sizes", "tta_longest")}
+    return cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)})
+
+
+def label_folder(cfg: SimformerConfig) -> Path:
+    """Pseudo-labels to learn from; UserError when they are not made."""
+    method = cfg.retraining.labels_by
+    made_by = f"{SCRIPT} CONFIG method={method} stage=pseudo"
+    return cfg.pseudo_dir or require_stage(cfg, f"{method}_pseudo", PSEUDO, made_by)
+
+
+METHODS: dict[str, Callable[..., Recipe]] = {
+    "single": weak_recipe,
+    "simformer": weak_recipe,
+    "retrain": retrain_recipe,
+    "supervised": supervised_recipe,
+}
+READS = {
+    "single": ("complement",),
+    "simformer": ("complement", "similarity", "distillation"),
+    "retrain": ("retraining",),
+    "supervised": (),
+}
+
+
+def check(cfg: SimformerConfig) -> None:
+    """UserError for settings that make no sense together."""
+    if cfg.stage == "pseudo" and cfg.method not in WEAK:
+        raise UserError(f"stage=pseudo: labels are made by method={' or '.join(WEAK)}, not by method={cfg.method}")
+    if cfg.method not in WEAK:
+        return
+    cells = (cfg.data.image_size // STRIDE) ** 2
+    for section in ("similarity", "distillation") if cfg.stage_folder == "simformer" else ():
+        if getattr(cfg, section).points > cells:
+            raise UserError(
+                f"{section}.points={getattr(cfg, section).points}: a crop of data.image_size={cfg.data.image_size} has "
+                f"{cells} cells only; take fewer points"
+            )
+    if cfg.data.tags != "crop":  # novel pixels are unlabelled then
+        for section in ("complement", "distillation"):
+            if not getattr(cfg, section).unlabelled:
+                raise UserError(
+                    f"{section}.unlabelled=false: with data.tags={cfg.data.tags} novel pixels are unlabelled, and "
+                    "none would be left; leave it true"
+                )
+    if cfg.method == "simformer" and cfg.distillation.weight and not cfg.similarity.weight:
+        raise UserError(
+            "similarity.weight=0: SimNet would not train, and distillation learns from it; set "
+            "distillation.weight=0, too"
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    cfg = load_config(argv, __doc__, __file__, ("simformer",))
+    check(cfg)
+    data = WeakShotData.open(cfg)
+    files = data.context.files
+    if cfg.stage == "pseudo":
+        start = cfg.labels_checkpoint or require_stage(cfg, cfg.method, "last.pth", cfg.trained.made_by)
+        with start_run(cfg, cfg.stage_folder, ("pseudo", "evaluation"), {"network": start}, files=files) as run:
+            if not run.finished:
+                run.finish(label_images(cfg, data, start, run))
+        return
+    inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
+    inputs |= {"labels": label_folder(cfg)} if cfg.method == "retrain" else {}
+    with start_run(cfg, cfg.stage_folder, ("training", "losses", *READS[cfg.method]), inputs, files=files) as run:
+        if not run.finished:
+            recipe = METHODS[cfg.method](cfg, data, run)
+            metrics = fit(recipe, cfg.training, run)
+            save_proposals(recipe.network, data, run)
+            run.finish(metrics)
+
+
+if __name__ == "__main__":
+    entry(main)

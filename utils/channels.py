@@ -1,0 +1,32 @@
+"""The largest channel of each pixel. B batch, C channels, H W pixels.
+
+On a CPU it pays to go through the channels of a pixel where they lie together (channels last), by numpy, whose arg-max
+uses vector instructions there.
+"""
+
+import torch
+
+PART = 2**18  # logits at a time: what a core's cache takes
+
+
+def largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(value, channel) of the largest logit, the first of equal ones: [B, C, H, W] -> [B, H, W] twice."""
+    last = logits.detach().movedim(1, -1)
+    if logits.device.type != "cpu" or logits.dtype != torch.float32 or last.stride(-1) != 1:
+        value, channel = logits.max(1)
+        return value, channel
+    channel = torch.from_numpy(last.numpy().argmax(-1))
+    return logits.gather(1, channel[:, None])[:, 0], channel
+
+
+def most_probable(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(probability, channel) of the largest logit, softmax(1).max(1) up to rounding, without all probabilities."""
+    channels_last = logits.is_contiguous(memory_format=torch.channels_last)
+    if logits.device.type != "cpu" or not channels_last:
+        value, channel = logits.float().softmax(1).max(1)
+        return value, channel
+    _, channel = largest(logits)
+    rows = logits.movedim(1, -1).flatten(0, -2).split(max(1, PART // logits.shape[1]))
+    places = channel.flatten().split(len(rows[0]))
+    found = [row.float().softmax(1).gather(1, p[:, None])[:, 0] for row, p in zip(rows, places, strict=True)]
+    return torch.cat(found).view_as(channel), channel
