@@ -2,7 +2,8 @@
 
 reads   base model, images and saliency maps of the novel list
 writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png, full_pred/, high_base_pred/,
-        high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}, names.json if asked for
+        high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}, names.json if asked for,
+        how_many.json with cluster.k=auto
 
     python cluster_pseudolabel.py configs/demo/ncdss.yaml
     python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.assign=oracle    # reference: pseudo_oracle/
@@ -10,7 +11,7 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
         checkpoint=output/demo_maskcontrast/pretrain/last.pth
 """
 
-from utils.early import answer
+from utils.begin import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))
@@ -41,12 +42,14 @@ from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.labels import is_wide
 from utils.log import log
-from utils.measure.clustering import cluster_prototypes, mask_prototypes, purity
+from utils.measure.clustering import certainty, cluster_prototypes, mask_prototypes, purity
 from utils.measure.confusion import predict
 from utils.measure.naming import suggest
+from utils.measure.num_clusters import estimate_k
 from utils.run import Run, entry, start_run
 
 NAMED_IMAGES = 400  # that tell what base classes look like, to suggest names of clusters
+FEW = 3  # objects, below which a cluster is warned of
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 
 
@@ -139,8 +142,8 @@ def describe_objects(data: DiscoveryData, ids: list[str], network: FeatureNetwor
     return np.stack([everywhere[index] for index in range(len(ids))])
 
 
-def describe_base_classes(data: DiscoveryData, network: FeatureNetwork, run: Run) -> np.ndarray:
-    """Mean L2-normalised feature [A, D] of the base classes 1..A, each over its regions in images of base classes."""
+def describe_base_objects(data: DiscoveryData, network: FeatureNetwork, run: Run) -> dict[int, np.ndarray]:
+    """Base class 1..A -> prototypes [n, D] of its regions, one per image that shows it, n may be 0."""
     cfg = run.cfg
     ids = data.lists.base[:: max(1, len(data.lists.base) // NAMED_IMAGES)]
     dataset = data.labelled_at(ids, cfg.cluster.features_size or cfg.data.image_size)
@@ -157,13 +160,15 @@ def describe_base_classes(data: DiscoveryData, network: FeatureNetwork, run: Run
             vectors = mask_prototypes(features[shown], (label[shown] == number).float())
             rows[number] += list(vectors.cpu().numpy())
     parts = dist.gather(rows)
-    found = [[row for part in parts for row in part[number]] for number in rows]
-    missing = next((data.groups.names[1 + place] for place, vectors in enumerate(found) if not vectors), None)
+    return {number: np.array([row for part in parts for row in part[number]]) for number in rows}
+
+
+def base_means(data: DiscoveryData, objects: dict[int, np.ndarray]) -> np.ndarray:
+    """Mean prototype [A, D] of each base class."""
+    missing = next((data.groups.names[number] for number, vectors in objects.items() if not len(vectors)), None)
     if missing:
-        raise UserError(
-            f"cluster.names=suggest: no pixel of base class '{missing}' in {len(ids)} images of base classes"
-        )
-    return np.stack([np.mean(vectors, axis=0) for vectors in found])
+        raise UserError(f"cluster.names=suggest: no pixel of base class '{missing}' in the images of base classes")
+    return np.stack([vectors.mean(0) for vectors in objects.values()])
 
 
 def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
@@ -189,8 +194,12 @@ def assign_clusters(data: DiscoveryData, ids: list[str], classes: np.ndarray | N
         return classes
     c, network = cfg.cluster, run.place(feature_network(cfg))
     prototypes = describe_objects(data, ids, network, run)
-    found = cluster_prototypes(prototypes, c.k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
+    estimated = how_many(data, prototypes, network, run) if c.k == "auto" else None
+    k = estimated or c.k
+    found = cluster_prototypes(prototypes, k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
     if dist.is_main():
+        certain = certainty(found.points, found.ids)
+        write_json(run.dir / "certainty.json", dict(zip(ids, certain.round(4).tolist(), strict=True)))
         for image_id, point in zip(ids, found.points, strict=True):
             write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32), settled=False)
     if c.names == "suggest":
@@ -198,12 +207,23 @@ def assign_clusters(data: DiscoveryData, ids: list[str], classes: np.ndarray | N
     return found.ids + 1
 
 
+def how_many(data: DiscoveryData, objects: np.ndarray, network: FeatureNetwork, run: Run) -> int:
+    """The estimated number of clusters of prototypes [N, D]; what speaks for it goes to how_many.json."""
+    c, base = run.cfg.cluster, describe_base_objects(data, network, run)
+    estimate = estimate_k(objects, list(base.values()), c.pca_dim, c.whiten, c.k_most, run.cfg.seed)
+    best = ", ".join(f"{name} {k}" for name, k in estimate.best.items())
+    log.info("number of clusters: %d, the median of what the criteria prefer (%s)", estimate.k, best)
+    if dist.is_main():
+        write_json(run.dir / "how_many.json", estimate.as_json())
+    return estimate.k
+
+
 def suggest_names(data: DiscoveryData, objects: np.ndarray, ids: np.ndarray, network: FeatureNetwork, run: Run) -> None:
     """Write names.json: for each cluster 1..K the words whose features, as base classes tell, are like its objects'."""
     c, names = run.cfg.cluster, data.groups.names[1 : data.num_known]
     words = vocabulary(names, c.name_vectors, run.cfg.data.dataset, c.candidates)
-    base = describe_base_classes(data, network, run)
-    means = np.stack([objects[ids == cluster].sum(0) / max(1, np.sum(ids == cluster)) for cluster in range(c.k)])
+    base, k = base_means(data, describe_base_objects(data, network, run)), int(ids.max()) + 1
+    means = np.stack([objects[ids == cluster].sum(0) / max(1, np.sum(ids == cluster)) for cluster in range(k)])
     found = suggest(words.known, base, words.names, words.vectors, means)
     for cluster, best in enumerate(found, start=1):
         log.info("cluster %d could be: %s", cluster, ", ".join(f"{name} ({score:.2f})" for name, score in best))
@@ -213,6 +233,8 @@ def suggest_names(data: DiscoveryData, objects: np.ndarray, ids: np.ndarray, net
 
 def true_classes(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray | None:
     """Novel class 1..n that covers most of each novel region (0: none); None without masks. For reports, the oracle."""
+    if data.is_unknown:
+        return None
     try:
         samples = data.context.index(ids, ("image", "label"))
     except UserError:
@@ -230,9 +252,9 @@ def true_classes(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray | 
     return np.array([classes[image_id] for image_id in ids])
 
 
-def write_pseudo_labels(data: DiscoveryData, ids: list[str], clusters: np.ndarray, run: Run) -> None:
+def write_pseudo_labels(data: DiscoveryData, ids: list[str], clusters: np.ndarray, k: int, run: Run) -> None:
     """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction)."""
-    size, kind = run.cfg.data.image_size, np.uint16 if is_wide(data.num_outputs) else np.uint8
+    size, kind = run.cfg.data.image_size, np.uint16 if is_wide(data.num_known + k) else np.uint8
 
     def write(image_id: str, cluster: int) -> None:
         novel_map = read_label(run.dir / "novel_map" / f"{image_id}.png")
@@ -255,6 +277,10 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     data = DiscoveryData.open(cfg)
     inputs = {"base_checkpoint": base_model(cfg, cfg.cluster.base_model)}
+    if cfg.cluster.k == "auto" and cfg.cluster.assign != "kmeans":
+        raise UserError(f"cluster.k=auto: cluster.assign={cfg.cluster.assign} has no objects to count; give a number")
+    if cfg.cluster.assign == "oracle" and data.is_unknown:
+        raise UserError(f"cluster.assign=oracle: split={cfg.split} does not know the novel classes; leave it out")
     if cfg.cluster.assign == "oracle" and cfg.cluster.k < len(data.novel_names):
         raise UserError(
             f"cluster.k={cfg.cluster.k}: cluster.assign=oracle has a cluster for each novel class of "
@@ -277,12 +303,13 @@ def main(argv: list[str] | None = None) -> None:
         kept = keep_images(pixels, cfg.cluster.min_pixels)
         classes = true_classes(data, kept, run)
         clusters = assign_clusters(data, kept, classes, run)
-        write_pseudo_labels(data, kept, clusters, run)
-        metrics = {
-            "images": len(pixels),
-            "kept": len(kept),
-            "cluster_sizes": np.bincount(clusters, minlength=cfg.cluster.k + 1)[1:].tolist(),
-        }
+        k = int(clusters.max()) if cfg.cluster.k == "auto" else cfg.cluster.k
+        write_pseudo_labels(data, kept, clusters, k, run)
+        sizes = np.bincount(clusters, minlength=k + 1)[1:].tolist()
+        metrics = {"images": len(pixels), "kept": len(kept), "k": k, "cluster_sizes": sizes}
+        if min(sizes) < FEW:
+            few = [f"{number} ({size})" for number, size in enumerate(sizes, start=1) if size < FEW]
+            log.warning("clusters of fewer than %d objects: %s; fewer clusters may do better", FEW, ", ".join(few))
         if classes is not None:
             metrics["purity"] = purity(clusters, classes)
             log.info("share of objects whose cluster's majority class is theirs: %.3f", metrics["purity"])
@@ -290,9 +317,7 @@ def main(argv: list[str] | None = None) -> None:
             write_json(run.dir / "clusters.json", {i: int(c) for i, c in zip(kept, clusters, strict=True)})
             write_list(run.dir / "novel.txt", kept)
             write_list(run.dir / "base.txt", list(data.lists.base))
-        log.info(
-            "kept %d of %d novel images; objects per cluster: %s", len(kept), len(pixels), metrics["cluster_sizes"]
-        )
+        log.info("kept %d of %d novel images; objects per cluster: %s", len(kept), len(pixels), sizes)
         run.finish(metrics)
 
 

@@ -11,8 +11,15 @@ reads   every finished stage (metrics.json, config.yaml) in or below the folders
     python collect.py output/class_orders --over splits
     python collect.py output/probe_voc
     python collect.py output/pascal/fold0 --cost
+    python collect.py output --list                          # every run: running, finished, stopped or failed
+    python collect.py output/demo/seed1 output/demo/seed2 --diff     # their keys and figures that differ
     python collect.py output/demo/seed* --save demo.json     # the figures in one file, for collect.py demo.json
 """
+
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
 
 import argparse
 import sys
@@ -24,6 +31,7 @@ from utils.errors import UserError
 from utils.report.aggregate import NOTABLE, RATIO, Options, Over, ResultTable, result_table, same_seed
 from utils.report.cost import cost_table
 from utils.report.results import Stage, find_stages, save_stages
+from utils.report.runs import differences, find_runs, list_table
 from utils.report.tables import STYLES, table
 from utils.run import entry
 
@@ -44,6 +52,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--against", default="", metavar="ROW", help="method that others are compared with")
     parser.add_argument("--cost", action="store_true", help="time, speed and memory of every stage instead")
+    parser.add_argument("--list", action="store_true", help="every run with state, best score and age instead")
+    parser.add_argument("--diff", action="store_true", help="of two folders the keys and figures that differ instead")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write what was read to one file, to collect again")
     parser.add_argument("--style", choices=STYLES, default="text")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -72,8 +82,34 @@ def explain(stages: list[Stage], heading: list[str], about: ResultTable, options
             print(f"warning: {line}: if they are variants, --rows variant keeps them apart", file=sys.stderr)
 
 
+def print_list(given: argparse.Namespace) -> int:
+    """Every run that was started in the folders."""
+    runs = [run for run in find_runs(given.folders) if given.system in (None, run.system)]
+    if not runs:
+        raise UserError(f"{given.folders[0]}: no run there; start one first")
+    mains = {system: (about.main, _main_metric(about)) for system, about in TABLES.items()}
+    print(table(list_table(runs, {system: about.split for system, about in TABLES.items()}, mains), given.style))
+    return 0
+
+
+def _main_metric(about: ResultTable) -> str:
+    return next((column.metric for column in about.columns if column.heading == about.main), about.columns[0].metric)
+
+
+def print_differences(given: argparse.Namespace) -> int:
+    """What tells two runs apart."""
+    if len(given.folders) != 2:
+        raise UserError(f"--diff: {len(given.folders)} folders; give two")
+    keys, figures = differences(*(find_stages([folder]) for folder in given.folders))
+    print(table(keys, given.style) if len(keys) > 1 else "no key differs")
+    print(f"\n{table(figures, given.style)}")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     given = parse(argv)
+    if given.list or given.diff:
+        return print_list(given) if given.list else print_differences(given)
     stages = [stage for stage in find_stages(given.folders) if given.system in (None, stage.system)]
     if given.save and stages:
         save_stages(stages, given.save)

@@ -6,7 +6,7 @@ writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.js
     python entropy_rank.py configs/demo/ncdss.yaml
 """
 
-from utils.early import answer
+from utils.begin import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))

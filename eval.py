@@ -10,7 +10,7 @@ writes  <output_dir>/<split>/eval_<stage>/{metrics.json, confusion.npy}; with sa
     python eval.py configs/ssul/voc.yaml task=15-1 checkpoint=output/ssul_voc/15-1-overlap/ssul/step3/best.pth
 """
 
-from utils.early import answer
+from utils.begin import answer
 from utils.report.scores import show_scores
 
 if __name__ == "__main__":  # before the imports below, which take seconds

@@ -11,7 +11,7 @@ writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...
     python finetune_novel.py configs/demo/ncdss.yaml method=eums
 """
 
-from utils.early import answer
+from utils.begin import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))
@@ -40,7 +40,7 @@ from utils.log import log
 from utils.loop import fit
 from utils.measure.protocol import Protocol
 from utils.measure.ranking import image_scores, split_by_score
-from utils.recipe import Recipe, decoder_and_backbone
+from utils.recipe import LATEST, Recipe, decoder_and_backbone
 from utils.run import Run, entry, start_run
 from utils.schedules import sigmoid_rampup
 
@@ -171,9 +171,13 @@ def build_recipe(cfg: NcdssConfig, data: DiscoveryData, pseudo_dir: Path, start:
     network, protocol = start_network(cfg, data.num_outputs, start), data.novel_protocol()
     if cfg.method == "basic":
         feed = {"base": images.base_source(), "novel": images.novel_source("novel", images.novel)}
-        return BasicRecipe(run.place(network), settings, feed, protocol)
-    model = run.place(TeacherStudent(network, momentum=settings.teacher_momentum))
-    return EumsRecipe(model, settings, images, protocol, **read_ranking(ranking_folder(cfg), images))
+        recipe = BasicRecipe(run.place(network), settings, feed, protocol)
+    else:
+        model = run.place(TeacherStudent(network, momentum=settings.teacher_momentum))
+        recipe = EumsRecipe(model, settings, images, protocol, **read_ranking(ranking_folder(cfg), images))
+    if data.is_unknown:
+        recipe.score = LATEST  # base classes alone would choose the epoch that has learned the clusters least
+    return recipe
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,21 +1,29 @@
 """Segment photographs with a trained model, whose file holds its weights, its settings and the classes of its outputs.
 
 reads   best.pth of a training stage, or model.pth, which eval.py makes of any checkpoint given to it
-writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg to look at; only
-        pictures of its own are replaced
+writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg to look at;
+        of a video <to>/<name>_overlay.mp4; <to>/predictions.json, the pixels of each class, and <to>/classes.txt; only
+        files of its own are replaced
 
     python predict.py output/demo/fold0/eums/best.pth photo.jpg holiday/ --to predictions
+    python predict.py output/demo/fold0/eums/best.pth holiday.mp4 --to predictions
     python predict.py output/zs3_voc/unseen10/zs3/last.pth photo.jpg --classes "zebra, canoe" --embeddings glove6b
 
 --classes adds classes that were in no list, if the file holds a generator: it makes their classifier from word vectors.
 These are to be from where those of its training were.
 """
 
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
+
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -23,15 +31,18 @@ from tqdm import tqdm
 from data.embeddings import class_vectors, name_vectors
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
 from data.outputs import require_folder, require_free
+from data.video import frames_per_second, is_video, read_frames, write_video
+from models.labelling import label_photo, names_by_number
 from models.segmenter import Segmenter
 from models.systems import load_segmenter, read_config
 from models.weights import WeightsFile, read_weights
+from utils.checkpoint import write_json, write_list
 from utils.errors import UserError
-from utils.measure.protocol import number_table
 from utils.report.pictures import overlay
 from utils.run import entry, pick_device
 
 MAKER = "predict.py"  # written into its pictures: those it may replace
+SUMMARY, CLASSES = "predictions.json", "classes.txt"
 
 
 def open_model(
@@ -69,12 +80,9 @@ def with_classes(
     return segmenter.extend(names, *vectors, generator)
 
 
-@torch.inference_mode()
 def segment(segmenter: Segmenter, image: np.ndarray, device: torch.device) -> np.ndarray:
     """uint8 [H, W, 3] RGB -> class numbers [H, W], uint8 or uint16; the ignored value where a cluster has no class."""
-    batch = torch.from_numpy(segmenter.resize(image).transpose(2, 0, 1)[None].copy()).to(device)
-    output = segmenter.labels(batch)[0].cpu().numpy().astype(np.uint16)  # there may be more than 255 clusters
-    return number_table(segmenter.classes)[cv2.resize(output, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)]
+    return label_photo(segmenter, image, device)[0]
 
 
 def shares(label: np.ndarray) -> list[tuple[int, float]]:
@@ -90,15 +98,41 @@ def draw(segmenter: Segmenter, image: np.ndarray, label: np.ndarray) -> np.ndarr
     return overlay(image, label, voc_palette(), dict(segmenter.classes), discovered, side=side)
 
 
+def areas(segmenter: Segmenter, label: np.ndarray) -> dict[str, int]:
+    """Class -> its pixels, of those that are there."""
+    names, (numbers, counts) = dict(segmenter.classes), np.unique(label, return_counts=True)
+    return {names[int(number)]: int(count) for number, count in zip(numbers, counts, strict=True)}
+
+
+def segment_video(segmenter: Segmenter, path: Path, to: Path, device: torch.device) -> dict[str, Any]:
+    """Write the overlay of every frame as a video; what was found, for predictions.json."""
+    rate, found = frames_per_second(path), []
+
+    def drawn() -> Iterator[np.ndarray]:
+        for frame in tqdm(read_frames(path), desc=path.name, leave=False, disable=None):
+            label = segment(segmenter, frame, device)
+            found.append(areas(segmenter, label))
+            yield draw(segmenter, frame, label)
+
+    write_video(to / f"{path.stem}_overlay.mp4", drawn(), rate)
+    return {"video": str(path), "frames_per_second": rate, "frames": found}
+
+
 def output_files(to: Path, image: Path) -> tuple[Path, Path]:
     """(label map, overlay) of an image."""
     return to / f"{image.stem}.png", to / f"{image.stem}_overlay.jpg"
 
 
+def require_own_lists(to: Path) -> None:
+    """UserError when a list of classes is there and no predictions.json beside it: someone else's."""
+    if (to / CLASSES).exists() and not (to / SUMMARY).exists():
+        raise UserError(f"--to {to}: {to / CLASSES} is there and not made by {MAKER}; choose another folder")
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="best.pth or model.pth")
-    parser.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument("images", type=Path, nargs="+", help="image and video files, or folders of images")
     parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
     parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
     parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
@@ -106,11 +140,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     paths, device = find_images(options.images), pick_device(options)
+    require_own_lists(options.to)
     require_folder(options.to)
-    require_free((file for path in paths for file in output_files(options.to, path)), paths, MAKER)
+    pictures = (file for path in paths if not is_video(path) for file in output_files(options.to, path))
+    require_free(pictures, paths, MAKER)
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
-    names = dict(segmenter.classes)
+    names, rows = dict(segmenter.classes), []
     for path in tqdm(paths, leave=False, disable=None):
+        if is_video(path):
+            rows.append(segment_video(segmenter, path, options.to, device))
+            continue
         image = read_image(path, as_shown=True)  # so that the map lies on what viewers show
         label = segment(segmenter, image, device)
         map_file, overlay_file = output_files(options.to, path)
@@ -118,6 +157,10 @@ def main(argv: list[str] | None = None) -> int:
         write_picture(overlay_file, draw(segmenter, image, label), MAKER)
         found = [f"{names[number]} {100 * share:.0f} %" for number, share in shares(label)]
         tqdm.write(f"{path}: {', '.join(found)}")
+        height, width = label.shape
+        rows.append({"image": str(path), "height": height, "width": width, "pixels": areas(segmenter, label)})
+    write_json(options.to / SUMMARY, rows)
+    write_list(options.to / CLASSES, names_by_number(segmenter))
     return 0
 
 

@@ -6,12 +6,18 @@ python prepare_data.py context --annotations DIR --images DIR --root DIR      ma
 python prepare_data.py cocostuff --root DIR                                    masks of COCO-Stuff-10K as PNG
 python prepare_data.py ade   --root ADEChallengeData2016                      what ADE20K's folders hold
 python prepare_data.py coco  --images DIR --annotations DIR --root DIR        masks and lists of COCO 2014
+python prepare_data.py folder --images DIR --labels DIR_OR_FILE --root DIR     photographs of your own, some labelled
 python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   salient objects
 python prepare_data.py vectors --words FILE --dataset NAME --to FILE.npz      word vectors of the classes as a table
 python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
 python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--allow KIND,...]   open every file that
                                                                               the configuration reads, list every fault
 """
+
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
 
 import argparse
 import os
@@ -22,17 +28,21 @@ from data.classes import load_classes
 from data.discovery import DiscoveryData
 from data.embeddings import look_up, write_table
 from data.lists import write_lists
+from data.prepare.annotations import read_annotations
 from data.prepare.check import KINDS, Check, summary, write_faults
 from data.prepare.coco import build_coco
 from data.prepare.context import build_context
 from data.prepare.demo import DemoOptions, build_demo
+from data.prepare.folder import build_folder
+from data.prepare.folder_config import write_config
 from data.prepare.saliency import OVERVIEW, estimate_folder, spectral
 from data.prepare.stuff import build_cocostuff, check_ade
 from data.prepare.voc import build_voc
 from models.saliency.estimator import load_estimator
-from utils.checkpoint import digest
+from utils.checkpoint import digest, write_text
 from utils.config.reader import load_config
 from utils.errors import UserError
+from utils.report.tables import table
 from utils.run import entry, pick_device
 
 
@@ -64,6 +74,29 @@ def ade(options: argparse.Namespace) -> None:
 def coco(options: argparse.Namespace) -> None:
     counts = build_coco(options.root, options.images, options.annotations, options.masks, options.workers)
     print(f"{options.root}: " + ", ".join(f"{count} masks of {part}" for part, count in counts.items()))
+
+
+def folder(options: argparse.Namespace) -> None:
+    """Data root and configuration; a configuration that exists is kept, as it may have been edited."""
+    if not 0 < options.val < 1:
+        raise UserError(f"--val {options.val}: not a share; give one between 0 and 1")
+    annotations = read_annotations(options.labels, options.colors, options.names)
+    made = build_folder(
+        options.root, options.images, annotations, val=options.val, seed=options.seed, workers=options.workers
+    )
+    config = options.config or Path("configs") / f"{options.root.name}.yaml"
+    kept = config.exists()
+    if not kept:
+        write_text(config, write_config(made.facts(), options.root, options.root.name))
+    print(f"{options.root}: {len(made.photos)} photographs; labels read as {made.kind}")
+    print(table(made.table()))
+    print(f"  without labels, to discover classes in: {len(made.lists['unlabelled'])}")
+    print(
+        f"  validation images drawn with --seed {options.seed}: {', '.join(made.lists['val'][:5])} ... (sets/val.txt)"
+    )
+    if made.without_photo:
+        print(f"  labels without a photograph, left out: {len(made.without_photo)} ({made.without_photo[0]} ...)")
+    print(f"{config}: {'kept as it is' if kept else 'written'}; next: saliency maps, see docs/own_data.md")
 
 
 def saliency(options: argparse.Namespace) -> None:
@@ -98,6 +131,8 @@ def open_discovery(options: argparse.Namespace) -> DiscoveryData:
 
 def lists(options: argparse.Namespace) -> None:
     data = open_discovery(options)
+    if data.is_unknown:
+        raise UserError(f"split={data.cfg.split}: reads train.txt, unlabelled.txt and val.txt as they are; edit those")
     write_lists(data.lists, data.groups.name, options.to, data.context.layout)
     print(f"{options.to}: lists of {data.groups.name}; use them with data.lists={options.to}")
 
@@ -123,7 +158,7 @@ def check(options: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(
-        required=True, metavar="demo|voc|context|cocostuff|ade|coco|saliency|vectors|lists|check"
+        required=True, metavar="demo|voc|context|cocostuff|ade|coco|folder|saliency|vectors|lists|check"
     )
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
@@ -173,6 +208,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     four.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw")
     four.set_defaults(run=coco)
+    nine = commands.add_parser("folder")
+    nine.add_argument("--images", type=Path, nargs="+", required=True, help="folders of photographs")
+    nine.add_argument(
+        "--labels", type=Path, required=True, help="COCO file, or folder of index PNG, colour PNG or LabelMe files"
+    )
+    nine.add_argument("--root", type=Path, required=True, help="data root to make, datasets/NAME")
+    nine.add_argument("--colors", type=Path, help="of colour PNGs: lines name,red,green,blue, or CVAT's labelmap.txt")
+    nine.add_argument("--names", type=Path, help="of index PNGs: a class per line, background first")
+    nine.add_argument("--val", type=float, default=0.2, help="share of the labelled photographs that validates")
+    nine.add_argument("--seed", type=int, default=0, help="decides which")
+    nine.add_argument("--config", type=Path, help="configuration to write; default: configs/NAME.yaml")
+    nine.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that read and write")
+    nine.set_defaults(run=folder)
     five = commands.add_parser("saliency")
     five.add_argument("--images", type=Path, required=True, help="folder of images")
     five.add_argument("--to", type=Path, required=True, help="folder for the maps, <name>.png")

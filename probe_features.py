@@ -14,7 +14,7 @@ writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/metrics.jso
     python probe_features.py configs/demo/probe.yaml mode=linear model.kind=backbone
 """
 
-from utils.early import answer
+from utils.begin import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("probe",), stages=0)

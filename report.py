@@ -9,7 +9,7 @@ writes  report.html and table.md beside the stages, for novel class discovery al
     python report.py configs/demo/probe.yaml output_dir=output/demo_probe           all networks evaluated there
 """
 
-from utils.early import answer
+from utils.begin import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, stages=0)

@@ -13,7 +13,7 @@ writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metr
     python train_incremental.py configs/demo/ssul.yaml task=15-1 setting=overlap method=ssul
 """
 
-from utils.early import answer
+from utils.begin import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ssul",), stages=0)
@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from data.exemplars import MEMORY_FILE, choose_exemplars, describe, draw_memory, read_memory, write_memory
-from data.incremental import IncrementalData, head_sizes
+from data.incremental import IncrementalData, head_sizes, step_folder
 from data.io import write_picture
 from losses.cross_entropy import cross_entropy
 from losses.mib import unbiased_cross_entropy, unbiased_distillation
@@ -362,12 +362,6 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
         write_picture(run.dir / "memory.jpg", picture)
     log.info("memory: %d exemplars of %d candidates", len(ids), len(candidates))
     return ids
-
-
-def step_folder(cfg: SsulConfig, step: int) -> str:
-    """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
-    shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
-    return f"{shared.get(cfg.method, cfg.method) if step == 0 else cfg.method}/step{step}"
 
 
 def run_step(data: IncrementalData, step: int) -> dict:

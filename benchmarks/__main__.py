@@ -10,6 +10,7 @@ The least of the repeats counts. Repeats on a shared machine vary by a fifth. Le
 
 import argparse
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -73,7 +74,10 @@ def run(only: str, repeats: int, quick: bool = False) -> dict[str, Any]:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         chosen = (row for row in rows(Path(folder), quick) if only.lower() in row.name.lower())
-        measured = [measure(row, repeats) for row in chosen]
+        measured = []
+        for row in chosen:
+            measured.append(measure(row, repeats))
+            print(f"{row.name}: {measured[-1]['ratio']:.1f}", file=sys.stderr, flush=True)
     space = [{"name": m.name, "theirs_mib": m.theirs, "ours_mib": m.ours} for m in memory(quick)]
     return {"machine": machine(), "repeats": repeats, "rows": measured, "memory": space}
 

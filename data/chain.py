@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from utils.checkpoint import read_json
 from utils.config.ncdss import NcdssConfig
+from utils.errors import UserError
 from utils.run_folder import require_stage
 
 
@@ -38,3 +40,14 @@ def start_model(cfg: NcdssConfig) -> Path | None:
 def pseudo_files(folder: Path, *names: str) -> dict[str, Path]:
     """What a stage that learns from a pseudo-label folder depends on."""
     return {name: folder / f"{name}.txt" for name in names} | {"pseudo_labels": folder / "pseudo_labels"}
+
+
+def num_clusters(cfg: NcdssConfig) -> int:
+    """K: `cluster.k`, or with `auto` what the clustering stage estimated; UserError when it has not run."""
+    if cfg.cluster.k != "auto":
+        return cfg.cluster.k
+    path = pseudo_folder(cfg) / "metrics.json"
+    k = read_json(path).get("k") if path.is_file() else None
+    if not isinstance(k, int):
+        raise UserError(f"cluster.k=auto: {path} does not tell the number of clusters; give it as cluster.k")
+    return k

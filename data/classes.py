@@ -15,6 +15,7 @@ from utils.labels import WIDE_IGNORE
 
 SPLITS = Path(__file__).parent / "splits"
 PAIRS = {"novel": "base", "unseen": "seen"}  # key of a split file -> the group that holds all other classes
+UNKNOWN = "unknown"  # in the place of the list of novel classes
 
 
 class ClassList(NamedTuple):
@@ -91,10 +92,11 @@ def load_split(spec: str, dataset: str) -> ClassGroups:
     if not later or tree.keys() - {later, PAIRS[later]}:
         raise UserError(
             f"{path}: expected the key 'novel' (optionally also 'base') or 'unseen' (optionally 'seen'), a list of "
-            "class names or numbers"
+            "class names or numbers; or 'novel: unknown'"
         )
     first = PAIRS[later]
-    novel = _ascending(tree[later], classes, path)
+    unknown = later == "novel" and tree[later] == UNKNOWN
+    novel = () if unknown else _ascending(tree[later], classes, path)
     rest = [number for number in _objects(classes) if number not in novel]
     base = _ascending(tree[first], classes, path) if first in tree else tuple(rest)
     both = sorted(set(base) & set(novel))
@@ -129,6 +131,11 @@ def load_task(spec: str, dataset: str) -> ClassGroups:
 def load_classes(dataset: str) -> ClassList:
     """The classes of a data set; UserError when it has no classes.yaml."""
     return read_classes(class_folder(dataset) / "classes.yaml")
+
+
+def is_shipped(dataset: str) -> bool:
+    """Whether a data set is one of data/splits, and nobody's own."""
+    return not Path(dataset).is_absolute() and (SPLITS / dataset).is_dir()
 
 
 def class_folder(dataset: str) -> Path:

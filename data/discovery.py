@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
+from data.chain import num_clusters
 from data.classes import ClassGroups, class_files, load_split
 from data.dataset import SegmentationDataset
 from data.io import read_label
@@ -17,13 +18,15 @@ from data.lists import ImageLists, load_lists
 from data.loading import Source
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
-from utils.checkpoint import read_list
+from utils.checkpoint import read_json, read_list
+from utils.cluster_names import Names, cluster_classes, read_cluster_names
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
 from utils.labels import IGNORE, WIDE_IGNORE, ignore_of, ignored
 from utils.measure.matching import rules_for
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
+from utils.run_folder import stage_dir
 
 BASE, NOVEL = 0, 1  # groups of a class split
 UNMATCHED = "unmatched cluster"
@@ -46,7 +49,7 @@ class DiscoveryData:
         context, groups = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
         context.files.add(class_files(cfg.data.dataset, cfg.split))
         most = WIDE_IGNORE - groups.num_seen(BASE)  # what a label file of 16 bits holds beside the ignored value
-        if cfg.cluster.k > most:
+        if cfg.cluster.k != "auto" and cfg.cluster.k > most:
             raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
         return cls(context, groups, load_lists(groups, context))
 
@@ -62,7 +65,17 @@ class DiscoveryData:
     @property
     def num_outputs(self) -> int:
         """Outputs of the fine-tuned models, B+1+K."""
-        return self.num_known + self.cfg.cluster.k
+        return self.num_known + num_clusters(self.cfg)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows the novel classes (`novel: unknown`): clusters stay anonymous, or are named by hand."""
+        return not self.groups.groups[NOVEL]
+
+    @property
+    def cluster_names(self) -> dict[int, str] | None:
+        """Names given by hand, cluster from 1 on; None where the masks name the clusters."""
+        return read_cluster_names(stage_dir(self.cfg, "pseudo").parent) if self.is_unknown else None
 
     @property
     def novel_names(self) -> list[str]:
@@ -153,12 +166,13 @@ class DiscoveryData:
     def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> Protocol:
         """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`.
 
-        Fewer clusters than classes leave some without one: their IoU is 0.
+        Fewer clusters than classes leave some without one: their IoU is 0. Without known novel classes base classes
+        alone are scored.
         """
         options, names, known = self.cfg.evaluation, self.groups.names, self.num_known
         folder = options.label_folder if native else TRAIN_FOLDER
         images = self.labelled(self.lists.val, self.full_map(), folder=folder)
-        groups = {"base": range(1, known), "novel": range(known, len(names))}
+        groups = {"base": range(1, known)} | ({} if self.is_unknown else {"novel": range(known, len(names))})
         outputs = num_outputs or self.num_outputs
         self.require_matching(outputs - known)
         spec = Spec(names, outputs, groups, absent=options.absent, num_known=known, match=options.match)
@@ -167,7 +181,15 @@ class DiscoveryData:
     def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> Protocol:
         loader = self.context.loader(images, self.cfg.evaluation.batch_size, native)
         name = "image size, original classes" if native else "network resolution"
-        return Protocol(loader, spec, name, native=native, classes=partial(output_classes, self.groups))
+        return Protocol(
+            loader, spec, name, native=native, classes=partial(output_classes, self.groups, names=self.cluster_names)
+        )
+
+    def to_label(self) -> list[tuple[Path, float | None]]:
+        """(photograph, how well its object fits its cluster, None if it was not clustered) of the novel images."""
+        path = stage_dir(self.cfg, f"pseudo{self.cfg.reference}") / "certainty.json"
+        certain = read_json(path) if path.is_file() else {}
+        return [(s.image, certain.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
 
     def evaluation(self, network) -> Protocol:
         """For eval.py: how a trained network (models.segmenter.Segmenter) is scored at the images' own size.
@@ -191,13 +213,19 @@ class DiscoveryData:
         return replace(self.novel_protocol(native=True, num_outputs=network.num_outputs), stage=stage)
 
 
-def output_classes(groups: ClassGroups, metrics: dict[str, Any]) -> Classes:
-    """(class number in the masks, name) of each output of an evaluated network: metrics["match"] names clusters."""
+def output_classes(groups: ClassGroups, metrics: dict[str, Any], names: Names | None = None) -> Classes:
+    """(class number in the masks, name) of each output of an evaluated network.
+
+    metrics["match"] names clusters; or `names` do, of clusters from 1 on, where no mask can.
+    """
     known = groups.num_seen(BASE)
+    if names is not None:
+        first = [(number, groups.classes[number]) for number in groups.order[:known]]
+        return first + cluster_classes(first, len(metrics.get("match", [])), names)
     nothing = ignored(len(groups.classes))
     novel = [groups.order[known + index] if index >= 0 else nothing for _, index in metrics.get("match", [])]
-    names = dict(enumerate(groups.classes)) | {nothing: UNMATCHED}
-    return [(number, names[number]) for number in (*groups.order[:known], *novel)]
+    called = dict(enumerate(groups.classes)) | {nothing: UNMATCHED}
+    return [(number, called[number]) for number in (*groups.order[:known], *novel)]
 
 
 def main_class(label: np.ndarray, region: np.ndarray, num_known: int) -> int:

@@ -213,3 +213,9 @@ def head_sizes(task: ClassGroups, step: int, like: Sequence[int] | bool) -> tupl
     unknown = like if isinstance(like, bool) else like[0] == 1
     first, *later = (len(classes) for classes in task.groups[: step + 1])
     return (1, 1, first, *later) if unknown else (1 + first, *later)
+
+
+def step_folder(cfg: SsulConfig, step: int) -> str:
+    """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
+    shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
+    return f"{shared.get(cfg.method, cfg.method) if step == 0 else cfg.method}/step{step}"

@@ -15,6 +15,7 @@ from utils.errors import UserError
 from utils.log import log
 
 Presence = list[tuple[str, frozenset[int]]]  # (image id, numbers of the classes in its mask)
+UNKNOWN_NAMES = {"base": "train", "novel": "unlabelled"}  # lists of a split with `novel: unknown`
 SHIPPED = {"trainaug": "train", "train": "train"}  # name of a list -> part of the shipped tables; val by the layout
 
 
@@ -113,9 +114,11 @@ def _table(dataset: str, part: str) -> Path:
 
 def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
     """Lists from, in this order: `data.lists`; the data root's own, in the official format; the masks of
-    `data.train_list`; the official ones that ship.
+    `data.train_list`; the official ones that ship. Where nobody knows the novel classes: UNKNOWN_NAMES.
     """
     layout, d = context.layout, context.cfg.data
+    if not split.groups[1]:
+        return _of_unknown(split.name, context)
     names = official_names(split.name, layout)
     found = {role: find_list(context, name.removesuffix(".txt")) for role, name in names.items()}
     own = {role: path for role, path in found.items() if path}
@@ -137,6 +140,18 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
     base = parts.get("base", parts["base_train"])  # COCO has no list of its own, and that of PASCAL's extra fold
     parts["base"] = [name for name in base if name not in novel]  # holds mixed images
     return _checked(parts, split.name)
+
+
+def _of_unknown(split: str, context: DataContext) -> ImageLists:
+    """Labelled images train and validate, whatever they show; those without labels are the novel ones."""
+    d = context.cfg.data
+    train, val = d.train_list or UNKNOWN_NAMES["base"], d.val_list or context.layout.val_list
+    parts = {"base": image_list(context, train), "novel": image_list(context, UNKNOWN_NAMES["novel"])}
+    both = next((name for name in parts["novel"] if name in set(parts["base"])), None)
+    if both:
+        raise UserError(f"split={split}: image '{both}' is in the lists '{train}' and 'unlabelled'; keep it in one")
+    parts |= {"base_train": parts["base"], "val": image_list(context, val)}
+    return _checked(parts | {"base_val": parts["val"]}, split)
 
 
 def _shipped(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:

@@ -244,15 +244,13 @@ def best_channel(logits: torch.Tensor, loss: str) -> tuple[torch.Tensor, torch.T
 
 def predicted_ids(logits: torch.Tensor, unknown: bool, loss: str) -> torch.Tensor:
     """Train ids [B, H, W] of logits [B, C, H, W]: the unknown score, channel 0, counts for background."""
-    if loss == "bce":
-        if not unknown:
-            return best_channel(logits, loss)[1]
-        score, channel = best_channel(logits[:, 2:], loss)
-        return torch.where(logits[:, :2].float().sigmoid().sum(1) >= score, 0, channel + 1)
+    score, channel = best_channel(logits, loss) if loss == "bce" else largest(logits)  # softmax keeps the order
     if not unknown:
-        return largest(logits)[1]
-    value, channel = largest(logits[:, 2:])  # softmax keeps the order, and sums where logarithms are added
-    return torch.where(logits[:, :2].float().logsumexp(1) >= value, 0, channel + 1)
+        return channel
+    both = logits[:, :2].float()
+    background = both.sigmoid().sum(1) if loss == "bce" else both.logsumexp(1)
+    # where one of both is the best channel, their sum is no less
+    return torch.where((channel < 2) | (background >= score), 0, channel - 1)
 
 
 @dataclass(frozen=True)

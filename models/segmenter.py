@@ -13,6 +13,7 @@ from torch import nn
 from models.output import Output
 from models.weights import WeightsFile
 from utils.channels import largest
+from utils.cluster_names import cluster_classes, read_cluster_names
 from utils.measure.confusion import respond
 from utils.resize import resize_square
 
@@ -49,7 +50,16 @@ def square_segmenter(file: WeightsFile, model: nn.Module, config: Any, outputs: 
 
 
 def saved_classes(file: WeightsFile, outputs: int) -> tuple[list[tuple[int, str]], int]:
-    """(number and name of the class of each output that the file knows; how many outputs were labelled)."""
+    """(number and name of the class of each output that the file knows; how many outputs were labelled).
+
+    Clusters that no mask names may have been named since, in clusters.yaml beside the stage's folder.
+    """
     classes = [(int(number), str(name)) for number, name in file.extra.get("classes", [])]
-    discovered = len(file.extra.get("metrics", {}).get("match", []))
-    return classes, outputs - discovered if len(classes) == outputs else outputs
+    match = file.extra.get("metrics", {}).get("match", [])
+    if len(classes) != outputs:
+        return classes, outputs
+    known = outputs - len(match)
+    given = read_cluster_names(file.path.resolve().parent.parent)
+    if given and all(number < 0 for _, number in match):
+        classes = classes[:known] + cluster_classes(classes[:known], len(match), given)
+    return classes, known

@@ -43,6 +43,14 @@ def load_segmenter(source: Path | WeightsFile, config: Common | None = None) -> 
     return LOADERS[config.system](file, config)
 
 
+def full_config(file: WeightsFile) -> Common:
+    """The whole configuration that a checkpoint was made with; UserError for a file that holds none."""
+    saved = file.extra.get("config")
+    if not isinstance(saved, dict):
+        raise UserError(f"{file.path}: does not know its settings; give a best.pth or model.pth of this project")
+    return validate(saved, str(file.path), SCHEMAS[find_system(saved, str(file.path))])
+
+
 def read_config(saved: dict[str, Any], path: Path) -> Common:
     """The configuration in a checkpoint: what describes the network, by the schema of its system."""
     schema = SCHEMAS[find_system(saved, str(path))]

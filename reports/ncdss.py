@@ -4,11 +4,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from data.classes import is_shipped
 from data.io import voc_palette
 from reports.common import Page, class_bars, loss_charts, pick_images, predicted, prediction_columns, score_curves
 from reports.ncdss_chain import HEADING, KIND_COLORS, METHODS, REFERENCES, Chain, table_cells, table_means
 from reports.ncdss_clusters import clusters, confusion, ranking, training_gallery
+from reports.ncdss_unknown import how_many, labelled_gallery, naming
 from utils.checkpoint import atomic
+from utils.cluster_names import DROP
 from utils.config.ncdss import NcdssConfig
 from utils.report import charts, html, pictures
 from utils.report.aggregate import Column, ResultTable
@@ -27,10 +30,14 @@ def page(cfg: NcdssConfig) -> Page:
     chain = Chain.open(cfg)
     parts = [headline, validation_gallery, class_scores, training_gallery, clusters, confusion, choices]
     facts = f"{cfg.model.backbone}, {chain.num_known - 1} labelled base classes; never labelled:"
-    rows = [[name, *table_cells(chain.metrics.get(stage))] for name, stage in chain.rows.items()]
+    names = chain.novel_names
+    if chain.data.is_unknown:
+        parts = [headline, naming, how_many, labelled_gallery, class_scores, training_gallery, confusion]
+        names = sorted(set((chain.data.cluster_names or {}).values()) - {DROP}) or ["not named yet"]
+    rows = [[name, *table_cells(chain.metrics.get(stage))] for name, stage in chain.shown_rows.items()]
     return Page(
         title=f"Novel class discovery: {Path(cfg.data.dataset).name}, {Path(cfg.split).stem}",
-        lead=html.chips(facts, chain.novel_names),
+        lead=html.chips(facts, names),
         sections=[part(chain) for part in (*parts, ranking, learning)],
         tables={"": [HEADING, *rows]},
         folder=chain.folder,
@@ -39,15 +46,17 @@ def page(cfg: NcdssConfig) -> Page:
 
 def headline(chain: Chain) -> str:
     """Results first: tiles, then the table of all methods."""
-    metrics, rows = chain.metrics, chain.rows
-    numbers = [(percent(metrics[stage]["novel_miou"]), f"novel mIoU, {name}") for name, stage in chain.methods.items()]
+    metrics, rows = chain.metrics, chain.shown_rows
+    numbers = [
+        (percent(metrics[stage].get("novel_miou")), f"novel mIoU, {name}") for name, stage in chain.methods.items()
+    ]
     numbers += [(percent(metrics[stage]["base_miou"]), f"base mIoU, {name}") for name, stage in chain.methods.items()]
     if "purity" in metrics.get("pseudo", {}):
         numbers.append((percent(metrics["pseudo"]["purity"]), "cluster purity"))
     styles = dict.fromkeys(REFERENCES, "reference") | {"EUMS": "best"}
     lines = [([name, *table_cells(metrics.get(stage))], styles.get(name, "")) for name, stage in rows.items()]
     table = html.table(HEADING, lines)
-    groups = ("novel", "base")
+    groups = ("base",) if chain.data.is_unknown else ("novel", "base")
     bars = [
         (name, {group: metrics[stage].get(f"{group}_miou") for group in groups})
         for name, stage in rows.items()
@@ -62,7 +71,15 @@ def headline(chain: Chain) -> str:
         "Mean intersection over union in per cent, at the images' own size. Random and oracle labels are reference "
         "runs of the basic framework: clusters drawn at random, and every object in its true class."
     )
-    return html.tiles(numbers) + html.section("Results", intro, body + html.note(PAPER))
+    if chain.data.is_unknown:
+        pseudo = metrics.get("pseudo", {})
+        numbers += [(str(pseudo.get("k", "-")), "clusters"), (str(pseudo.get("kept", "-")), "objects clustered")]
+        intro = (
+            "Mean intersection over union of the labelled classes in per cent, at the images' own size. Nothing scores "
+            "the unknown ones: look at them below. The last epoch is taken, as labelled classes cannot choose one."
+        )
+    paper = html.note(PAPER) if is_shipped(chain.data.cfg.data.dataset) else ""
+    return html.tiles(numbers) + html.section("Results", intro, body + paper)
 
 
 def choices(chain: Chain) -> str:
@@ -111,9 +128,12 @@ def class_scores(chain: Chain) -> str:
         return html.absent(title, "No model is evaluated", "python eval.py CONFIG method=basic")
     metrics = {name: chain.metrics[stage] for name, stage in chain.methods.items()}
     colors = {name: chain.colors[name] for name in metrics}
-    novel = class_bars(metrics, chain.novel_names, colors, "novel_miou")
     base = class_bars(metrics, chain.names[1 : chain.num_known], colors, "base_miou")
-    parts = html.side_by_side([("Novel classes, never labelled", novel), ("Base classes", base)])
+    sides = [("Base classes", base)]
+    if not chain.data.is_unknown:
+        novel = class_bars(metrics, chain.novel_names, colors, "novel_miou")
+        sides.insert(0, ("Novel classes, never labelled", novel))
+    parts = html.side_by_side(sides)
     return html.section(title, "In per cent.", charts.legend(colors) + parts)
 
 

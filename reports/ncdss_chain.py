@@ -57,9 +57,19 @@ class Chain:
         return METHODS | {row: stage for row, stage in more.items() if stage not in METHODS.values()}
 
     @property
+    def shown_rows(self) -> dict[str, str]:
+        """Those of a results table: of unknown classes there is no truth that references could draw labels from."""
+        hidden = REFERENCES[1:] if self.data.is_unknown else ()
+        return {row: stage for row, stage in self.rows.items() if row not in hidden}
+
+    @property
     def methods(self) -> dict[str, str]:
         """Of those the evaluated ones that are compared with each other."""
-        found = {row: stage for row, stage in self.rows.items() if "novel_miou" in self.metrics.get(stage, {})}
+        found = {
+            row: stage
+            for row, stage in self.rows.items()
+            if {"novel_miou", "match"} & self.metrics.get(stage, {}).keys()
+        }
         return {row: stage for row, stage in found.items() if row not in REFERENCES}
 
     @property

@@ -15,6 +15,7 @@ from reports.ncdss_chain import (
     split_point,
 )
 from utils.checkpoint import read_json, read_list
+from utils.cluster_names import cluster_label
 from utils.report import charts, html, pictures
 
 CROPS = 10  # objects in a row
@@ -34,7 +35,8 @@ def training_gallery(chain: Chain) -> str:
     palette = voc_palette().copy()  # of the values in pseudo labels: base classes in their colours, then clusters
     palette[:known] = voc_palette()[chain.numbers[:known]]
     palette[known : known + k] = pictures.cluster_colors(k)
-    names = [*chain.names[:known], *(f"cluster {1 + cluster}" for cluster in range(k))]
+    given = chain.data.cluster_names or {}
+    names = [*chain.names[:known], *(cluster_label(1 + cluster, given) for cluster in range(k))]
     draw = partial(pictures.overlay, colors=palette, names=dict(enumerate(names)), strong=range(known, known + k))
     truth, columns = label_painter(chain.classes, chain.novel_numbers), []
     for sample in samples:
@@ -98,7 +100,11 @@ def confusion(chain: Chain) -> str:
         matrix = read_array(chain.folder / stage / "confusion.npy")
         order = cluster_order(chain.metrics[stage]["match"], matrix.shape[1] - known)
         columns = [cluster for cluster, _ in order]
-        outputs = [f"{cluster + 1} → {names[known + novel] if novel >= 0 else 'none'}" for cluster, novel in order]
+        given = chain.data.cluster_names or {}
+        outputs = [
+            f"{cluster + 1} → {names[known + novel] if novel >= 0 else given.get(cluster + 1, 'none')}"
+            for cluster, novel in order
+        ]
         pairs = {(novel, place) for place, (_, novel) in enumerate(order) if novel >= 0}
         coarse, shares = ["background", "any base"], collapse_confusion(matrix, known, columns)
         framed = {(2 + row, 2 + column) for row, column in pairs}

@@ -3,8 +3,9 @@
 #   scripts/chain.sh configs/ncdss/pascal_subset.yaml split=fold2 seed=1 data.root=/my/voc
 # GPUS=N starts every training stage with torchrun on N processes. Finished stages are skipped.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+if [ $# = 0 ]; then echo "usage: scripts/chain.sh CONFIG.yaml [key=value ...]" >&2; exit 2; fi
 use_requirements requirements.txt
-CONFIG=${1:?usage: scripts/chain.sh CONFIG.yaml [key=value ...]}
+CONFIG=$1
 shift
 
 launch train_base.py "$CONFIG" "$@"

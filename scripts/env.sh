@@ -1,12 +1,30 @@
 # Sourced by the scripts of this folder.
-#   VENV=none   use the Python that is active already, instead of a virtual environment in .venv
+#   VENV=DIR    virtual environment to make or use; default: the active one if it has what is needed, else .venv
+#   VENV=none   use the Python that is active already, whatever it has
 #   GPUS=4      start every stage with torchrun on so many processes
 #   FOLDS="0 2" the folds of scripts that run several
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Whether every package that the given files list is installed, without importing any.
+HAS_REQUIREMENTS='
+import re, sys
+from importlib.metadata import PackageNotFoundError, version
+try:
+    for path in sys.argv[1:]:
+        for line in open(path):
+            name = re.match(r"[A-Za-z0-9_.-]+", line)
+            name and version(name[0])
+except PackageNotFoundError:
+    sys.exit(1)
+'
+
 use_requirements() {
     [ "${VENV:-.venv}" = none ] && return
+    if [ -z "${VENV:-}" ] && [ -n "${VIRTUAL_ENV:-}" ] && python - "$@" <<<"$HAS_REQUIREMENTS"; then
+        echo "using the active virtual environment $VIRTUAL_ENV (VENV=DIR chooses another)" >&2
+        return
+    fi
     local venv=${VENV:-.venv} stamp
     stamp="$venv/installed-$(cat "$@" | sha256sum | cut -c1-16)"
     if [ ! -e "$stamp" ]; then

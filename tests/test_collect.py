@@ -261,3 +261,14 @@ def test_zero_shot_beside_the_paper_with_marks(tmp_path, capsys):
         f"| pascal, unseen2, zs3 | {ours} | 35.4 | 47.5 |",
         f"| pascal, unseen4, zs3 | {ours} | 23.2* | 34.4* |",
     ]
+
+
+def test_runs_on_other_data_are_not_repetitions(tmp_path, capsys):
+    """Two data sets of one name, or one name of two sizes: 2 % and 34 % have no mean."""
+    for seed, (images, novel) in enumerate(((173, 0.02), (1449, 0.34))):
+        metrics = {"base_miou": 0.5, "novel_miou": novel, "miou": 0.4, "images": images}
+        config = {"system": "ncdss", "split": "fold0", "seed": seed, "data": {"dataset": "pascal"}}
+        stage(tmp_path / str(seed) / "fold0" / "eval_eums", metrics, **config)
+    collect.main(["--style", "markdown", str(tmp_path)])
+    rows = [line.split(" | ")[:3] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == [["| EUMS, images 173", "50.0", "2.0"], ["| EUMS, images 1449", "50.0", "34.0"]]

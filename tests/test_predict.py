@@ -1,5 +1,7 @@
 """Single images through a saved model that knows its classes."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import eval as evaluation
 import finetune_novel
 import predict
 from data.io import read_image, read_label
+from data.video import read_frames, write_video
 from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from tests.conftest import balance
@@ -116,3 +119,21 @@ def test_a_file_as_the_folder(evaluated, voc, tmp_path, capsys):
         assert guarded(predict.main, argv) == 2
         assert f"{tmp_path / 'made'} is a file; give a folder" in capsys.readouterr().err
     assert (tmp_path / "made").read_text() == "text"
+
+
+def test_a_video_gets_an_overlay_and_areas_of_every_frame(evaluated, voc, tmp_path):
+    images = [read_image(path) for path in sorted((voc / "images").glob("v0*.jpg"))[:3]]
+    write_video(tmp_path / "clip.mp4", iter(images), 4.0)
+    assert guarded(predict.main, [str(evaluated / "model.pth"), str(tmp_path / "clip.mp4"), "--to", str(tmp_path)]) == 0
+    assert len(list(read_frames(tmp_path / "clip_overlay.mp4"))) == 3
+    [found] = json.loads((tmp_path / "predictions.json").read_text())
+    assert found["frames_per_second"] == 4 and [sum(frame.values()) for frame in found["frames"]] == [40 * 40] * 3
+
+
+def test_a_list_of_classes_of_ones_own_is_kept(evaluated, voc, tmp_path, capsys):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "classes.txt").write_text("mine\n")
+    photo = next((voc / "images").glob("v*.jpg"))
+    assert guarded(predict.main, [str(evaluated / "model.pth"), str(photo), "--to", str(tmp_path / "made")]) == 2
+    assert "classes.txt is there and not made by predict.py" in capsys.readouterr().err
+    assert (tmp_path / "made" / "classes.txt").read_text() == "mine\n"

@@ -23,7 +23,7 @@ ENTRIES = sorted(ROOT.glob("*.py"))
 SHELL_SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 START = re.compile(r"(?:[A-Z_0-9]+=\S+ +)*(?:python |torchrun |bash scripts/|scripts/\S+\.sh)")
 CONFIGS = {system: f"configs/demo/{system}.yaml" for system in SCHEMAS}  # in place of one that a document leaves open
-OPEN = re.compile(r"[A-Z_]*CONFIG(\.yaml)?")
+OPEN = re.compile(r"[A-Z_]*CONFIG(\.yaml)?|configs/mine\.yaml")  # the latter is written by prepare_data.py folder
 
 
 class Command(NamedTuple):

@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 import eval as evaluation
 import predict
 import train_incremental
-from data.incremental import IncrementalData
+from data.incremental import IncrementalData, step_folder
 from data.io import read_image, read_label
 from losses.ssul import binary_cross_entropy
 from models.incremental import build_incremental
 from models.inplace_abn import AbnDeepLab
 from tests.conftest import CLASSES, official_abn, write_task
-from train_incremental import SharedTrunkSsulRecipe, SsulRecipe, StepRecipe, build_recipe, run_step
+from train_incremental import SharedTrunkSsulRecipe, SsulRecipe, build_recipe, run_step
 from utils import checkpoint
 from utils.config.reader import load_config
 from utils.run import guarded, start_run
@@ -48,7 +47,7 @@ def finished(voc, task_shapes, tmp_path_factory):
     def copy_to(output, method: str) -> None:
         assert run(config, f"method={method}") == 0
         data, made = load(config, f"method={method}"), config.parent / "out" / "abc-overlap"
-        for name in [train_incremental.step_folder(data.cfg, step) for step in range(data.num_steps)]:
+        for name in [step_folder(data.cfg, step) for step in range(data.num_steps)]:
             shutil.copytree(made / name, output / "abc-overlap" / name, copy_function=link_weights)
         for file in filter(Path.is_file, (made / method).iterdir()):
             shutil.copy2(file, output / "abc-overlap" / method)
@@ -141,7 +140,7 @@ def opened(config, method: str, number: int, *overrides):
     for earlier in range(number):
         run_step(steps, earlier)
     folder = steps.cfg.output_dir / "abc-overlap"
-    return steps, folder / (train_incremental.step_folder(steps.cfg, number - 1)) / "best.pth"
+    return steps, folder / step_folder(steps.cfg, number - 1) / "best.pth"
 
 
 def batch_of(steps: IncrementalData, number: int) -> dict:
@@ -154,7 +153,7 @@ def batch_of(steps: IncrementalData, number: int) -> dict:
 )
 def test_shared_trunk_has_the_losses_and_gradients_of_two_networks(config, options, monkeypatch):
     """The faster form of a step against the plain one, after some iterations: the trained heads have moved on."""
-    data, previous = opened(config, "ssul", 2, *options)
+    data, previous = opened(config, "ssul", 2, "model.backbone=resnet18", *options)
     recipes = []
     for form in (SsulRecipe, SharedTrunkSsulRecipe):
         monkeypatch.setattr(train_incremental, "recipe_of", lambda cfg, step, form=form: form)
@@ -247,48 +246,6 @@ def test_exemplars_hold_the_classes_they_stand_for(config, trained, tmp_path, vo
             assert CLASSES.index(name) in read_label(voc / "SegmentationClassAug" / f"{image_id}.png")
 
 
-# ---- MiB and PLOP
-
-
-def test_mib_starts_with_the_old_probabilities(config):
-    """Background's probability is shared with the new class: their sum and all other classes are as before."""
-    steps, previous = opened(config, "mib", 1)
-    with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = build_recipe(steps.cfg, steps, 1, previous, opened_run)
-        image = torch.randn(2, 3, 32, 32)
-        with torch.no_grad():
-            old = recipe.old(image).logits.softmax(1)
-            new = recipe.model.eval()(image).logits.softmax(1)
-        torch.testing.assert_close(new[:, 0] + new[:, 3], old[:, 0], rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(new[:, 1:3], old[:, 1:], rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(new[:, 3], new[:, 0])
-
-
-@pytest.mark.parametrize("median", ["official", "exact"])
-def test_plop_measures_its_thresholds_before_the_first_epoch(config, median):
-    steps, previous = opened(config, "plop", 1, f"plop.median={median}")
-    with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = build_recipe(steps.cfg, steps, 1, previous, opened_run)
-        recipe.sources(0, opened_run)
-        assert recipe.thresholds.shape == (3,) and (recipe.thresholds >= 0.001).all()
-        losses = recipe.step({"new": batch_of(steps, 1)}, 0)
-        assert losses.keys() == {"ce", "pod"} and all(loss.isfinite() for loss in losses.values())
-
-
-def test_step_0_is_plain_cross_entropy(config):
-    steps = load(config, "method=plop")
-    with start_run(steps.cfg, "check", (), {}) as opened_run:
-        recipe = build_recipe(steps.cfg, steps, 0, None, opened_run)
-        batch = batch_of(steps, 0)
-        plain = copy.deepcopy(recipe.model).train()
-        recipe.model.train()
-        found = recipe.step({"new": batch}, 0)
-        logits = plain(plain.normalize(batch["image"])).logits
-        expected = F.cross_entropy(logits, batch["label"].long(), ignore_index=255)
-        assert found.keys() == {"ce"} and found["ce"].item() == pytest.approx(expected.item(), rel=1e-5)
-        assert isinstance(recipe, StepRecipe)
-
-
 # ---- evaluation of checkpoints
 
 
@@ -297,7 +254,7 @@ def test_eval_of_any_step_gives_the_figures_of_training(config, trained, tmp_pat
     trained(method)
     folder = tmp_path / "out" / "abc-overlap"
     for step in (0, 2):
-        trained = folder / train_incremental.step_folder(load(config, f"method={method}").cfg, step)
+        trained = folder / step_folder(load(config, f"method={method}").cfg, step)
         options = [f"method={method}", f"checkpoint={trained / 'best.pth'}", "resume=false"]
         assert guarded(evaluation.main, [str(config), *options]) == 0
         found, expected = read(folder / f"eval_step{step}"), read(trained)
@@ -380,7 +337,8 @@ def test_official_mib_checkpoint(config, tmp_path, capsys):
     model = AbnDeepLab("resnet18", 16, [3, 1])
     state = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save({"model_state": official_abn(state), "epoch": 29}, tmp_path / "abc-voc_MiB_1.pth")
-    assert guarded(evaluation.main, [str(config), f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]) == 0
+    options = ["model.backbone=resnet18", f"checkpoint={tmp_path / 'abc-voc_MiB_1.pth'}"]
+    assert guarded(evaluation.main, [str(config), *options]) == 0
     assert "4 outputs, evaluated as step1" in capsys.readouterr().out
     metrics = read(tmp_path / "out" / "abc-overlap" / "eval_step1")
     assert list(metrics["per_class"]) == CLASSES[:4]
@@ -394,9 +352,9 @@ def test_border_of_mib_is_background_and_shares_step_0_only_when_ignored(config,
         }
         labels = build_recipe(steps.cfg, steps, 0, None, opened_run).inputs(batch)[1]
     assert labels.tolist() == [[[0, 1], [0, 2]]]
-    assert train_incremental.step_folder(steps.cfg, 0) == "mib/step0"
+    assert step_folder(steps.cfg, 0) == "mib/step0"
     ignored = load(config, "method=mib", "mib.border=ignore")
-    assert train_incremental.step_folder(ignored.cfg, 0) == "finetune/step0"
+    assert step_folder(ignored.cfg, 0) == "finetune/step0"
 
 
 def test_later_classes_may_count_as_background(config, trained, tmp_path):

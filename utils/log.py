@@ -3,3 +3,4 @@
 import logging
 
 log = logging.getLogger("beyond_fixed_classes")
+logging.raiseExceptions = False  # a full disk or a closed pipe is told once, by what needs the file, not at each line

@@ -13,7 +13,7 @@ from utils.config.common import Training
 from utils.errors import Interrupted, UserError
 from utils.log import log
 from utils.meter import Meter, Progress
-from utils.recipe import Recipe
+from utils.recipe import LATEST, Recipe
 from utils.run import Run
 from utils.step import NonFiniteLoss, build_optimizer, set_learning_rate, train_step
 
@@ -117,7 +117,8 @@ def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
     run.record(progress.step, {"epoch": progress.epoch, "val": scores})
     if recipe.score is None:
         return scores
-    score = scores.get(recipe.score, 0.0)  # missing when validation holds none of these classes and absent=skip
+    # a score is missing when validation holds none of these classes and absent=skip
+    score = float(progress.step) if recipe.score == LATEST else scores.get(recipe.score, 0.0)
     if score > progress.best_score:
         progress.best_score = score
         _save_best(run, recipe, progress)

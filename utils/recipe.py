@@ -12,6 +12,8 @@ from utils.config.common import Training
 from utils.measure.protocol import Protocol, most_likely
 from utils.run import Run
 
+LATEST = "latest"  # as a score: nothing tells which epoch is best, so that best.pth is the last one
+
 
 class Recipe(ABC):
     """A method: what one training step computes. `score` names the metric that picks the best model.

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils import checkpoint, dist
+from utils import begin, checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
 from utils.early import record_command
@@ -163,6 +163,7 @@ class Run:
 
 def entry(main: Callable[[list[str] | None], int | None]) -> None:
     """Run an entry script's main and turn its outcome into the documented exit status."""
+    begin.usual()
     raise SystemExit(guarded(main))
 
 

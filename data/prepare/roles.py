@@ -41,7 +41,9 @@ Roles = Callable[[DataContext, Found], Iterator[Role]]
 
 
 def discovery(context: DataContext, found: Found) -> Iterator[Role]:
-    """All images with their masks; the novel ones, which the masks or the lists tell, with their saliency."""
+    """All images with their masks, but those of unknown classes; the novel ones, which the masks or the lists tell,
+    with their saliency.
+    """
     cfg, d = context.cfg, context.cfg.data
     groups = load_split(cfg.split, d.dataset)
     everything, kinds = groups.everything(), ("base", "novel")
@@ -50,9 +52,11 @@ def discovery(context: DataContext, found: Found) -> Iterator[Role]:
         for kind, numbers in zip(kinds, groups.groups, strict=True)
         for number in numbers
     }
-    lists = None if d.train_list else load_lists(groups, context)
+    unknown = not groups.groups[NOVEL]
+    lists = None if d.train_list and not unknown else load_lists(groups, context)
     if lists:
-        train, val = list(dict.fromkeys((*lists.base_train, *lists.novel))), _union(lists.base_val, lists.val)
+        masked = () if unknown else lists.novel  # nobody has masks of unknown classes, and no stage reads them
+        train, val = _union(lists.base_train, masked), _union(lists.base_val, lists.val)
     else:
         train, val = (image_list(context, name) for name in (d.train_list, d.val_list or context.layout.val_list))
     yield Role("train", context, train, MASKS, everything, labels=names)

@@ -88,6 +88,12 @@ def test_a_class_in_neither_list_is_background(folder):
     assert split.label_map([0], ignored=[1])(values[:, :4]).tolist() == [[0, 1, 0, 2]]
 
 
+def test_nobody_knows_the_novel_classes(folder):
+    split = load(folder, "novel: unknown")
+    assert split.groups == ((1, 2, 3, 4), ()) and split.names == ["background", "disc", "square", "bar", "dot"]
+    assert load(folder, "novel: unknown\nbase: [bar]").groups == ((3,), ())
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

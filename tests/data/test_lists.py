@@ -176,6 +176,19 @@ def test_shipped_lists_are_not_used_for_other_classes(root, tmp_path):
             load(root, split, "pascal")
 
 
+def test_lists_of_unknown_classes_are_those_of_the_root(root):
+    """Masks are not looked at: nobody has those of the unlabelled images."""
+    unknown = ClassGroups("unknown", SPLIT.classes, ((1, 2, 3, 4), ()))
+    for name, ids in {"train": ["both", "disc"], "unlabelled": ["dot", "empty"]}.items():
+        write_list(root / "sets" / f"{name}.txt", ids)
+    found = load(root, unknown)
+    assert found.base_train == found.base == ("both", "disc") and found.novel == ("dot", "empty")
+    assert found.val == found.base_val == ("rest", "dot", "square")
+    write_list(root / "sets" / "unlabelled.txt", ["dot", "disc"])
+    with pytest.raises(UserError, match="image 'disc' is in the lists 'train' and 'unlabelled'"):
+        load(root, unknown)
+
+
 def test_empty_and_repeated_entries_are_errors(root):
     write_list(root / "sets" / "base.txt", ["disc", "square"])
     with pytest.raises(UserError, match="split=own: the image list 'novel' is empty"):

@@ -102,8 +102,10 @@ def test_results_on_the_terminal_in_the_page_and_in_markdown(reported):
     assert "| EUMS | 77.7 | 54.3 | 50.0 |" in (out / "table.md").read_text()
 
 
-def test_published_values_come_with_their_conditions(reported):
-    assert re.search(r"on PASCAL-5i .* 49\.81 .* 59\.09 .* another scale", reported[2])
+def test_published_values_come_with_their_conditions_and_not_on_data_of_ones_own(reported, chain, monkeypatch):
+    assert "49.81" not in reported[2]
+    monkeypatch.setattr(ncdss, "is_shipped", lambda dataset: True)
+    assert re.search(r"on PASCAL-5i .* 49\.81 .* 59\.09 .* another scale", ncdss.headline(opened(*chain)))
 
 
 def test_page_needs_nothing_else(reported):

@@ -9,6 +9,7 @@ from tests.fingerprint import fingerprint
 from tests.utils.toy import ToyRecipe, ToySource, at_step, crash, history, terminate, toy_fit
 from utils import checkpoint
 from utils.errors import Interrupted, UserError
+from utils.recipe import LATEST
 from utils.run import guarded
 
 EIGHT = ("base_training.batch_size=8",)  # the toy's batches have four rows whatever it says
@@ -53,6 +54,18 @@ def test_crash_in_validation(tiny, tmp_path, save_every):
         toy_fit(tiny, ToyRecipe(scores=[RuntimeError("crash")]), every)
     _, run = toy_fit(tiny, ToyRecipe(), every)
     assert fingerprint(run.dir) == reference(tiny, tmp_path, every)
+
+
+def test_without_a_measure_the_best_model_is_the_last(tiny):
+    """Falling scores: by the first the best epoch would be the first."""
+    scores = [0.9, 0.5, 0.1]
+    for latest, epoch in ((False, 1), (True, 3)):
+        recipe = ToyRecipe(scores=list(scores))
+        if latest:
+            recipe.score = LATEST
+        metrics, run = toy_fit(tiny, recipe, "resume=false")
+        assert metrics["epoch"] == checkpoint.load(run.best)["epoch"] == epoch
+        assert metrics["miou"] == scores[epoch - 1]
 
 
 def test_crash_between_report_and_save(tiny, tmp_path, monkeypatch):

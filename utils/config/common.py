@@ -111,7 +111,9 @@ class Section(BaseModel):
     def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """`epochs: true`, `1_000` and `010` are no numbers, though each could be read as one."""
         types = set(_leaf_types(cls.model_fields[str(info.field_name)].annotation))
-        if types & {int, float} and not types & {str, bool, Path, Any} and any(map(_is_doubtful, _leaves(value))):
+        words = {word for kind in types if get_origin(kind) is Literal for word in get_args(kind)}  # auto, say
+        doubtful = [leaf for leaf in _leaves(value) if _is_doubtful(leaf) and leaf not in words]
+        if types & {int, float} and not types & {str, bool, Path, Any} and doubtful:
             kind = "number" if float in types else "integer"
             raise PydanticCustomError("number", "input should be a valid {kind}", {"kind": kind})
         return value

@@ -62,7 +62,10 @@ class Cluster(Section):
     base_model: Literal["best", "last"] = Field(
         "best", description="model of the base stage that removes base classes (official: best on PASCAL, last on COCO)"
     )
-    k: PositiveInt = Field(10, description="number of clusters K")
+    k: PositiveInt | Literal["auto"] = Field(
+        10, description="number of clusters K; auto: estimated from the objects (utils/measure/num_clusters.py)"
+    )
+    k_most: PositiveInt = Field(30, description="largest number that cluster.k=auto tries")
     threshold: Fraction = Field(0.9, description="confidence above which a base prediction is trusted")
     min_pixels: NonNegativeInt = Field(
         1500, description="an image is kept when more pixels than this are salient and not base"

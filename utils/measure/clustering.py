@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.decomposition import PCA
+from sklearn.metrics import silhouette_samples
 
 from utils.errors import UserError
 
@@ -60,6 +61,16 @@ def cluster_prototypes(
         points = make_pca(points, pca_dim, whiten, seed, "cluster", kept).fit_transform(points)
     ids = KMeans(k, random_state=seed, n_init=n_init).fit_predict(points)
     return Clusters(ids, points)
+
+
+def certainty(points: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """How much nearer each of points [N, D] lies to its own cluster than to the next one: its silhouette in [-1, 1].
+
+    0 for an only member, and for all where there is one cluster, or each has one point.
+    """
+    if not 2 <= len(np.unique(ids)) < len(ids):
+        return np.zeros(len(ids))
+    return silhouette_samples(points, ids)
 
 
 def make_pca(points: np.ndarray, dim: int, whiten: bool, seed: int, section: str, kept: str) -> PCA:

@@ -20,6 +20,8 @@ def match_clusters(confusion: torch.Tensor | np.ndarray, num_known: int, rule: M
     """
     block = as_array(confusion)[num_known:, num_known:].astype(np.float64)  # [n, K]
     num_novel, num_clusters = block.shape
+    if not num_novel:  # nobody knows the novel classes
+        return np.full(num_clusters, -1, dtype=np.int64)
     if rule not in rules_for(num_clusters, num_novel):
         raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least {num_novel}")
     return _assign(block, rule)

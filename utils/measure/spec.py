@@ -35,7 +35,7 @@ class Spec:
     @property
     def rules(self) -> tuple[MatchingRule, ...]:
         """Ways of matching clusters that are defined for their number, the spec's own first; none without a choice."""
-        if self.num_known is None or self.partial:
+        if self.num_known is None or self.partial or self.num_known == self.num_true:
             return ()
         defined = rules_for(self.num_outputs - self.num_known, self.num_true - self.num_known)
         return tuple(dict.fromkeys((self.match, *(rule for rule in ("official", "one_to_one") if rule in defined))))

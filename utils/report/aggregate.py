@@ -86,6 +86,13 @@ class Entry:
     def output_dir(self) -> Path:
         return self.stage.output_dir(self.split)
 
+    def data(self, scored: bool) -> dict[str, Any]:
+        """What it was trained and, if it is `scored`, evaluated on: runs that differ in it are no repetitions."""
+        data = self.stage.config.get("data", {})
+        found = {name: data.get(name) for name in ("dataset", "train_list", "val_list", "lists")}
+        images = self.stage.metrics.get("images") if scored else None
+        return found | ({} if images is None else {"images": images})
+
     @property
     def variant(self) -> str:
         return self.output_dir.name
@@ -110,6 +117,7 @@ class Row:
     variant: str
     method: str
     entries: tuple[Entry, ...]
+    data: str = ""  # what tells it from a row of the same names on other data
 
     @property
     def num_runs(self) -> int:
@@ -197,7 +205,20 @@ def _rows(entries: Sequence[Entry], about: ResultTable, options: Options) -> lis
         dataset, split, variant, method = key
         return dataset, split, variant != DEFAULT, known.get(method, len(known))
 
-    return [Row(*key, tuple(groups[key])) for key in sorted(groups, key=order)]
+    scored = options.columns == "metrics" and options.over == "seeds" and not whole_run
+    found = ((key, part) for key in sorted(groups, key=order) for part in _by_data(groups[key], options, scored))
+    return [Row(*key, tuple(entries), data) for key, (data, entries) in found]
+
+
+def _by_data(entries: list[Entry], options: Options, scored: bool) -> list[tuple[str, list[Entry]]]:
+    """(what tells them apart, entries) of each data that the entries are of; the first is empty if it is one."""
+    if options.over == "datasets":
+        return [("", entries)]
+    parts: dict[tuple, list[Entry]] = {}
+    for entry in entries:
+        parts.setdefault(tuple(sorted(entry.data(scored).items())), []).append(entry)
+    shared = set.intersection(*map(set, parts))
+    return [(", ".join(f"{k} {v}" for k, v in data if (k, v) not in shared), part) for data, part in parts.items()]
 
 
 def _whole_run(about: ResultTable, options: Options) -> bool:
@@ -210,7 +231,7 @@ def _title(row: Row, rows: Sequence[Row], about: ResultTable) -> str:
     """What tells a row from the others."""
     dataset = row.dataset if len({r.dataset for r in rows}) > 1 else ""
     split = row.split if about.names_split or len({(r.dataset, r.split) for r in rows}) > 1 else ""
-    return ", ".join(part for part in (dataset, split, row.variant, row.method) if part)
+    return ", ".join(part for part in (dataset, split, row.variant, row.method, row.data) if part)
 
 
 # ---- columns

@@ -1,4 +1,4 @@
-"""The parts of report.html, one file without scripts or links. Texts are escaped here; a `body` is HTML already."""
+"""The parts of report.html, one file without links. Texts are escaped here; a `body` is HTML already."""
 
 import base64
 from collections.abc import Sequence
@@ -57,7 +57,8 @@ tr.reference td { color: var(--muted) }
 .crops img.wrong { border-color: #e2711d }
 details { margin-top: 14px }
 summary { cursor: pointer; font-weight: 600; font-size: 13px; margin-bottom: 8px }
-@media (max-width: 640px) { main { padding: 16px 8px } section { padding: 14px 12px; overflow-x: auto } }
+@media (max-width: 640px) { main { padding: 16px 8px } section { padding: 14px 12px; overflow-x: auto }
+  td, th { padding-left: 10px; font-size: 13px; white-space: normal } }
 """
 
 

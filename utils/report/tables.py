@@ -1,10 +1,12 @@
-"""Tables on the terminal, in Markdown and in LaTeX. Values are fractions, shown in per cent."""
+"""Tables on the terminal, in Markdown, LaTeX and CSV. Values are fractions, shown in per cent."""
 
+import csv
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-STYLES = ("text", "markdown", "latex")
+STYLES = ("text", "markdown", "latex", "csv")
 # means over groups of classes in the order they are shown; metrics.json has `miou` for all, `<group>_miou` for others
 GROUPS = ("base", "novel", "old", "new", "seen", "unseen", "all", "foreground", "harmonic")
 Rows = Sequence[Sequence[str]]  # the heading first
@@ -95,7 +97,11 @@ def print_repeats(metrics: Mapping[str, Any]) -> None:
 
 
 def table(rows: Rows, style: str = "text") -> str:
-    """Rows of text, the heading first, as `text`, `markdown` or `latex`."""
+    """Rows of text, the heading first, as one of STYLES."""
+    if style == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue().removesuffix("\n")
     if style == "text":
         return _aligned([rows[0], None, *rows[1:]])
     if style == "markdown":

@@ -9,6 +9,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from utils.measure.matching import apply_match, match_all, match_clusters, rules_for
 from utils.measure.metrics import confusion_matrix, confusion_of_step, iou, partition_scores, summarize
+from utils.measure.spec import Spec, confusion_metrics
 
 NUM_KNOWN = 3  # background and two base classes
 GROUPS = {"base": [1, 2], "novel": [3, 4]}
@@ -358,3 +359,13 @@ def test_counts_of_a_step_are_those_of_the_evaluation():
 
 def test_agreement_without_pixels():
     assert partition_scores(np.zeros((3, 3), int)) == {"nmi": 0.0, "ari": 0.0}
+
+
+def test_clusters_without_known_novel_classes_stay_apart():
+    """Background and one base class are scored; what three clusters took from them counts as missed."""
+    confusion = np.array([[6, 0, 2, 0, 0], [1, 3, 0, 0, 4]])
+    spec = Spec(["background", "disc"], 5, {"base": [1]}, num_known=2)
+    found = confusion_metrics(confusion, spec)
+    assert found["match"] == [[0, -1], [1, -1], [2, -1]] and spec.rules == ()
+    assert found["per_class"] == {"background": 6 / 9, "disc": 3 / 8} and found["base_miou"] == 3 / 8
+    assert "novel_miou" not in found and "harmonic_miou" not in found

@@ -1,0 +1,208 @@
+"""A data set of photographs with the labels that a network gave them, in the formats of annotation tools."""
+
+import csv
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import yaml
+
+from data.io import read_image, voc_palette, write_label, write_picture
+from utils.checkpoint import write_json, write_list, write_text
+from utils.errors import UserError
+from utils.labels import IGNORE
+
+Format = Literal["folder", "voc", "coco", "labelme"]
+FORMATS = get_args(Format)
+MARKER = "confidence.csv"  # tells a folder that may be replaced
+SPECK = 9  # pixels, below which a region gets no polygon
+HEADING = ("image", "class", "share", "confidence", "cluster_certainty")
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """label uint8 [H, W] of class numbers, 255 where none fits; `confidence` [H, W] in [0, 1] of the network.
+
+    `certainty` says how well the image's object fits its cluster, in [-1, 1]; None where it was not clustered.
+    """
+
+    path: Path
+    label: np.ndarray
+    confidence: np.ndarray
+    certainty: float | None = None
+
+    @property
+    def id(self) -> str:
+        return self.path.stem
+
+    def found(self) -> list[tuple[int, float, float]]:
+        """(class number, share of the pixels, mean confidence on them), the largest first, background left out."""
+        rows = []
+        for number in np.unique(self.label).tolist():
+            if number not in (0, IGNORE):
+                here = self.label == number
+                rows.append((number, float(here.mean()), float(self.confidence[here].mean())))
+        return sorted(rows, key=lambda row: -row[1])
+
+
+Writer = Callable[[Path, LabelledImage], Any]  # writes an image's files, and gives what goes into a common file
+
+
+def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names: Sequence[str]) -> int:
+    """Photographs, labels, classes and confidence.csv below `target`; how many. `names` by number, background first.
+
+    Made in a folder beside and moved when it is whole. UserError where `target` holds anything but an earlier export.
+    """
+    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / MARKER).is_file())):
+        raise UserError(f"{target}: exists, and is no earlier export; give another folder")
+    new, ids, rows, parts = target.with_name(f".{target.name}.new"), [], [HEADING], []
+    shutil.rmtree(new, ignore_errors=True)
+    write = _writers(names)[form]
+    try:
+        for image in images:
+            parts.append(write(new, image))
+            ids.append(image.id)
+            rows += _lines(image, names)
+        if not ids:
+            raise UserError(f"{target}: no photograph to label")
+        _write_classes(new, form, names, ids)
+        if form == "coco":
+            write_json(new / "annotations.json", _coco_file(parts, names))
+        with (new / MARKER).open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        shutil.rmtree(target, ignore_errors=True)
+        new.rename(target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return len(ids)
+
+
+def _lines(image: LabelledImage, names: Sequence[str]) -> list[tuple]:
+    certainty = "" if image.certainty is None else f"{image.certainty:.3f}"
+    found = [(names[number], f"{share:.4f}", f"{mean:.3f}") for number, share, mean in image.found()]
+    return [(image.path.name, *cells, certainty) for cells in found or [("", "0", "")]]
+
+
+def _write_classes(new: Path, form: Format, names: Sequence[str], ids: list[str]) -> None:
+    write_list(new / "classes.txt", list(names))
+    if form == "folder":
+        write_text(new / "classes.yaml", yaml.safe_dump(list(names), allow_unicode=True))
+        write_list(new / "sets" / "all.txt", ids)
+    if form == "voc":
+        colors = [f"{name}:{','.join(map(str, voc_palette()[number]))}::" for number, name in enumerate(names)]
+        write_list(new / "labelmap.txt", colors)  # as CVAT reads it
+        write_list(new / "ImageSets" / "Segmentation" / "train.txt", ids)
+
+
+def _writers(names: Sequence[str]) -> dict[str, Writer]:
+    return {"folder": _folder, "voc": _voc, "coco": _coco, "labelme": partial(_labelme, names)}
+
+
+def _copy(image: LabelledImage, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(image.path, folder / image.path.name)
+
+
+def _folder(new: Path, image: LabelledImage) -> None:
+    _copy(image, new / "images")
+    write_label(new / "labels" / f"{image.id}.png", image.label)
+
+
+def _voc(new: Path, image: LabelledImage) -> None:
+    target = new / "JPEGImages" / f"{image.id}.jpg"
+    if image.path.suffix.lower() in (".jpg", ".jpeg"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image.path, target)
+    else:
+        write_picture(target, read_image(image.path))
+    write_label(new / "SegmentationClass" / f"{image.id}.png", image.label)
+
+
+# ---- COCO
+
+
+def _coco(new: Path, image: LabelledImage) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(entry of `images`, its annotations): one per class, as a network does not tell objects of one class apart."""
+    _copy(image, new / "images")
+    height, width = image.label.shape
+    things = []
+    for number, _, confidence in image.found():
+        here = image.label == number
+        rows, columns = np.nonzero(here)
+        top, left = int(rows.min()), int(columns.min())
+        things.append(
+            {
+                "category_id": number,
+                "segmentation": {"size": [height, width], "counts": run_lengths(here)},
+                "area": int(here.sum()),
+                "bbox": [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top],
+                "iscrowd": 0,
+                "score": round(confidence, 4),
+            }
+        )
+    return {"file_name": image.path.name, "height": height, "width": width}, things
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's counts of bool [H, W]: pixels down the columns, outside and inside in turn, outside first."""
+    flat = mask.T.ravel()
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    lengths = np.diff([0, *ends.tolist(), len(flat)]).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def _coco_file(parts: list[tuple[dict[str, Any], list[dict[str, Any]]]], names: Sequence[str]) -> dict[str, Any]:
+    images, annotations = [], []
+    for image_id, (image, things) in enumerate(parts, start=1):
+        images.append({"id": image_id, **image})
+        annotations += [{"image_id": image_id, **thing} for thing in things]
+    numbered = [{"id": number, **thing} for number, thing in enumerate(annotations, start=1)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(names) if number]
+    return {"images": images, "annotations": numbered, "categories": categories}
+
+
+# ---- LabelMe
+
+
+def _labelme(names: Sequence[str], new: Path, image: LabelledImage) -> None:
+    _copy(image, new)
+    height, width = image.label.shape
+    shapes = [{"label": name, "points": points} for name, points in polygons(image.label, names)]
+    about: dict[str, Any] = {"group_id": None, "shape_type": "polygon", "flags": {}}
+    content = {
+        "version": "5.0.1",
+        "flags": {},
+        "shapes": [shape | about for shape in shapes],
+        "imagePath": image.path.name,
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
+    write_json(new / f"{image.id}.json", content)
+
+
+def polygons(label: np.ndarray, names: Sequence[str]) -> list[tuple[str, list[list[float]]]]:
+    """(class, outline) of each connected region of [H, W], the largest first: drawn in this order they give the label.
+
+    Background inside a region is a shape of its own, as polygons have no holes. Specks are left out.
+    """
+    called = dict(enumerate(names)) | {0: "_background_", IGNORE: "__ignore__"}
+    found = []
+    for number in np.unique(label).tolist():
+        here = (label == number).astype(np.uint8)
+        outlines, levels = cv2.findContours(here, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        for outline, (*_, parent) in zip(outlines, levels[0], strict=True):
+            if parent >= 0:
+                continue  # a hole: what lies in it has an outline of its own
+            left, top, width, height = cv2.boundingRect(outline)
+            at_border = min(left, top) == 0 or left + width == label.shape[1] or top + height == label.shape[0]
+            if (number == 0 and at_border) or len(outline) < 3 or width * height < SPECK:
+                continue
+            points = (outline[:, 0].astype(float) + 0.5).tolist()  # middles of pixels
+            found.append((cv2.contourArea(outline), called[number], points))
+    return [(name, points) for _, name, points in sorted(found, key=lambda shape: -shape[0])]

@@ -1,0 +1,44 @@
+"""Lists of classes and of their colours, as people and annotation tools write them."""
+
+import re
+from pathlib import Path
+
+from utils.checkpoint import read_list
+from utils.config.strict_yaml import read_yaml
+from utils.errors import UserError
+
+Color = tuple[int, int, int]
+CVAT = re.compile(r"(?P<name>[^:]+):(?P<color>\d+,\d+,\d+):.*")  # a line of its labelmap.txt
+
+
+def read_names(path: Path) -> list[str]:
+    """Class names, background first: a name per line, or a YAML list. UserError for fewer than two, or one twice."""
+    if path.suffix in (".yaml", ".yml"):
+        listed = read_yaml(path)
+        names = [str(name) for name in listed] if isinstance(listed, list) else []
+    else:
+        names = read_list(path)
+    if not 2 <= len(set(names)) == len(names):
+        raise UserError(f"{path}: expected different class names, one per line, background first")
+    return names
+
+
+def read_colors(path: Path) -> dict[Color, str]:
+    """Colour -> class name of lines `name,red,green,blue`, with or without a heading, or of CVAT's labelmap.txt."""
+    found: dict[Color, str] = {}
+    for place, line in enumerate(read_list(path)):
+        match = CVAT.fullmatch(line)
+        cells = [match["name"], *match["color"].split(",")] if match else re.split(r"[,;\t]", line)
+        cells = [cell.strip() for cell in cells]
+        if line.startswith("#") or (place == 0 and not any(cell.isdecimal() for cell in cells)):
+            continue  # a remark, a heading
+        numbers = [int(cell) for cell in cells[1:] if cell.isdecimal()]
+        if len(cells) != 4 or len(numbers) != 3 or max(numbers) > 255 or not cells[0]:
+            raise UserError(f"{path}: line '{line}'; expected name,red,green,blue with colours from 0 to 255")
+        color = numbers[0], numbers[1], numbers[2]
+        if color in found:
+            raise UserError(f"{path}: '{found[color]}' and '{cells[0]}' have one colour {color}; give each its own")
+        found[color] = cells[0]
+    if not found:
+        raise UserError(f"{path}: no line name,red,green,blue")
+    return found

@@ -1,0 +1,176 @@
+"""A data root for class discovery from photographs of one's own, of which some have labels."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from data.io import find_images, read_image, voc_palette, write_label, write_picture
+from data.prepare.annotations import Annotations
+from data.prepare.folder_config import Facts
+from utils.checkpoint import write_list, write_text
+from utils.errors import UserError
+from utils.labels import IGNORE
+
+PARTS = ("images", "labels", "sets")  # of a data root, made anew each time
+FEWEST = 4  # photographs with labels, and without
+SPLIT = "unknown"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What was found of a photograph: class numbers and their pixels, None without labels."""
+
+    path: Path
+    size: tuple[int, int]  # height, width
+    pixels: dict[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class FolderSet:
+    """The data root that was made."""
+
+    names: tuple[str, ...]
+    photos: dict[str, Photo]
+    lists: dict[str, list[str]]  # train, val, unlabelled
+    kind: str
+    without_photo: list[str]  # labels that belong to none
+
+    def facts(self) -> Facts:
+        """What sizes of a configuration follow from."""
+        sides = [max(photo.size) for photo in self.photos.values()]
+        areas = [height * width for height, width in (photo.size for photo in self.photos.values())]
+        labelled = [(photo, photo.pixels) for photo in self.photos.values() if photo.pixels is not None]
+        shares = [
+            count / np.prod(photo.size) for photo, pixels in labelled for number, count in pixels.items() if number
+        ]
+        return Facts(
+            train=len(self.lists["train"]),
+            unlabelled=len(self.lists["unlabelled"]),
+            side=int(np.median(sides)),
+            area=int(np.median(areas)),
+            object_share=float(np.median(shares)),
+        )
+
+    def table(self) -> list[list[str]]:
+        """Images of each class by list, the heading first."""
+        rows = [["class", "train", "val"]]
+        for number, name in enumerate(self.names):
+            if number:
+                rows.append([name, *(str(self._showing(number, part)) for part in ("train", "val"))])
+        rows.append(["images", *(str(len(self.lists[part])) for part in ("train", "val"))])
+        return rows
+
+    def _showing(self, number: int, part: str) -> int:
+        return sum(number in (self.photos[name].pixels or {}) for name in self.lists[part])
+
+
+def build_folder(
+    root: Path, photos: Sequence[Path], annotations: Annotations, *, val: float = 0.2, seed: int = 0, workers: int = 2
+) -> FolderSet:
+    """Write images/ (links), labels/, sets/, classes.yaml, unknown.yaml, legend.jpg below `root`.
+
+    Photographs without labels are the unlabelled list; a share `val` of the others, drawn with `seed`, validates. All
+    is made in a folder beside and moved when it is whole. Raises UserError for the first fault.
+    """
+    found = {path.stem: path for path in find_images(list(photos))}
+    labelled = [name for name in found if name in annotations.draw]
+    rest = [name for name in found if name not in annotations.draw]
+    if not labelled:
+        other = next(iter(annotations.draw), "none")
+        raise UserError(
+            f"{photos[0]}: no photograph has labels; a label goes with the photograph of the same name "
+            f"(photograph '{next(iter(found))}', label '{other}')"
+        )
+    if min(len(labelled), len(rest)) < FEWEST:
+        raise UserError(
+            f"{photos[0]}: {len(labelled)} photographs with labels and {len(rest)} without; needs {FEWEST} of each: "
+            "known classes are learned from the first, unknown ones discovered in the others"
+        )
+    if any(path.resolve().is_relative_to((root / part).resolve()) for path in found.values() for part in PARTS):
+        raise UserError(f"--root {root}: holds the photographs in a folder that is made anew; choose another --root")
+    new = root / ".new"
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            made = pool.map(lambda name: _photo(new, name, found[name], annotations), found)
+            seen = dict(zip(found, tqdm(made, total=len(found), leave=False, disable=None), strict=True))
+        made_set = FolderSet(
+            annotations.names,
+            seen,
+            {**draw_validation(labelled, val, seed), "unlabelled": rest},
+            annotations.kind,
+            sorted(set(annotations.draw) - set(found)),
+        )
+        if not any(number for name in labelled for number in seen[name].pixels or {}):
+            raise UserError(f"{photos[0]}: no pixel of a class in {len(labelled)} labels, background alone")
+        for part, ids in made_set.lists.items():
+            write_list(new / "sets" / f"{part}.txt", ids)
+        for part in PARTS:
+            shutil.rmtree(root / part, ignore_errors=True)
+            (new / part).rename(root / part)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    write_classes(root, annotations.names)
+    return made_set
+
+
+def draw_validation(names: Sequence[str], share: float, seed: int) -> dict[str, list[str]]:
+    """`train` and `val`, at least one image in each, in the order of `names`."""
+    count = min(max(1, round(share * len(names))), len(names) - 1)
+    drawn = {names[place] for place in np.random.default_rng(seed).permutation(len(names))[:count]}
+    return {"train": [n for n in names if n not in drawn], "val": [n for n in names if n in drawn]}
+
+
+def write_classes(root: Path, names: Sequence[str]) -> None:
+    """classes.yaml, the split whose novel classes nobody knows, and the colours to look at."""
+    write_text(root / "classes.yaml", yaml.safe_dump(list(names), allow_unicode=True))
+    write_text(root / f"{SPLIT}.yaml", "novel: unknown  # no list of them, no labels: clusters are named by hand\n")
+    write_picture(root / "legend.jpg", legend(names))
+
+
+def legend(names: Sequence[str], height: int = 28) -> np.ndarray:
+    """Number, colour and name of each class as a picture, uint8 [H, W, 3]."""
+    canvas = np.full((height * len(names), 420, 3), 255, np.uint8)
+    for number, name in enumerate(names):
+        top = number * height
+        canvas[top + 4 : top + height - 4, 6:46] = voc_palette()[number]
+        text = f"{number}  {name}".encode("ascii", "replace").decode()  # OpenCV's font has no other letters
+        cv2.putText(canvas, text, (56, top + height - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (31, 41, 51), 1, cv2.LINE_AA)
+    return canvas
+
+
+def _photo(new: Path, name: str, path: Path, annotations: Annotations) -> Photo:
+    """Link a photograph and write its label; one that was labelled the way EXIF turns it is written that way round."""
+    target = new / "images" / path.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    height, width = read_image(path).shape[:2]
+    if name not in annotations.draw:
+        target.symlink_to(path.resolve())
+        return Photo(path, (height, width))
+    try:
+        label = annotations.draw[name]((height, width))
+        target.symlink_to(path.resolve())
+    except UserError:
+        if height == width or not _is_turned(path):
+            raise
+        label = annotations.draw[name]((width, height))
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image).convert("RGB").save(target.with_suffix(".png"))
+    write_label(new / "labels" / f"{name}.png", label)
+    counts = Counter(dict(enumerate(np.bincount(label.ravel(), minlength=IGNORE + 1).tolist())))
+    return Photo(path, label.shape, {number: count for number, count in counts.items() if count and number != IGNORE})
+
+
+def _is_turned(path: Path) -> bool:
+    """Whether the camera lay on its side: EXIF orientations 5 to 8 exchange height and width."""
+    with Image.open(path) as image:
+        return image.getexif().get(0x0112, 1) >= 5

@@ -1,0 +1,103 @@
+"""A configuration for photographs of one's own: sizes that follow from how many there are and how large."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+CELLS = 3  # that the side of a typical object is to cover, at output stride 16
+STRIDE = 16
+SIDES = (128, 512)  # of the network input
+LEAST_OBJECT = 0.008  # share of the image: the published 1500 pixels of a VOC image
+CACHE_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Images by list, medians of the longest side and area in pixels, and of the share of its image a class covers."""
+
+    train: int
+    unlabelled: int
+    side: int
+    area: int
+    object_share: float
+
+
+def image_size(facts: Facts) -> int:
+    """Side of the network input, a multiple of 32, for which a typical object is three feature cells wide."""
+    wanted = CELLS * STRIDE / math.sqrt(max(facts.object_share, 1e-6))
+    return int(min(max(math.ceil(wanted / 32) * 32, SIDES[0]), SIDES[1], max(facts.side // 32 * 32, SIDES[0])))
+
+
+def batch_size(images: int, most: int) -> int:
+    """The largest power of two up to `most` of which a list holds two."""
+    return max(2, min(most, 2 ** int(math.log2(max(images / 2, 2)))))
+
+
+def write_config(facts: Facts, root: Path, name: str) -> str:
+    """The text of a configuration file. Its rates and epochs are those of configs/ncdss/pascal_subset.yaml."""
+    size = image_size(facts)
+    images = facts.train + facts.unlabelled
+    cache = images * 3 * (2 * size) ** 2 < CACHE_BYTES
+    base, novel = batch_size(facts.train, 16), batch_size(int(0.67 * min(facts.unlabelled, facts.train)), 8)
+    steps = max(12, min(100, math.ceil(facts.train / base)))
+    return f"""\
+# Classes discovered in photographs of one's own: docs/own_data.md. Written by prepare_data.py folder from
+# {facts.train} labelled training images and {facts.unlabelled} without labels; edit it as you like.
+#   scripts/discover.sh THIS_FILE
+system: ncdss
+split: unknown
+output_dir: "output/{name}"
+
+data:
+  dataset: "{root}"
+  root: "{root}"
+  layout: folder
+  image_size: {size}  # a typical labelled object is at least {CELLS} feature cells wide at this size
+  max_side: {2 * size}  # decoded images are shrunk to this first
+  cache: {str(cache).lower()}
+  workers: {0 if cache else 4}
+  missing: drop  # photographs without a salient object have no saliency map
+
+model:
+  backbone: efficientnet_lite0  # resnet50 on a GPU
+  output_stride: {STRIDE}
+  atrous_rates: [2, 4, 6]
+  head_channels: 64
+  trained: [blocks.15]
+
+base_training:
+  epochs: 20
+  iters_per_epoch: {steps}
+  batch_size: {base}
+  milestones: [14]
+  eval_every: 5
+
+cluster:
+  k: auto  # or a number
+  min_pixels: {max(30, round(LEAST_OBJECT * facts.area))}  # {100 * LEAST_OBJECT:g} % of a median photograph
+  features_size: {max(size, 320)}
+  features_stride: 32
+  pca_dim: {max(2, min(32, facts.unlabelled // 4))}
+  whiten: false  # better on photographs, see docs/ncdss.md
+
+basic:
+  epochs: 15
+  iters_per_epoch: {max(20, steps)}
+  batch_size: {novel}
+  milestones: [10]
+  eval_every: 5
+
+eums:
+  epochs: 15
+  iters_per_epoch: {max(20, steps)}
+  batch_size: {novel}
+  milestones: [10]
+  rampup_length: 8
+  reassign_epochs: []  # needs a student that has learned the rare clusters, see docs/ncdss.md
+  eval_every: 5
+  teacher_momentum: 0.97
+
+evaluation:
+  split: last  # nothing tells which epoch knows the unknown classes best
+  absent: skip  # a class may be in no validation image
+"""

@@ -1,0 +1,90 @@
+"""Say what clusters are, after looking at report.html: names, merging and dropping change no result of any stage.
+
+reads   <output_dir>/<split>/pseudo, of a split with `novel: unknown`
+writes  <output_dir>/<split>/clusters.yaml, which checkpoints, predictions, exports and the report go by from then on
+
+    python name_clusters.py configs/mine.yaml                                    # the clusters and their names
+    python name_clusters.py configs/mine.yaml 1=dog 2=horse 3=drop 5=horse       # two are horses, one is nothing
+
+A cluster may get the name of a labelled class. Clusters that are not named again keep their names.
+"""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from data.chain import num_clusters
+from data.classes import load_split
+from utils.checkpoint import read_json
+from utils.cluster_names import DROP, cluster_label, read_cluster_names, write_cluster_names
+from utils.config.ncdss import NcdssConfig
+from utils.config.reader import load_config
+from utils.errors import UserError
+from utils.report.tables import table
+from utils.run import entry
+from utils.run_folder import stage_dir
+
+FOLDER = "--print-folder"  # for scripts: where clusters.yaml lies
+NAMING = re.compile(r"(\d+)=(.*)")
+
+
+def read_naming(words: list[str], clusters: int) -> dict[int, str]:
+    """Cluster -> name of words `5=horse`; UserError for a cluster that is not there, or that is named twice."""
+    found: dict[int, str] = {}
+    for word in words:
+        number, name = int(word.split("=")[0]), word.split("=", 1)[1].strip()
+        if not 1 <= number <= clusters:
+            raise UserError(f"{word}: no such cluster; they are numbered 1 to {clusters}")
+        if number in found:
+            raise UserError(f"{word}: cluster {number} is named twice; give it one name")
+        if not name:
+            raise UserError(f"{word}: no name; give one, or {number}={DROP}")
+        found[number] = name
+    return found
+
+
+def overview(cfg: NcdssConfig, names: dict[int, str], clusters: int) -> list[list[str]]:
+    """Size and name of each cluster, and what it could be where that was asked for; the heading first."""
+    folder = stage_dir(cfg, "pseudo")
+    sizes = Counter(read_json(folder / "clusters.json").values())
+    suggested = read_json(folder / "names.json") if (folder / "names.json").is_file() else {}
+    rows = [["cluster", "objects", "name", *(["could be"] if suggested else [])]]
+    for number in range(1, clusters + 1):
+        could_be = [", ".join(name for name, _ in suggested[str(number)])] if suggested else []
+        rows.append([str(number), str(sizes[number]), names.get(number, "-"), *could_be])
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    given = [word for word in words if NAMING.fullmatch(word)]
+    others = [word for word in words if word not in given and word != FOLDER]
+    cfg = load_config(others, __doc__, __file__, ("ncdss",))
+    folder = stage_dir(cfg, "pseudo").parent
+    split = load_split(cfg.split, cfg.data.dataset)
+    if split.groups[1]:
+        raise UserError(f"split={cfg.split}: knows its novel classes, which name the clusters; see `novel: unknown`")
+    if FOLDER in words:
+        print(folder)
+        return 0
+    clusters = num_clusters(cfg)
+    names = read_cluster_names(folder)
+    if given:
+        names |= read_naming(given, clusters)
+        write_cluster_names(folder, names)
+    print(table(overview(cfg, names, clusters)))
+    print(message(folder, names, clusters))
+    return 0
+
+
+def message(folder: Path, names: dict[int, str], clusters: int) -> str:
+    """What the names say, in a line."""
+    if not names:
+        return f"no names yet: look at {folder / 'report.html'}, then give them as 1=NAME 2=NAME 3={DROP}"
+    without = [cluster_label(number, names) for number in range(1, clusters + 1) if number not in names]
+    return f"{folder / 'clusters.yaml'}: {len(names)} named" + (f", not {', '.join(without)}" if without else "")
+
+
+if __name__ == "__main__":
+    entry(main)

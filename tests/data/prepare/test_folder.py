@@ -1,0 +1,113 @@
+"""A data root from photographs of one's own: a handful of pictures, some with labels."""
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import prepare_data
+from data.discovery import DiscoveryData
+from data.prepare.folder import draw_validation
+from data.prepare.folder_config import Facts, batch_size, image_size
+from utils.checkpoint import read_list
+from utils.config.reader import load_config
+from utils.errors import UserError
+
+LABELLED, ALL = 6, 12
+
+
+def write_photos(folder, turned: str = "") -> None:
+    """Twelve pictures of 40 x 30 pixels, the first six with colour masks; `turned` was taken on its side."""
+    (folder / "photos").mkdir()
+    (folder / "masks").mkdir()
+    (folder / "classes.csv").write_text("dog,250,0,0\ncat,0,250,0\n")
+    for place in range(ALL):
+        name, image = f"p{place:02d}", Image.fromarray(np.full((30, 40, 3), 9 * place, np.uint8))
+        exif = Image.Exif()
+        exif[0x0112] = 6 if name == turned else 1
+        image.save(folder / "photos" / f"{name}{('.JPG', '.png')[place % 2]}", exif=exif)
+        if place < LABELLED:
+            rgb = np.zeros((40, 30, 3) if name == turned else (30, 40, 3), np.uint8)
+            rgb[10:20, 10:25] = (250, 0, 0) if place % 2 else (0, 250, 0)
+            Image.fromarray(rgb).save(folder / "masks" / f"{name}.png")
+
+
+def arguments(folder, *more: str) -> list[str]:
+    given = {"images": "photos", "labels": "masks", "colors": "classes.csv", "root": "mine", "config": "mine.yaml"}
+    options = [word for name, path in given.items() for word in (f"--{name}", str(folder / path))]
+    return ["folder", *options, "--workers", "1", *more]
+
+
+def test_a_folder_becomes_a_data_root(tmp_path, capsys):
+    write_photos(tmp_path)
+    assert prepare_data.main(arguments(tmp_path, "--val", "0.34")) == 0
+    root, said = tmp_path / "mine", capsys.readouterr().out
+    assert yaml.safe_load((root / "classes.yaml").read_text()) == ["background", "dog", "cat"]
+    lists = {part: read_list(root / "sets" / f"{part}.txt") for part in ("train", "val", "unlabelled")}
+    assert [len(names) for names in lists.values()] == [4, 2, 6]
+    assert sorted(lists["train"] + lists["val"]) == [f"p{place:02d}" for place in range(LABELLED)]
+    label = np.array(Image.open(root / "labels" / "p00.png"))
+    assert label[12, 12] == 2 and label.sum() == 2 * 10 * 15
+    assert "12 photographs; labels read as colour PNG" in said and "to discover classes in: 6" in said
+
+    cfg = load_config([str(tmp_path / "mine.yaml")], "")
+    data = DiscoveryData.open(cfg)
+    assert data.is_unknown and data.num_known == 3 and cfg.cluster.k == "auto"
+    assert list(data.lists.novel) == lists["unlabelled"] and list(data.lists.base) == lists["train"]
+    assert [sample.image.suffix for sample in data.context.index(["p06", "p07"], ("image",))] == [".JPG", ".png"]
+
+
+def test_the_configuration_is_kept_the_rest_is_made_anew(tmp_path, capsys):
+    write_photos(tmp_path)
+    prepare_data.main(arguments(tmp_path))
+    (tmp_path / "mine.yaml").write_text("edited: true\n")
+    (tmp_path / "masks" / "p05.png").unlink()
+    prepare_data.main(arguments(tmp_path))
+    assert (tmp_path / "mine.yaml").read_text() == "edited: true\n"
+    assert len(read_list(tmp_path / "mine" / "sets" / "unlabelled.txt")) == 7
+    assert not (tmp_path / "mine" / "labels" / "p05.png").exists()
+
+
+def test_a_photograph_labelled_the_way_it_is_shown_is_turned(tmp_path):
+    write_photos(tmp_path, turned="p02")
+    prepare_data.main(arguments(tmp_path))
+    assert Image.open(tmp_path / "mine" / "images" / "p02.png").size == (30, 40)
+    assert Image.open(tmp_path / "mine" / "labels" / "p02.png").size == (30, 40)
+
+
+def test_a_fault_leaves_what_was_there(tmp_path):
+    write_photos(tmp_path)
+    prepare_data.main(arguments(tmp_path))
+    Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(tmp_path / "masks" / "p03.png")
+    before = sorted(path for path in (tmp_path / "mine").rglob("*"))
+    with pytest.raises(UserError, match=r"p03\.png: 5x5 pixels, but its image has 40x30"):
+        prepare_data.main(arguments(tmp_path))
+    assert sorted(path for path in (tmp_path / "mine").rglob("*")) == before
+
+
+def test_too_few_and_none_that_fit_are_errors(tmp_path):
+    write_photos(tmp_path)
+    for place in range(3, LABELLED):
+        (tmp_path / "masks" / f"p{place:02d}.png").unlink()
+    with pytest.raises(UserError, match="3 photographs with labels and 9 without; needs 4 of each"):
+        prepare_data.main(arguments(tmp_path))
+    for path in (tmp_path / "masks").glob("*.png"):
+        path.rename(path.with_name(f"mask_{path.name}"))
+    with pytest.raises(UserError, match=r"no photograph has labels; .*photograph 'p00', label 'mask_p00'"):
+        prepare_data.main(arguments(tmp_path))
+    assert not (tmp_path / "mine" / "sets").exists()
+
+
+def test_validation_is_drawn_by_the_seed():
+    names = [f"{place}" for place in range(20)]
+    one, again, other = (draw_validation(names, 0.2, seed)["val"] for seed in (0, 0, 1))
+    assert one == again != other and len(one) == 4
+    assert draw_validation(["a", "b"], 0.9, 0)["train"]  # never all of them
+
+
+def test_sizes_follow_from_the_data():
+    voc = Facts(train=100, unlabelled=100, side=500, area=187500, object_share=0.25)
+    assert image_size(voc) == 128  # an object of half the side: 3 cells of 16 pixels are 96
+    assert image_size(Facts(100, 100, 500, 187500, object_share=0.01)) == 480  # of a tenth of the side
+    assert image_size(Facts(100, 100, 200, 30000, object_share=0.01)) == 192  # no larger than the pictures
+    assert [batch_size(count, 16) for count in (3, 8, 20, 1000)] == [2, 4, 8, 16]
