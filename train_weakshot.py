@@ -14,7 +14,7 @@ writes  <output_dir>/<split>/<method>/{last.pth, metrics.json, ...}, <output_dir
     python train_weakshot.py configs/simformer/coco.yaml split=split2 method=retrain
 """
 
-from utils.early import answer
+from utils.begin import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("simformer",))

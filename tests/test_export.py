@@ -127,7 +127,7 @@ def test_an_official_checkpoint_is_recognised_and_scored_by_their_protocol(tiny,
     wrapped = {"model": official, "optimizer": {}, "epoch": 30, "best_epoch": 28, "best_iou": np.float64(0.5)}
     torch.save(wrapped, tmp_path / "checkpoint.pth.tar")
     options = [f"checkpoint={tmp_path / 'checkpoint.pth.tar'}", "save_predictions=true", "evaluation.match=many_to_one"]
-    assert guarded(evaluation.main, [str(tiny), *options]) == 0
+    assert guarded(evaluation.main, [str(tiny), "model.backbone=resnet18", *options]) == 0
     folder = tmp_path / "out" / "two" / "eval_eums"
     metrics = json.loads((folder / "metrics.json").read_text())
 
@@ -152,7 +152,7 @@ def test_an_official_checkpoint_is_recognised_and_scored_by_their_protocol(tiny,
 def test_a_file_of_another_split_is_refused(tiny, tmp_path, capsys):
     state = {"model": network(6).state_dict(), "classes": [[0, "background"], [3, "bar"], [4, "dot"]]}
     checkpoint.save(tmp_path / "other.pth", state)
-    assert guarded(evaluation.main, [str(tiny), f"checkpoint={tmp_path / 'other.pth'}"]) == 2
+    assert guarded(evaluation.main, [str(tiny), f"checkpoint={tmp_path / 'other.pth'}", "model.backbone=resnet18"]) == 2
     assert "trained on other base classes than split=two has" in capsys.readouterr().err
 
 

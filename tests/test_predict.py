@@ -25,7 +25,8 @@ def evaluated(tiny, voc, tmp_path):
     torch.manual_seed(3)
     model = balance(DeepLabV3(build_backbone("resnet18", 8, "random"), 6, (1, 2, 3), 8), voc)
     torch.save(model.state_dict(), tmp_path / "bare.pth")
-    assert guarded(evaluation.main, [str(tiny), f"checkpoint={tmp_path / 'bare.pth'}", "save_predictions=true"]) == 0
+    argv = [str(tiny), f"checkpoint={tmp_path / 'bare.pth'}", "model.backbone=resnet18", "save_predictions=true"]
+    assert guarded(evaluation.main, argv) == 0
     return tmp_path / "out" / "two" / "eval_basic"
 
 
