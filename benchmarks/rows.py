@@ -1,7 +1,7 @@
 """What `python -m benchmarks` measures: the released programs' way and ours, on the same inputs, of paper size.
 
-A row checks first that both give the same; samples, whose draws are not those of the released programs, are checked
-against reference vectors in tests/data.
+A row of a loss, a decision or the evaluation checks first that both give the same. Parts of training steps are compared
+in the tests, and samples, whose draws are not those of the released programs, with reference vectors in tests/data.
 """
 
 from collections.abc import Callable, Iterator

@@ -21,6 +21,7 @@ from losses.maskformer import Targets, class_loss, find_targets, mask_loss, matc
 from losses.simformer import complementary_loss
 from models.mask_scores import predict_classes
 from models.maskformer import MaskOutput
+from models.simnet import SimNet
 
 LAYERS, QUERIES, NOVEL = 6, 100, (3, 6)
 WEIGHTS = {"classes": 1.0, "focal": 20.0, "dice": 1.0, "complement": 0.15}
@@ -156,6 +157,25 @@ def criterion(size: int, classes: int, repeats: int) -> dict[str, tuple[float, f
     }
 
 
+def similarity(points: int, repeats: int) -> tuple[float, float]:
+    """SimNet and its gradients on all pairs of points of two images: both embeddings side by side, and ours."""
+    torch.manual_seed(0)
+    model, features = SimNet(), torch.randn(1, 2, points, 256)
+
+    def plain() -> torch.Tensor:
+        sides = features[..., :, None, :], features.flip(1)[..., None, :, :]
+        x = torch.cat([side.expand(1, 2, points, points, 256) for side in sides], -1).flatten(0, -2)
+        for block in model.blocks:
+            x = block(x)
+        different, same = model.out_head(x).unbind(1)
+        return (same - different).view(1, 2, points, points)
+
+    torch.testing.assert_close(plain(), model.pairs(features), atol=1e-4, rtol=1e-4)
+    steps = [lambda way=way: way().square().mean().backward() for way in (plain, lambda: model.pairs(features))]
+    first, second = (least(step, repeats) for step in steps)
+    return first, second
+
+
 def plain_classes(output: MaskOutput, size: tuple[int, int]) -> torch.Tensor:
     """Classes of pixels with every mask and every score at full size."""
     masks = F.interpolate(output.mask_logits[-1], size=output.padded, mode="bilinear", align_corners=False).sigmoid()
@@ -209,11 +229,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=640, help="side of the crop, pixels; a multiple of 32")
     parser.add_argument("--classes", type=int, default=171)
+    parser.add_argument("--points", type=int, default=100, help="of each image that SimNet compares")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     sizes = options.size, options.classes, options.repeats
     times = criterion(*sizes)
+    times["similarity of pairs"] = similarity(options.points, options.repeats)
     times["classes of pixels"], memory = inference(*sizes)
     for name, (plain, ours) in times.items():
         print(f"{name:22} published way {plain:7.3f} s, ours {ours:7.3f} s, {plain / ours:5.1f} times")

@@ -18,8 +18,9 @@ class Block(nn.Module):
         self.sqz = nn.Linear(inputs, width) if inputs != width else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, C] -> [N, C]."""
-        return x + self.branch(self.layer1(x))
+        """[N, inputs] -> [N, C]."""
+        around = x if self.sqz is None else self.sqz(x).relu()
+        return around + self.branch(self.layer1(x))  # not in place: the official code overwrites what autograd needs
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
         """What follows the first layer."""
@@ -51,7 +52,7 @@ class SimNet(nn.Module):
         left, right = weight.split([first.shape[-1], second.shape[-1]], dim=1)
         both = F.linear(first, left, bias) + F.linear(second, right)
         around, inside = both.flatten(0, -2).chunk(2, dim=1)
-        x = around.relu() + block.branch(inside)  # not in place: the official code overwrites what autograd needs
+        x = around.relu() + block.branch(inside)
         for rest in self.blocks[1:]:
             x = rest(x)
         different, same = self.out_head(x).unbind(1)

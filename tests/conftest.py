@@ -59,7 +59,7 @@ TINY = {
     "split": "two",
     "seed": 7,
     "data": {"train_list": "trainaug", "image_size": 32, "workers": 0},
-    "model": {"backbone": "mobilenet_v2", "init": "random", "head_channels": 8, "atrous_rates": [1, 2, 3]},
+    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2, 3]},
     "base_training": {"epochs": 3, "iters_per_epoch": 2, "batch_size": 4, "milestones": [2], "lr": 0.05},
     "cluster": {"k": 3, "pca_dim": 4, "min_pixels": 20, "n_init": 2, "features": "base", "threshold": 0.99},
     "basic": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4},

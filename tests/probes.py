@@ -20,7 +20,7 @@ SMALL = {
     "seed": 3,
     "name": "net",
     "data": {"image_size": 32, "workers": 0},
-    "model": {"backbone": "mobilenet_v2", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dim": 6},
+    "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2], "dim": 6},
     "training": {"epochs": 2, "iters_per_epoch": 2, "batch_size": 4, "save_every": 1, "milestones": [0]},
     "kmeans": {"pca_dim": 4, "seeds": [1, 2], "patches": 3},
     "retrieval": {"memory": "trainaug", "ignore": ["disc", "bar"], "patches": 3},

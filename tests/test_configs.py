@@ -1,7 +1,7 @@
 """Every shipped configuration starts: two steps of every stage, through saving, loading and evaluation.
 
 Each configured network is built once and trains on a batch; in the dry runs, which write it many times, a small one
-stands in, on fewer images than a dry run has.
+stands in for the large ones.
 """
 
 import json
@@ -26,7 +26,7 @@ from data.classes import load_split, load_task
 from data.incremental import select
 from data.io import write_label
 from data.lists import load_lists, shipped_presence
-from data.source import DataContext
+from data.source import DRY_IMAGES, DataContext
 from models.contrast import build_encoder
 from models.deeplab import build_model
 from models.incremental import build_incremental
@@ -42,7 +42,6 @@ DISCOVERY, INCREMENTAL, CONTRAST, PROBES = (
     for system in ("ncdss", "ssul", "maskcontrast", "probe")
 )
 SIZE = 40
-DRY_IMAGES = 24  # as many as the largest number of clusters asks for
 CHAIN = (
     (train_base.main, "method=eums"),
     (cluster_pseudolabel.main, "method=eums"),
@@ -58,8 +57,9 @@ VARIANTS = {
     "coco_r101": ("model.backbone",),
     "coco_quick": RATE,
 }  # and what differs
-RESNETS = ("resnet18", "resnet50", "resnet101")
-STAND_IN = ("model.backbone=mobilenet_v2", "model.head_channels=16")
+LARGE = ("resnet50", "resnet101")
+STAND_IN = ("model.backbone=resnet18", "model.head_channels=16")
+SMALLEST = ("model.backbone=mobilenet_v2", "model.head_channels=16")
 BUILD = {
     "ncdss": lambda model: build_model(model, 21),
     "ssul": lambda model: build_incremental(model, [17, 5], linear=False),
@@ -73,13 +73,8 @@ SMALL = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _few_images(monkeypatch):
-    monkeypatch.setattr("data.source.DRY_IMAGES", DRY_IMAGES)
-
-
 def stand_in(cfg) -> tuple[str, ...]:
-    return STAND_IN if cfg.model.backbone in RESNETS else ()
+    return STAND_IN if cfg.model.backbone in LARGE else ()
 
 
 def networks() -> dict[str, tuple]:
@@ -203,7 +198,7 @@ def test_dry_run_of_the_incremental_steps(path, tmp_path):
     small += ["evaluation.batch_size=8", f"task={task}", f"method={method}"]
     small += ["ssul.memory=6"] if method == "ssul_m" else []
     small += ["training.first_lr=1e-4", "training.lr=1e-4"]  # the weights are random
-    given = [*small, *stand_in(cfg), f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
+    given = [*small, *SMALLEST, f"data.root={root}", f"output_dir={tmp_path / 'out'}"]
     assert guarded(train_incremental.main, [str(path), *given]) == 0
     (folder,) = (tmp_path / "out" / "dry").iterdir()
     metrics = json.loads((folder / method / "step1" / "metrics.json").read_text())
@@ -228,7 +223,7 @@ def test_dry_run_of_pre_training(path, tmp_path):
             Image.fromarray(noise).save(root / "images" / f"{name}.jpg")
             write_label(folder / f"{name}.png", mask)
     small = ["run.dry=true", "model.init=random", "data.image_size=32", "data.workers=0", "training.batch_size=4"]
-    given = [*small, *stand_in(cfg), f"data.root={root}", f"output_dir={tmp_path}"]
+    given = [*small, *SMALLEST, f"data.root={root}", f"output_dir={tmp_path}"]
     assert guarded(pretrain_contrast.main, [str(path), *given]) == 0
     metrics = json.loads((tmp_path / "dry" / "pretrain" / "metrics.json").read_text())
     assert metrics["training_images"] == metrics["images"] == 8
@@ -250,7 +245,7 @@ def test_dry_run_of_the_probes(path, tmp_path):
             mask[10:30, 10:30] = 1
             write_label(root / "saliency_supervised_model" / f"{name}.png", mask)
             write_label(root / "SegmentationClassAug" / f"{name}.png", mask * np.uint8(1 + i % 20))
-    small = ["run.dry=true", "model.kind=backbone", "model.init=random", "model.backbone=mobilenet_v2", "name=net"]
+    small = ["run.dry=true", "model.kind=backbone", "model.init=random", "model.backbone=resnet18", "name=net"]
     small += ["data.image_size=32", "data.workers=0"]
     own = {"linear": ["training.batch_size=4"], "kmeans": ["kmeans.seeds=[1]"], "retrieval": []}
     for mode, more in own.items():

@@ -66,6 +66,7 @@ def discovered(tmp_path_factory):
     config = folder / "mine.yaml"
     tree = yaml.safe_load(config.read_text())
     small = {section: TINY[section] for section in ("model", "base_training", "basic", "eums")}
+    small["model"] = TINY["model"] | {"backbone": "resnet18"}  # whose files cluster.features=base reads
     tree |= {**small, "output_dir": str(folder / "out"), "seed": 7}
     tree["data"]["image_size"] = 32
     tree["cluster"] |= {"features": "base", "features_size": 32, "min_pixels": 20, "threshold": 0.99, "k_most": 4}

@@ -31,7 +31,7 @@ def atomic(path: Path, settled: bool = True) -> Iterator[Path]:
             _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:  # a full disk, a read-only folder: what counts is the file that was to be written
-        if error.filename in (None, temporary, str(temporary)):
+        if error.errno is not None and error.filename in (None, temporary, str(temporary)):
             error.filename = str(path)
         raise
     finally:

@@ -3,10 +3,12 @@
 An entry script calls `answer` ahead of its other imports. Nothing that this file imports may import torch.
 """
 
+import contextlib
 import hashlib
 import json
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from utils.config.reader import load_config
 from utils.errors import EXIT_DONE, EXIT_USER_ERROR, UserError, one_line
 from utils.inputs import RECORD as DATA
 from utils.inputs import changed_data
+from utils.log import log
 from utils.ranks import launched
 from utils.run_folder import say_finished, stage_dir
 
@@ -37,19 +40,37 @@ def answer(
     exit status. `stages` is how many the command makes; 0 where only its `main` can tell, so that it decides itself.
     """
     try:
-        cfg = load_config(None, usage, script, systems)
-        folders = finished_stages(cfg, script) if stages and cfg.resume == "auto" and not launched() else []
+        with _warnings_once():
+            cfg = load_config(None, usage, script, systems)
+            folders = finished_stages(cfg, script) if stages and cfg.resume == "auto" and not launched() else []
         if not folders or len(folders) < stages:
             return
         for folder in folders:
             say_finished(cfg, folder)
         status = show(cfg, folders[-1]) if show else EXIT_DONE
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         status = EXIT_USER_ERROR
-    except OSError:  # main meets it again, and has words for it
-        return
     raise SystemExit(status)
+
+
+@contextlib.contextmanager
+def _warnings_once() -> Iterator[None]:
+    """Warnings of a block that ends the command; after any other, main reads the configuration again and gives them."""
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        held.append(record)
+        return False
+
+    log.addFilter(hold)
+    try:
+        yield
+        held.clear()
+    finally:
+        log.removeFilter(hold)
+        for record in held:
+            log.handle(record)
 
 
 def finished_stages(cfg: Common, script: str) -> list[Path]:
@@ -79,7 +100,11 @@ def _unchanged(record: Path, command: str) -> bool:
     paths = _read(record).get(command)
     if paths is None or not (record.parent / "metrics.json").exists():
         return False
-    return bool(read_json(record.parent / "inputs.json") == {name: digest(Path(path)) for name, path in paths.items()})
+    try:
+        now = {name: digest(Path(path)) for name, path in paths.items()}
+        return bool(read_json(record.parent / "inputs.json") == now)
+    except (UserError, OSError, AttributeError):  # a damaged file: the run has words for it
+        return False
 
 
 def _read(record: Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Check:
                 before, dropped = len(self.faults), self._check(role)
                 count = len(self.faults) - before
                 rest = f", {dropped} without all files" if dropped else ""
-                shown = f"{count} faults" if count else "no fault"
+                shown = _faults(count) if count else "no fault"
                 yield f"{role.name}: {len(role.ids) - dropped} images, {shown}{rest}"
         except UserError as error:  # a list that is not there, classes that do not fit
             self._add(Fault("list", str(self.cfg.data.lists or self.cfg.data.root or ""), str(error)))
@@ -299,10 +299,14 @@ def _same_size(path: Path, shape: tuple[int, ...], result: Result) -> None:
 
 
 def summary(faults: Iterable[Fault], allowed: Sequence[str] = ()) -> str:
-    """'12 faults: 9 size, 3 value' of the faults that are not allowed; '' for none."""
+    """'12 faults: 9 size, 3 value' of those that are not allowed; '' for none."""
     counts = Counter(fault.kind for fault in faults if fault.kind not in allowed)
     listed = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-    return f"{counts.total()} faults: {listed}" if counts else ""
+    return f"{_faults(counts.total())}: {listed}" if counts else ""
+
+
+def _faults(count: int) -> str:
+    return f"{count} fault" if count == 1 else f"{count} faults"
 
 
 def write_faults(path: Path, faults: Iterable[Fault]) -> None:

@@ -86,7 +86,7 @@ def test_weakshot_pairs(capsys):
 
 
 def test_weakshot(capsys):
-    weakshot.main(["--size", "64", "--classes", "9", "--repeats", "1"])
+    weakshot.main(["--size", "64", "--classes", "9", "--points", "5", "--repeats", "1"])
     said = capsys.readouterr().out
     assert all(
         name in said for name in ("assignment", "losses and gradients", "classes of pixels", "memory", "threads")

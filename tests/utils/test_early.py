@@ -1,6 +1,7 @@
 """Commands that are answered before torch is imported."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import train_base
 from tests.utils.test_loop import SMALL
 from utils import early
 from utils.config.reader import load_config
+from utils.log import log
 from utils.run import guarded, start_run
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +124,23 @@ def test_a_mistake_is_one_line(tiny, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
     assert "did you mean 'base_training.epochs'?" in error
+
+
+def test_warnings_come_once(tiny, monkeypatch):
+    """From here with --print-config, which ends here, else from main."""
+    said, handler = [], logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: said.append(record.getMessage()))
+    log.addHandler(handler)
+    try:
+        monkeypatch.setattr(sys, "argv", [SCRIPT, str(tiny), "base_training.epochs=1"])  # with a milestone after it
+        early.answer("usage", SCRIPT)
+        assert not said
+        monkeypatch.setattr(sys, "argv", [*sys.argv, "--print-config"])
+        with pytest.raises(SystemExit):
+            early.answer("usage", SCRIPT)
+    finally:
+        log.removeHandler(handler)
+    assert len(said) == 1 and "base_training.milestones: epoch 2 never comes" in said[0]
 
 
 def test_torch_is_not_imported(tiny, monkeypatch):

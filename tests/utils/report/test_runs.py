@@ -78,8 +78,8 @@ def test_two_runs_differ_in_keys_and_figures(tmp_path, capsys):
 
 
 def test_what_cannot_be_compared_is_said(tmp_path, capsys):
-    write_run(tmp_path / "one" / "base", metrics={})
-    write_run(tmp_path / "two" / "pseudo", metrics={})
+    write_run(tmp_path / "one" / "base", metrics={"miou": 0.5})
+    write_run(tmp_path / "two" / "pseudo", metrics={"k": 3})
     assert guarded(collect.main, ["--diff", str(tmp_path / "one")]) == 2
     assert guarded(collect.main, ["--diff", str(tmp_path / "one"), str(tmp_path / "two")]) == 2
     assert guarded(collect.main, ["--list", str(tmp_path / "none")]) == 2
