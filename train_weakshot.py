@@ -55,7 +55,7 @@ from models.weights import load_strict, read_weights
 from reports.common import pick_images
 from utils import checkpoint, dist
 from utils.config.reader import load_config
-from utils.config.simformer import WEAK, SimformerConfig
+from utils.config.simformer import SimformerConfig, require_sense
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.log import log
@@ -67,7 +67,6 @@ from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage
 
 SCRIPT, PSEUDO = "train_weakshot.py", "labels"  # folder in the stage's
-STRIDE = 4  # of the pixel embeddings
 SHOWN = 4  # proposals of an image in the report
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weak_crops.py
 
@@ -338,7 +337,8 @@ def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run
     """<stage>/labels/<id>.png of all training images by a network, and manifest.json; returns how good they are."""
     file = read_weights(start)
     data.check_split(start, file.extra.get("config", {}))
-    labeller = load_segmenter(file, with_views(cfg))
+    views = {name: getattr(cfg.pseudo, name) for name in ("tta", "tta_sizes", "tta_longest")}
+    labeller = load_segmenter(file, cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)}))
     labels, model = data.pseudo_labels(run.dir / PSEUDO), run.place(labeller.model)
     if dist.is_main():
         labels.start(start, cfg.pseudo.model_dump(mode="json"))
@@ -349,12 +349,6 @@ def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run
     dist.barrier()
     log.info("pseudo-labels of %d images in %s", len(data.known), labels.folder)
     return data.pseudo_quality(labels.folder) | {"images": len(data.known)}
-
-
-def with_views(cfg: SimformerConfig) -> SimformerConfig:
-    """The configuration whose evaluation sees images as the pseudo-labels ask for."""
-    views = {name: getattr(cfg.pseudo, name) for name in ("tta", "tta_sizes", "tta_longest")}
-    return cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)})
 
 
 def label_folder(cfg: SimformerConfig) -> Path:
@@ -378,36 +372,9 @@ READS = {
 }
 
 
-def check(cfg: SimformerConfig) -> None:
-    """UserError for settings that make no sense together."""
-    if cfg.stage == "pseudo" and cfg.method not in WEAK:
-        raise UserError(f"stage=pseudo: labels are made by method={' or '.join(WEAK)}, not by method={cfg.method}")
-    if cfg.method not in WEAK:
-        return
-    cells = (cfg.data.image_size // STRIDE) ** 2
-    for section in ("similarity", "distillation") if cfg.stage_folder == "simformer" else ():
-        if getattr(cfg, section).points > cells:
-            raise UserError(
-                f"{section}.points={getattr(cfg, section).points}: a crop of data.image_size={cfg.data.image_size} has "
-                f"{cells} cells only; take fewer points"
-            )
-    if cfg.data.tags != "crop":  # novel pixels are unlabelled then
-        for section in ("complement", "distillation"):
-            if not getattr(cfg, section).unlabelled:
-                raise UserError(
-                    f"{section}.unlabelled=false: with data.tags={cfg.data.tags} novel pixels are unlabelled, and "
-                    "none would be left; leave it true"
-                )
-    if cfg.method == "simformer" and cfg.distillation.weight and not cfg.similarity.weight:
-        raise UserError(
-            "similarity.weight=0: SimNet would not train, and distillation learns from it; set "
-            "distillation.weight=0, too"
-        )
-
-
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("simformer",))
-    check(cfg)
+    require_sense(cfg)
     data = WeakShotData.open(cfg)
     files = data.context.files
     if cfg.stage == "pseudo":

@@ -12,14 +12,14 @@ from utils.measure.protocol import number_table
 
 @torch.inference_mode()
 def label_photo(segmenter: Segmenter, image: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [H, W, 3] RGB -> (class numbers uint8 or uint16 [H, W], largest softmax value float32 [H, W]).
+    """uint8 [H, W, 3] RGB -> (class numbers uint8 or uint16 [H, W], how certain it is float32 [H, W]).
 
     The ignored value stands where a cluster has no class. The network is in evaluation mode on the device.
     """
     batch = torch.from_numpy(segmenter.resize(image).transpose(2, 0, 1)[None].copy()).to(device)
     output = respond(segmenter.model, batch)
     winner = segmenter.decide(output)[0].cpu().numpy().astype(np.uint16)  # there may be more than 255 clusters
-    confidence = output.logits.float().softmax(1).amax(1)[0].cpu().numpy()
+    confidence = segmenter.certainty(output)[0].cpu().numpy()
     size = image.shape[1::-1]
     label = number_table(segmenter.classes)[cv2.resize(winner, size, interpolation=cv2.INTER_NEAREST)]
     return label, cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)

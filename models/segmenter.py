@@ -18,6 +18,11 @@ from utils.measure.confusion import respond
 from utils.resize import resize_square
 
 
+def largest_probability(output: Output) -> torch.Tensor:
+    """Of each pixel, float [B, H, W]."""
+    return output.logits.float().softmax(1).amax(1)
+
+
 @dataclass(frozen=True)
 class Segmenter:
     """B batch, H W pixels. Outputs are what `decide` can give: 0 .. num_outputs - 1."""
@@ -33,6 +38,7 @@ class Segmenter:
     heads: tuple[int, ...] = ()  # outputs of each head, of the network of a step
     # (names, their vectors, those of the known classes, file of a generator if not this one) -> with these classes, too
     extend: Callable[..., "Segmenter"] | None = None
+    certainty: Callable[..., torch.Tensor] = largest_probability  # from 0 to 1, of what the network returns, [B, H, W]
 
     def labels(self, images: torch.Tensor) -> torch.Tensor:
         """Images [B, 3, H, W], uint8 or float, already normalised -> outputs [B, H, W]."""

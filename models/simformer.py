@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.mask_scores import View, predict_classes, see
+from models.mask_scores import View, predict_classes, see, semantic_scores
 from models.maskformer import MaskFormer, MaskOutput, build_maskformer
 from models.maskformer_files import load_maskformer, read_maskformer
 from models.segmenter import Segmenter, saved_classes
@@ -63,6 +63,12 @@ def decide(output: MaskOutput | list[View], size: Sequence[int] | None = None) -
     return predict_classes(output, size)
 
 
+def certainty(output: MaskOutput | list[View]) -> torch.Tensor:
+    """The highest score of each pixel [B, H, W], at most 1: scores of several proposals add up."""
+    size = None if isinstance(output, MaskOutput) else max(view.output.size for view in output)
+    return semantic_scores(output, size).amax(1).clamp(max=1)
+
+
 def load_weak_shot(file: WeightsFile, config: Any) -> Segmenter:
     """A MaskFormer, ours or official; it sees the image with its shorter side as in the evaluation."""
     weights, options = read_maskformer(file), config.evaluation
@@ -71,4 +77,5 @@ def load_weak_shot(file: WeightsFile, config: Any) -> Segmenter:
     load_maskformer(network, file)
     model = AugmentedNet(network, options.tta_sizes, options.tta_longest) if options.tta else network
     resize = partial(resize_edge, size=options.size, longest=config.data.longest)
-    return Segmenter(file.path, model, decide, resize, outputs, *saved_classes(file, outputs), weights.flavour)
+    classes = saved_classes(file, outputs)
+    return Segmenter(file.path, model, decide, resize, outputs, *classes, weights.flavour, certainty=certainty)

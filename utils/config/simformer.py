@@ -21,8 +21,10 @@ from utils.config.common import (
     Trained,
     Training,
 )
+from utils.errors import UserError
 
 TRAINS = "train_weakshot.py"
+STRIDE = 4  # of the pixel embeddings
 WEAK = ("simformer", "single")  # methods that know novel classes by their tags alone
 
 
@@ -187,3 +189,30 @@ class SimformerConfig(Common):
     def folder(self) -> Path:
         """Where the stages lie, below output_dir; a split given as a file counts by its name."""
         return Path(Path(self.split).stem)
+
+
+def require_sense(cfg: SimformerConfig) -> None:
+    """UserError for settings that make no sense together."""
+    if cfg.stage == "pseudo" and cfg.method not in WEAK:
+        raise UserError(f"stage=pseudo: labels are made by method={' or '.join(WEAK)}, not by method={cfg.method}")
+    if cfg.method not in WEAK:
+        return
+    cells = (cfg.data.image_size // STRIDE) ** 2
+    for section in ("similarity", "distillation") if cfg.stage_folder == "simformer" else ():
+        if getattr(cfg, section).points > cells:
+            raise UserError(
+                f"{section}.points={getattr(cfg, section).points}: a crop of data.image_size={cfg.data.image_size} has "
+                f"{cells} cells only; take fewer points"
+            )
+    if cfg.data.tags != "crop":  # novel pixels are unlabelled then
+        for section in ("complement", "distillation"):
+            if not getattr(cfg, section).unlabelled:
+                raise UserError(
+                    f"{section}.unlabelled=false: with data.tags={cfg.data.tags} novel pixels are unlabelled, and "
+                    "none would be left; leave it true"
+                )
+    if cfg.method == "simformer" and cfg.distillation.weight and not cfg.similarity.weight:
+        raise UserError(
+            "similarity.weight=0: SimNet would not train, and distillation learns from it; set "
+            "distillation.weight=0, too"
+        )
