@@ -85,9 +85,11 @@ def resize_label(label: np.ndarray, size: tuple[int, int], rows: slice, columns:
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """Source index of each of `new` pixels in torch's arithmetic, which is single precision."""
-    scaled = np.arange(new, dtype=np.float32) * np.float32(old / new)
-    return np.minimum(scaled.astype(np.int64), old - 1)
+    """Source index of each of `new` pixels as torch finds it for doubles: the product rounded to single precision.
+
+    Where i * old / new is a whole number torch's kernels do not agree among themselves, and may be one off.
+    """
+    return np.minimum((np.arange(new) * (old / new)).astype(np.float32).astype(np.int64), old - 1)
 
 
 def classes_in(label: np.ndarray, num_classes: int) -> np.ndarray:

@@ -75,9 +75,12 @@ def test_sizes_of_the_shortest_edge_rule(case):
 
 @given(old=st.integers(1, 700), new=st.integers(1, 900))
 def test_labels_are_resized_as_torch_does(old, new):
-    label = np.arange(old, dtype=np.int64)[None] % 251
+    """But for whole numbers i * old / new, where torch's kernels for one and two axes are one apart, too."""
+    label = np.arange(old, dtype=np.int64)[None]
     expected = torch.nn.functional.interpolate(torch.from_numpy(label)[None].double(), new)[0].numpy()
-    assert np.array_equal(resize_label(label, (1, new), slice(0, 1), slice(0, new)), expected)
+    off = resize_label(label, (1, new), slice(0, 1), slice(0, new)) - expected
+    whole = np.arange(new) * old % new == 0
+    assert not off[0, ~whole].any() and (np.abs(off) <= 1).all()
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def test_the_document_lists_every_dict_that_names_systems():
         for path in named
         for name in re.findall(r'^([A-Z]+)\b[^\n]* = \{\n    "ncdss": ', path.read_text(), re.M)
     }
-    assert dicts == ENTRIES.keys()
+    optional = {("data/prepare/roles.py", "ROLES")}  # systems that are not in it are checked as images with masks
+    assert dicts == ENTRIES.keys() | optional
+    assert all(f"`{file}`" in DOCUMENT and f"`{name}`" in DOCUMENT for file, name in optional)
 
 
 def test_a_recipe_takes_less_than_60_lines():

@@ -262,9 +262,9 @@ def test_one_missing_tensor(weights):
 def test_files_without_segmentation_weights(weights, tmp_path):
     refuse(weights(build_backbone("resnet18", 8, "random").state_dict()), "no known segmentation weights .*bn1, conv1")
     refuse(lite0_file(), "no known segmentation weights .*_blocks")
-    refuse(weights({}), "no known segmentation weights .*begin with nothing")
-    refuse(weights({0: torch.zeros(1), "lr": 0.1}), "no known segmentation weights")
-    refuse(weights({"model": None}), "no known segmentation weights")
+    refuse(weights({}), "no weights in it; its keys are none")
+    refuse(weights({0: torch.zeros(1), "lr": 0.1}), "no weights in it; its keys are 0, lr")
+    refuse(weights({"model": None}), "no weights in it; its keys are model")
     refuse(weights([torch.zeros(1)]), "holds a list, not a dictionary")
     refuse(tmp_path / "nowhere.pth", "no such checkpoint")
     for content in (b"", b"<html>not found</html>", b"PK\x03\x04"):

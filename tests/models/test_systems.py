@@ -19,7 +19,11 @@ def test_a_configuration_is_read_as_far_as_it_tells_the_network(tmp_path):
     """Keys of other sections may have been renamed since."""
     saved = {**TASK, "training": {"a key of old": 1}}
     config = read_config(saved, tmp_path / "best.pth")
-    assert config.system == "ssul" and config.model.backbone == "resnet18" and config.ssul.pseudo_threshold == 0.1
+    assert (
+        config.system == "ssul"
+        and config.model.backbone == TASK["model"]["backbone"]
+        and config.ssul.pseudo_threshold == 0.1
+    )
 
 
 def test_a_file_without_a_configuration_is_refused(tmp_path):

@@ -75,7 +75,7 @@ def test_a_check_counts_images_of_each_class(tmp_path):
     lines = list(checked.lines())
     assert lines[:3] == [
         "train: 7 images, no fault",  # one shows no class
-        "val: 3 images, 1 faults",  # drawn as one of the others was
+        "val: 3 images, 1 fault",  # drawn as one of the others was
         "  base  person                    3 training images",
     ]
     assert [fault.kind for fault in checked.faults] == ["duplicate"]
