@@ -24,7 +24,7 @@ SIZE = 40
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """And none of autograd's: a first backward on a fake device (tests of benchmarks.cost) would start them, and then no
+    """And none of autograd's: a first backward on a fake device (tests of benchmarks.cost) would start them, and no
     process could be forked.
     """
     torch.set_num_threads(1)

@@ -131,7 +131,7 @@ def test_unknown_split_and_data_set_list_the_choices(tmp_path):
         load_split(f"{tmp_path}/none.yaml", "pascal")
     with pytest.raises(
         UserError,
-        match="data.dataset=pascl: no class list; use one of ade, camvid, coco, cocostuff, cocostuff10k, context, demo,",
+        match="data.dataset=pascl: no class list; use one of ade, camvid, coco, cocostuff, cocostuff10k, context, demo",
     ):
         load_split("fold0", "pascl")
 
