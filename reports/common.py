@@ -133,3 +133,48 @@ def or_reason(title: str, make: Callable[[], str]) -> str:
         return make()
     except UserError as error:
         return html.section(title, f"Not shown, because the data set cannot be read: {error}", "")
+
+
+# ---- sections of systems whose classes are of two kinds
+
+
+def class_section(
+    metrics: Mapping[str, Mapping[str, Any]],
+    colors: Mapping[str, str],
+    groups: Callable[[], Mapping[str, Sequence[str]]],
+) -> str:
+    """IoU of every class, a chart for each kind of class: `groups` gives the names of its classes."""
+    title = "IoU of every class"
+
+    def draw() -> str:
+        parts = [
+            (f"{kind} classes", class_bars(metrics, names, colors, f"{kind}_miou")) for kind, names in groups().items()
+        ]
+        return html.section(title, "In per cent.", charts.legend(colors) + html.side_by_side(parts))
+
+    return or_reason(title, draw)
+
+
+def saved_gallery(
+    stages: Mapping[str, Path],
+    command: str,
+    kind: str,
+    read: Callable[[], tuple[Sequence[Sample], Sequence[str], Collection[int]]],
+) -> str:
+    """Truth and predictions on validation images, of the evaluations whose predictions are saved; else the command that
+    saves them. `read` gives the images, all class names, and the numbers of the classes of the kind that is shown.
+    """
+    title = "What the networks see"
+    folders = {name: folder / "predictions" for name, folder in stages.items()}
+    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    if not folders:
+        return html.absent(title, "No predictions are saved", command)
+
+    def draw() -> str:
+        samples, classes, shown = read()
+        chosen = pick_images(predicted(samples, folders), shown)
+        columns, rows = prediction_columns(chosen, folders, classes, shown)
+        intro = f"Validation images that show the {kind} classes in turn; these have white outlines and filled tags."
+        return html.section(title, intro, html.gallery(columns, rows, [sample.id for sample in chosen]))
+
+    return or_reason(title, draw)

@@ -12,13 +12,11 @@ from data.io import read_array, read_image, voc_palette
 from data.weakshot import FIELDS, WeakShotData
 from reports.common import (
     Page,
-    class_bars,
+    class_section,
     label_painter,
     loss_charts,
     or_reason,
-    pick_images,
-    predicted,
-    prediction_columns,
+    saved_gallery,
     score_curves,
 )
 from utils.checkpoint import read_json
@@ -122,34 +120,22 @@ def headline(run: SplitRun, rows: list[list[str]]) -> str:
 def classes(run: SplitRun) -> str:
     """IoU of every class, novel ones first."""
 
-    def draw() -> str:
+    def groups() -> dict[str, list[str]]:
         names = run.data.names
-        parts = [
-            (f"{kind} classes", class_bars(run.metrics, [names[n] for n in members], run.colors, f"{kind}_miou"))
-            for kind, members in (("novel", run.data.novel), ("base", run.data.base))
-        ]
-        body = charts.legend(run.colors) + html.side_by_side(parts)
-        return html.section("IoU of every class", "In per cent.", body)
+        return {"novel": [names[n] for n in run.data.novel], "base": [names[n] for n in run.data.base]}
 
-    return or_reason("IoU of every class", draw)
+    return class_section(run.metrics, run.colors, groups)
 
 
 def gallery(run: SplitRun) -> str:
-    """Truth and predictions on validation images, of the methods whose predictions are saved."""
-    title = "What the networks see"
-    folders = {name: folder / "predictions" for name, folder in run.stages("eval_").items()}
-    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
-    if not folders:
-        command = f"{EVALUATE.format(run.cfg.method)} save_predictions=true resume=false"
-        return html.absent(title, "No predictions are saved", command)
-
-    def draw() -> str:
-        samples = pick_images(predicted(run.data.val_images().samples, folders), run.novel_numbers)
-        columns, rows = prediction_columns(samples, folders, run.data.groups.classes, run.novel_numbers)
-        intro = "Validation images that show novel classes in turn; these have white outlines and filled tags."
-        return html.section(title, intro, html.gallery(columns, rows, [sample.id for sample in samples]))
-
-    return or_reason(title, draw)
+    """Truth and predictions on validation images."""
+    command = f"{EVALUATE.format(run.cfg.method)} save_predictions=true resume=false"
+    return saved_gallery(
+        run.stages("eval_"),
+        command,
+        "novel",
+        lambda: (run.data.val_images().samples, run.data.groups.classes, run.novel_numbers),
+    )
 
 
 def proposals(run: SplitRun) -> str:

@@ -1,20 +1,18 @@
 """Zero-shot segmentation: what report.py shows of a split, all methods beside each other; collect.py's table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from data.layouts import Sample
 from data.zeroshot import ZeroShotData
 from reports.common import (
     Page,
-    class_bars,
+    class_section,
     loss_charts,
-    or_reason,
-    pick_images,
-    predicted,
-    prediction_columns,
+    saved_gallery,
     score_curves,
 )
 from utils.checkpoint import read_json
@@ -182,36 +180,23 @@ def bias(run: SplitRun) -> str:
 def classes(run: SplitRun) -> str:
     """IoU of every class, unseen ones first."""
 
-    def draw() -> str:
+    def groups() -> dict[str, list[str]]:
         seen, unseen = run.groups
-        parts = [
-            ("unseen classes", class_bars(run.metrics, unseen, run.colors, "unseen_miou")),
-            ("seen classes", class_bars(run.metrics, seen, run.colors, "seen_miou")),
-        ]
-        body = charts.legend(run.colors) + html.side_by_side(parts)
-        return html.section("IoU of every class", "In per cent.", body)
+        return {"unseen": unseen, "seen": seen}
 
-    return or_reason("IoU of every class", draw)
+    return class_section(run.metrics, run.colors, groups)
 
 
 def gallery(run: SplitRun) -> str:
-    """Truth and predictions on validation images, of the methods whose predictions are saved."""
-    title = "What the networks see"
-    folders = {name: folder / "predictions" for name, folder in run.stages("eval_").items()}
-    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
-    if not folders:
-        command = f"{EVALUATE.format(run.cfg.method)} evaluation.native=true save_predictions=true resume=false"
-        return html.absent(title, "No predictions are saved", command)
+    """Truth and predictions on validation images, at their own size."""
 
-    def draw() -> str:
+    def read() -> tuple[list[Sample], Sequence[str], set[int]]:
         data = ZeroShotData.open(run.cfg)
         unseen = {data.groups.order[number] for number in data.unseen}
-        samples = pick_images(predicted(data.val_images(run.cfg.evaluation.size).samples, folders), unseen)
-        columns, rows = prediction_columns(samples, folders, data.groups.classes, unseen)
-        intro = "Validation images that show the unseen classes in turn; these have white outlines and filled tags."
-        return html.section(title, intro, html.gallery(columns, rows, [sample.id for sample in samples]))
+        return data.val_images(run.cfg.evaluation.size).samples, data.groups.classes, unseen
 
-    return or_reason(title, draw)
+    command = f"{EVALUATE.format(run.cfg.method)} evaluation.native=true save_predictions=true resume=false"
+    return saved_gallery(run.stages("eval_"), command, "unseen", read)
 
 
 def learning(run: SplitRun) -> str:
