@@ -1,11 +1,12 @@
 """Stage 2 of 6: remove base classes from the salient regions of novel images, cluster the rest, write pseudo labels.
 
-reads   base model, images and saliency maps of the novel list
+reads   base model, images and, but with cluster.salient=false, saliency maps of the novel list
 writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png, full_pred/, high_base_pred/,
         high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}, names.json if asked for,
-        how_many.json with cluster.k=auto
+        how_many.json with cluster.k=auto, parts/ where images have several things to cluster
 
     python cluster_pseudolabel.py configs/demo/ncdss.yaml
+    python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.unit=component   # every connected part by itself
     python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.assign=oracle    # reference: pseudo_oracle/
     python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.features=maskcontrast \
         checkpoint=output/demo_maskcontrast/pretrain/last.pth
@@ -17,6 +18,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,10 +26,12 @@ import torch
 from tqdm.contrib.concurrent import thread_map
 
 from data.chain import base_model
-from data.discovery import DiscoveryData, main_class
+from data.describing import Describer, base_means, divide
+from data.discovery import DiscoveryData
 from data.io import read_label, write_array, write_label
 from data.layouts import Sample
 from data.naming import vocabulary
+from data.parts import Unit, by_image, list_units, read_parts
 from models.backbones import build_backbone
 from models.contrast import load_encoder
 from models.deeplab import DeepLabV3, build_model
@@ -40,15 +44,14 @@ from utils.checkpoint import settle, write_json, write_list
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
-from utils.labels import is_wide
+from utils.labels import ignored, is_wide
 from utils.log import log
-from utils.measure.clustering import certainty, cluster_prototypes, mask_prototypes, purity
+from utils.measure.clustering import certainty, cluster_prototypes, purity
 from utils.measure.confusion import predict
 from utils.measure.naming import suggest
 from utils.measure.num_clusters import estimate_k
 from utils.run import Run, entry, start_run
 
-NAMED_IMAGES = 400  # that tell what base classes look like, to suggest names of clusters
 FEW = 3  # objects, below which a cluster is warned of
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 
@@ -72,13 +75,13 @@ def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float)
     }
 
 
-def fuse(high_base_pred: np.ndarray, embeddings: np.ndarray, num_known: int) -> np.ndarray:
-    """Pseudo label [H, W]: confident base classes first, then clusters j = 1..K as B+j, background elsewhere.
+def fuse(high_base_pred: np.ndarray, parts: np.ndarray, rest: int) -> np.ndarray:
+    """Pseudo label [H, W]: confident base classes, then the labels of an image's parts, and `rest` where both are 0.
 
-    `embeddings` uint8 or uint16 [H, W] is 0 or j; so is the result, in its type.
+    In the type of `parts`.
     """
-    clusters = np.where(embeddings > 0, embeddings.astype(np.int64) + num_known - 1, 0)
-    return np.where(high_base_pred > 0, high_base_pred, clusters).astype(embeddings.dtype)
+    label = np.where(high_base_pred > 0, high_base_pred, parts)
+    return np.where(label > 0, label, rest).astype(parts.dtype)
 
 
 def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict[str, int]:
@@ -96,7 +99,10 @@ def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict
 
     with Background() as background:
         for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "base removal"):
-            saliency = batch["saliency"].to(run.device, non_blocking=True)
+            if cfg.salient:
+                saliency = batch["saliency"].to(run.device, non_blocking=True)
+            else:
+                saliency = torch.ones_like(output.logits[:, 0], dtype=torch.uint8)
             if cfg.binarize_saliency:
                 saliency = (saliency > 0).to(torch.uint8)
             maps = base_removal(output.logits, saliency, cfg.threshold)
@@ -125,52 +131,6 @@ def keep_images(pixels: dict[str, int], least: int) -> list[str]:
     return kept
 
 
-def describe_objects(data: DiscoveryData, ids: list[str], network: FeatureNetwork, run: Run) -> np.ndarray:
-    """Prototypes [N, D]: mean feature of each image's novel region, L2-normalised, in the order of `ids`."""
-    cfg = run.cfg
-    dataset = data.objects(ids, run.dir / "novel_map", cfg.cluster.features_size or cfg.data.image_size)
-    loader = data.context.loader(dataset, cfg.cluster.batch_size)
-    rows: dict[int, np.ndarray] = {}
-
-    def features_of(images: torch.Tensor) -> torch.Tensor:
-        return network(network.normalize(images)).features.float()
-
-    for batch, features in predict(features_of, network, loader, run, "features"):
-        vectors = mask_prototypes(features, batch["saliency"].to(run.device).float()).cpu().numpy()
-        rows |= dict(zip(batch["index"].tolist(), vectors, strict=True))
-    everywhere = {index: row for part in dist.gather(rows) for index, row in part.items()}
-    return np.stack([everywhere[index] for index in range(len(ids))])
-
-
-def describe_base_objects(data: DiscoveryData, network: FeatureNetwork, run: Run) -> dict[int, np.ndarray]:
-    """Base class 1..A -> prototypes [n, D] of its regions, one per image that shows it, n may be 0."""
-    cfg = run.cfg
-    ids = data.lists.base[:: max(1, len(data.lists.base) // NAMED_IMAGES)]
-    dataset = data.labelled_at(ids, cfg.cluster.features_size or cfg.data.image_size)
-    loader = data.context.loader(dataset, cfg.cluster.batch_size)
-    rows: dict[int, list[np.ndarray]] = {number: [] for number in range(1, data.num_known)}
-
-    def features_of(images: torch.Tensor) -> torch.Tensor:
-        return network(network.normalize(images)).features.float()
-
-    for batch, features in predict(features_of, network, loader, run, "base classes"):
-        label = batch["label"].to(run.device)
-        for number in set(label.unique().tolist()) & rows.keys():
-            shown = (label == number).flatten(1).any(1)
-            vectors = mask_prototypes(features[shown], (label[shown] == number).float())
-            rows[number] += list(vectors.cpu().numpy())
-    parts = dist.gather(rows)
-    return {number: np.array([row for part in parts for row in part[number]]) for number in rows}
-
-
-def base_means(data: DiscoveryData, objects: dict[int, np.ndarray]) -> np.ndarray:
-    """Mean prototype [A, D] of each base class."""
-    missing = next((data.groups.names[number] for number, vectors in objects.items() if not len(vectors)), None)
-    if missing:
-        raise UserError(f"cluster.names=suggest: no pixel of base class '{missing}' in the images of base classes")
-    return np.stack([vectors.mean(0) for vectors in objects.values()])
-
-
 def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
     """The network that describes objects: a backbone (published: ImageNet's) or a MaskContrast encoder."""
     cluster, model = cfg.cluster, cfg.model
@@ -183,33 +143,48 @@ def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
     return FeatureNetwork(build_backbone(model.backbone, stride, str(path or imagenet)))
 
 
-def assign_clusters(data: DiscoveryData, ids: list[str], classes: np.ndarray | None, run: Run) -> np.ndarray:
-    """Cluster 1..K of every object (0: none), int [N]; `classes` (true ones) serve the oracle only."""
-    cfg = run.cfg
-    if cfg.cluster.assign == "random":
-        return np.random.default_rng(cfg.seed).integers(1, cfg.cluster.k + 1, len(ids))
-    if cfg.cluster.assign == "oracle":
+def find_units(data: DiscoveryData, pixels: dict[str, int], describer: Describer | None, run: Run) -> list[Unit]:
+    """What is to be clustered, by image: the whole novel region, or parts of it that are large enough."""
+    unit, sizes = run.cfg.cluster.unit, {image_id: [count] for image_id, count in pixels.items()}
+    if unit != "image":
+        sizes = divide(list(pixels), describer if unit == "region" else None, run)
+    kept = keep_images({image_id: sum(found) for image_id, found in sizes.items()}, run.cfg.cluster.min_pixels)
+    return list_units(sizes, kept)
+
+
+def assign_clusters(
+    data: DiscoveryData, units: list[Unit], classes: np.ndarray | None, describer: Describer | None, run: Run
+) -> np.ndarray:
+    """Cluster 1..K of every unit, int [N]; 0: none, -b: it is of base class b. `classes` (true ones) serve the oracle
+    only.
+    """
+    c, whole = run.cfg.cluster, run.cfg.cluster.unit == "image"
+    if c.assign == "random":
+        return np.random.default_rng(run.cfg.seed).integers(1, c.k + 1, len(units))
+    if c.assign == "oracle":
         if classes is None:
             raise UserError("cluster.assign=oracle needs the masks of the novel images; this data root has none")
         return classes
-    c, network = cfg.cluster, run.place(feature_network(cfg))
-    prototypes = describe_objects(data, ids, network, run)
-    estimated = how_many(data, prototypes, network, run) if c.k == "auto" else None
-    k = estimated or c.k
-    found = cluster_prototypes(prototypes, k, pca_dim=c.pca_dim, whiten=c.whiten, seed=cfg.seed, n_init=c.n_init)
+    assert describer is not None
+    prototypes = describer.objects(units, not whole)
+    base = describer.base_objects() if c.k == "auto" or c.names == "suggest" or c.assign == "semi" else {}
+    k = how_many(prototypes, base, run) if c.k == "auto" else c.k
+    options = {"pca_dim": c.pca_dim, "whiten": c.whiten, "seed": run.cfg.seed, "n_init": c.n_init}
+    known = list(base.values()) if c.assign == "semi" else None
+    found = cluster_prototypes(prototypes, k, known=known, **options)
     if dist.is_main():
-        certain = certainty(found.points, found.ids)
-        write_json(run.dir / "certainty.json", dict(zip(ids, certain.round(4).tolist(), strict=True)))
-        for image_id, point in zip(ids, found.points, strict=True):
-            write_array(run.dir / "prototypes" / f"{image_id}.npy", point.astype(np.float32), settled=False)
+        certain = certainty(found.points, found.ids).round(4).tolist()
+        write_json(run.dir / "certainty.json", by_image(units, certain, whole))
+        for image_id, points in by_image(units, found.points.astype(np.float32), whole).items():
+            write_array(run.dir / "prototypes" / f"{image_id}.npy", np.array(points), settled=False)
     if c.names == "suggest":
-        suggest_names(data, prototypes, found.ids, network, run)
-    return found.ids + 1
+        suggest_names(data, prototypes, found.ids, base, run)
+    return np.where(found.ids < 0, found.ids, found.ids + 1)
 
 
-def how_many(data: DiscoveryData, objects: np.ndarray, network: FeatureNetwork, run: Run) -> int:
+def how_many(objects: np.ndarray, base: dict[int, np.ndarray], run: Run) -> int:
     """The estimated number of clusters of prototypes [N, D]; what speaks for it goes to how_many.json."""
-    c, base = run.cfg.cluster, describe_base_objects(data, network, run)
+    c = run.cfg.cluster
     estimate = estimate_k(objects, list(base.values()), c.pca_dim, c.whiten, c.k_most, run.cfg.seed)
     best = ", ".join(f"{name} {k}" for name, k in estimate.best.items())
     log.info("number of clusters: %d, the median of what the criteria prefer (%s)", estimate.k, best)
@@ -218,80 +193,106 @@ def how_many(data: DiscoveryData, objects: np.ndarray, network: FeatureNetwork, 
     return estimate.k
 
 
-def suggest_names(data: DiscoveryData, objects: np.ndarray, ids: np.ndarray, network: FeatureNetwork, run: Run) -> None:
+def suggest_names(
+    data: DiscoveryData, objects: np.ndarray, ids: np.ndarray, base: dict[int, np.ndarray], run: Run
+) -> None:
     """Write names.json: for each cluster 1..K the words whose features, as base classes tell, are like its objects'."""
     c, names = run.cfg.cluster, data.groups.names[1 : data.num_known]
     words = vocabulary(names, c.name_vectors, run.cfg.data.dataset, c.candidates)
-    base, k = base_means(data, describe_base_objects(data, network, run)), int(ids.max()) + 1
+    k = int(ids.max()) + 1
     means = np.stack([objects[ids == cluster].sum(0) / max(1, np.sum(ids == cluster)) for cluster in range(k)])
-    found = suggest(words.known, base, words.names, words.vectors, means)
+    found = suggest(words.known, base_means(data, base), words.names, words.vectors, means)
     for cluster, best in enumerate(found, start=1):
         log.info("cluster %d could be: %s", cluster, ", ".join(f"{name} ({score:.2f})" for name, score in best))
     if dist.is_main():
         write_json(run.dir / "names.json", {str(1 + cluster): best for cluster, best in enumerate(found)})
 
 
-def true_classes(data: DiscoveryData, ids: list[str], run: Run) -> np.ndarray | None:
-    """Novel class 1..n that covers most of each novel region (0: none); None without masks. For reports, the oracle."""
+def true_classes(data: DiscoveryData, units: list[Unit], run: Run) -> np.ndarray | None:
+    """True class of every unit (DiscoveryData.true_classes), int [N]; None without masks. For reports, the oracle."""
     if data.is_unknown:
         return None
     try:
-        samples = data.context.index(ids, ("image", "label"))
+        samples = data.context.index(dict.fromkeys(unit.image for unit in units), ("image", "label"))
     except UserError:
         return None
-    full = data.full_map()
 
-    def class_of(sample: Sample) -> int:
-        region = read_label(run.dir / "novel_map" / f"{sample.id}.png") > 0
-        return main_class(full(sample.load_label(), where=str(sample.label)), region, data.num_known)
+    def classes_of(sample: Sample) -> list[int]:
+        return data.true_classes(sample, read_parts(run.dir, sample.id))
 
     own = dist.share(samples)
-    found = thread_map(class_of, own, desc="true classes", leave=False, disable=None)
+    found = thread_map(classes_of, own, desc="true classes", leave=False, disable=None)
     everywhere = dist.gather(dict(zip((sample.id for sample in own), found, strict=True)))
-    classes = {image_id: number for part in everywhere for image_id, number in part.items()}
-    return np.array([classes[image_id] for image_id in ids])
+    classes = {image_id: numbers for part in everywhere for image_id, numbers in part.items()}
+    return np.array([classes[unit.image][unit.part - 1] for unit in units])
 
 
-def write_pseudo_labels(data: DiscoveryData, ids: list[str], clusters: np.ndarray, k: int, run: Run) -> None:
-    """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction)."""
-    size, kind = run.cfg.data.image_size, np.uint16 if is_wide(data.num_known + k) else np.uint8
+def write_pseudo_labels(data: DiscoveryData, units: list[Unit], clusters: np.ndarray, k: int, run: Run) -> None:
+    """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction).
 
-    def write(image_id: str, cluster: int) -> None:
-        novel_map = read_label(run.dir / "novel_map" / f"{image_id}.png")
+    What is neither novel nor certainly base is background where novel things are salient; else nobody knows.
+    """
+    cfg, wide = run.cfg, is_wide(data.num_known + k)
+    size, kind = cfg.data.image_size, np.uint16 if wide else np.uint8
+    rest = 0 if cfg.cluster.salient else ignored(data.num_known + k)
+    numbers = by_image(units, clusters.tolist(), whole=False)
+
+    def write(image_id: str) -> None:
+        parts = read_parts(run.dir, image_id)
         # through network resolution and back, as the official files went: borders move by up to a pixel
-        region = cv2.resize(novel_map, (size, size), interpolation=cv2.INTER_NEAREST) > 0.5
-        values = region.astype(kind) * kind(cluster)
-        embeddings = write_map(run.dir / "embeddings", image_id, values, list(novel_map.shape))
+        small = cv2.resize(parts, (size, size), interpolation=cv2.INTER_NEAREST)
+        back = cv2.resize(small, parts.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        found = np.array([0, *numbers[image_id]])
+        embeddings = np.where(found > 0, found, 0).astype(kind)[back]
+        write_label(run.dir / "embeddings" / f"{image_id}.png", embeddings, settled=False)
+        labels = np.where(found > 0, found + data.num_known - 1, -found).astype(kind)[back]
         base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
-        label = fuse(base, embeddings, data.num_known)
-        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", label, settled=False)
+        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, labels, rest), settled=False)
 
-    shares = dist.share(ids), dist.share(clusters)
-    thread_map(write, *shares, desc="pseudo labels", leave=False, disable=None)
+    thread_map(write, dist.share(list(numbers)), desc="pseudo labels", leave=False, disable=None)
     dist.barrier()
     if dist.is_main():
         settle(run.dir)  # once for all files of the stage
 
 
+def check_settings(cfg: NcdssConfig, data: DiscoveryData) -> None:
+    """UserError for settings of `cluster` that make no sense together, or for this split."""
+    c = cfg.cluster
+    if c.k == "auto" and c.assign != "kmeans":
+        raise UserError(f"cluster.k=auto: cluster.assign={c.assign} has no objects to count; give a number")
+    if c.assign == "oracle" and data.is_unknown:
+        raise UserError(f"cluster.assign=oracle: split={cfg.split} does not know the novel classes; leave it out")
+    if c.assign == "oracle" and c.k != "auto" and c.k < len(data.novel_names):
+        raise UserError(
+            f"cluster.k={c.k}: cluster.assign=oracle has a cluster for each novel class of split={cfg.split}; use at "
+            f"least {len(data.novel_names)}"
+        )
+    if c.features == "maskcontrast" and not c.features_checkpoint:
+        raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
+    if c.names == "suggest" and c.assign != "kmeans":
+        raise UserError(f"cluster.names=suggest: cluster.assign={c.assign} describes no objects; leave it out")
+
+
+def summary(units: list[Unit], clusters: np.ndarray, k: int, classes: np.ndarray | None) -> dict[str, Any]:
+    """How many objects each cluster holds, and how pure they are, if that is known; clusters of few are warned of."""
+    sizes = np.bincount(clusters[clusters > 0], minlength=k + 1)[1:].tolist()
+    found: dict[str, Any] = {"kept": len({unit.image for unit in units}), "k": k, "cluster_sizes": sizes}
+    if min(sizes) < FEW:
+        few = [f"{number} ({size})" for number, size in enumerate(sizes, start=1) if size < FEW]
+        log.warning("clusters of fewer than %d objects: %s; fewer clusters may do better", FEW, ", ".join(few))
+    if (clusters < 0).any():
+        found["base_objects"] = int((clusters < 0).sum())
+    if classes is not None:
+        found["purity"] = purity(clusters, classes)
+        log.info("share of objects whose cluster's majority class is theirs: %.3f", found["purity"])
+    return found
+
+
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     data = DiscoveryData.open(cfg)
+    check_settings(cfg, data)
     inputs = {"base_checkpoint": base_model(cfg, cfg.cluster.base_model)}
-    if cfg.cluster.k == "auto" and cfg.cluster.assign != "kmeans":
-        raise UserError(f"cluster.k=auto: cluster.assign={cfg.cluster.assign} has no objects to count; give a number")
-    if cfg.cluster.assign == "oracle" and data.is_unknown:
-        raise UserError(f"cluster.assign=oracle: split={cfg.split} does not know the novel classes; leave it out")
-    if cfg.cluster.assign == "oracle" and cfg.cluster.k < len(data.novel_names):
-        raise UserError(
-            f"cluster.k={cfg.cluster.k}: cluster.assign=oracle has a cluster for each novel class of "
-            f"split={cfg.split}; use at least {len(data.novel_names)}"
-        )
-    if cfg.cluster.features == "maskcontrast" and not cfg.cluster.features_checkpoint:
-        raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
-    if cfg.cluster.names == "suggest" and cfg.cluster.assign != "kmeans":
-        raise UserError(
-            f"cluster.names=suggest: cluster.assign={cfg.cluster.assign} describes no objects; leave it out"
-        )
     if cfg.cluster.features_checkpoint:
         inputs["features_checkpoint"] = cfg.cluster.features_checkpoint
     with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs, files=data.context.files) as run:
@@ -300,24 +301,21 @@ def main(argv: list[str] | None = None) -> None:
         model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_known)
         load_deeplab(model, inputs["base_checkpoint"])
         pixels = remove_base_classes(data, run.place(model), run)
-        kept = keep_images(pixels, cfg.cluster.min_pixels)
-        classes = true_classes(data, kept, run)
-        clusters = assign_clusters(data, kept, classes, run)
+        describer = Describer(data, run.place(feature_network(cfg)), run) if cfg.cluster.describes else None
+        units = find_units(data, pixels, describer, run)
+        classes = true_classes(data, units, run)
+        clusters = assign_clusters(data, units, classes, describer, run)
         k = int(clusters.max()) if cfg.cluster.k == "auto" else cfg.cluster.k
-        write_pseudo_labels(data, kept, clusters, k, run)
-        sizes = np.bincount(clusters, minlength=k + 1)[1:].tolist()
-        metrics = {"images": len(pixels), "kept": len(kept), "k": k, "cluster_sizes": sizes}
-        if min(sizes) < FEW:
-            few = [f"{number} ({size})" for number, size in enumerate(sizes, start=1) if size < FEW]
-            log.warning("clusters of fewer than %d objects: %s; fewer clusters may do better", FEW, ", ".join(few))
-        if classes is not None:
-            metrics["purity"] = purity(clusters, classes)
-            log.info("share of objects whose cluster's majority class is theirs: %.3f", metrics["purity"])
+        write_pseudo_labels(data, units, clusters, k, run)
+        metrics = {"images": len(pixels), **summary(units, clusters, k, classes)}
         if dist.is_main():
-            write_json(run.dir / "clusters.json", {i: int(c) for i, c in zip(kept, clusters, strict=True)})
-            write_list(run.dir / "novel.txt", kept)
+            write_json(run.dir / "clusters.json", by_image(units, clusters.tolist(), cfg.cluster.unit == "image"))
+            write_list(run.dir / "novel.txt", list(dict.fromkeys(unit.image for unit in units)))
             write_list(run.dir / "base.txt", list(data.lists.base))
-        log.info("kept %d of %d novel images; objects per cluster: %s", len(kept), len(pixels), sizes)
+        log.info(
+            "kept %d objects in %d of %d novel images; objects per cluster: %s",
+            *(len(units), metrics["kept"], len(pixels), metrics["cluster_sizes"]),
+        )
         run.finish(metrics)
 
 

@@ -14,8 +14,11 @@ from data.classes import ClassGroups, class_files, load_split
 from data.dataset import SegmentationDataset
 from data.io import read_label
 from data.label_map import LabelMap
+from data.layouts import Sample
 from data.lists import ImageLists, load_lists
 from data.loading import Source
+from data.parts import FOLDER as PARTS
+from data.parts import NOVEL_MAPS
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.checkpoint import read_json, read_list
@@ -29,7 +32,7 @@ from utils.measure.spec import Spec
 from utils.run_folder import stage_dir
 
 BASE, NOVEL = 0, 1  # groups of a class split
-UNMATCHED = "unmatched cluster"
+UNMATCHED, BACKGROUND = "unmatched cluster", "background"
 TRAIN_FOLDER = "SegmentationClassAug"
 
 
@@ -46,12 +49,13 @@ class DiscoveryData:
 
     @classmethod
     def open(cls, cfg: NcdssConfig) -> "DiscoveryData":
-        context, groups = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
+        context, split = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
+        groups = with_background(split)
         context.files.add(class_files(cfg.data.dataset, cfg.split))
         most = WIDE_IGNORE - groups.num_seen(BASE)  # what a label file of 16 bits holds beside the ignored value
         if cfg.cluster.k != "auto" and cfg.cluster.k > most:
             raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
-        return cls(context, groups, load_lists(groups, context))
+        return cls(context, groups, load_lists(split, context))
 
     @property
     def cfg(self) -> NcdssConfig:
@@ -93,8 +97,8 @@ class DiscoveryData:
     # ---- images and labels
 
     def base_map(self) -> LabelMap:
-        """For the base model: base classes to 1..B, novel objects are background."""
-        return self.groups.label_map([BASE])
+        """For the base model: base classes to 1..B, novel objects are background, or what `data.novel_pixels` says."""
+        return self.groups.label_map([BASE]) if self.cfg.data.novel_pixels == "background" else self.base_only_map()
 
     def full_map(self) -> LabelMap:
         """For validation: base classes to 1..B, novel ones to B+1..B+n."""
@@ -120,17 +124,27 @@ class DiscoveryData:
         return self._dataset(samples, ("image", "label"), train=train, label_map=label_map)
 
     def unlabelled(self, ids: Iterable[str]) -> SegmentationDataset:
-        """Novel images with their saliency, for removing base classes and clustering."""
-        fields, folder = ("image", "saliency"), self.cfg.cluster.saliency_folder
+        """Novel images with their saliency, if that counts, for removing base classes."""
+        fields = ("image", "saliency") if self.cfg.cluster.salient else ("image",)
+        folder = self.cfg.cluster.saliency_folder
         samples = self.context.index(ids, fields, missing=self.cfg.data.missing, saliency_folder=folder)
         return self._dataset(samples, fields)
 
-    def objects(self, ids: Iterable[str], novel_maps: Path, size: int) -> SegmentationDataset:
-        """Novel images with what clustering kept of their saliency, <novel_maps>/<id>.png, for describing objects."""
+    def objects(self, ids: Iterable[str], folder: Path, size: int, *, parts: bool = False) -> SegmentationDataset:
+        """Novel images with what clustering kept of their saliency, <folder>/novel_map/<id>.png, for describing it.
+
+        With `parts` also the number of each pixel's part, in the field of pseudo labels.
+        """
         samples = [
-            replace(sample, saliency=novel_maps / f"{sample.id}.png") for sample in self.context.index(ids, ("image",))
+            replace(
+                sample,
+                saliency=folder / NOVEL_MAPS / f"{sample.id}.png",
+                pseudo=folder / PARTS / f"{sample.id}.png" if parts else None,
+            )
+            for sample in self.context.index(ids, ("image",))
         ]
-        return self.context.dataset(samples, ("image", "saliency"), transform=ValTransform(size))
+        fields = ("image", "saliency", *(["pseudo"] if parts else []))
+        return self.context.dataset(samples, fields, transform=ValTransform(size))
 
     def labelled_at(self, ids: Iterable[str], size: int) -> SegmentationDataset:
         """Images with the labels of base classes at another size than that of training, for describing the classes."""
@@ -189,7 +203,19 @@ class DiscoveryData:
         """(photograph, how well its object fits its cluster, None if it was not clustered) of the novel images."""
         path = stage_dir(self.cfg, f"pseudo{self.cfg.reference}") / "certainty.json"
         certain = read_json(path) if path.is_file() else {}
+        certain = {name: float(np.mean(found)) for name, found in certain.items()}  # over the parts of an image
         return [(s.image, certain.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
+
+    def true_classes(self, sample: Sample, parts: np.ndarray) -> list[int]:
+        """True class of each part of an image, by its mask: novel ones 1..n, base ones -1..-B, 0 for neither.
+
+        An image that is clustered whole is of the novel class that covers most of its region, however little that is.
+        """
+        label = self.full_map()(sample.load_label(), where=str(sample.label))
+        if self.cfg.cluster.unit == "image":
+            return [main_class(label, parts > 0, self.num_known)]
+        mains = [main_class(label, parts == part, 0) - 1 for part in range(1, int(parts.max()) + 1)]
+        return [main - self.num_known + 1 if main >= self.num_known else -max(main, 0) for main in mains]
 
     def evaluation(self, network) -> Protocol:
         """For eval.py: how a trained network (models.segmenter.Segmenter) is scored at the images' own size.
@@ -228,8 +254,17 @@ def output_classes(groups: ClassGroups, metrics: dict[str, Any], names: Names | 
     return [(number, called[number]) for number in (*groups.order[:known], *novel)]
 
 
+def with_background(groups: ClassGroups) -> ClassGroups:
+    """The classes with a background that no mask holds, where they have none: output 0 of networks is always that."""
+    if groups.background is not None:
+        return groups
+    return replace(groups, classes=(*groups.classes, BACKGROUND), background=len(groups.classes))
+
+
 def main_class(label: np.ndarray, region: np.ndarray, num_known: int) -> int:
-    """Novel class 1..n that covers most of a region, 0 for none; label and region (bool) are [H, W]."""
+    """The class from `num_known` on that covers most of a region, counted from 1, 0 for none; label and region (bool)
+    are [H, W].
+    """
     counts = np.bincount(label[region], minlength=IGNORE + 1)[num_known : ignore_of(label)]
     return 1 + int(counts.argmax()) if counts.any() else 0
 

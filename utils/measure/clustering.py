@@ -1,8 +1,9 @@
-"""One prototype per image, and clusters of prototypes (NCDSS, Zhao et al., CVPR 2022, sec. 3.3).
+"""One prototype per image, or per part of it, and clusters of prototypes (NCDSS, Zhao et al., CVPR 2022, sec. 3.3).
 
-B images, D features, h w feature cells, H W pixels, N prototypes.
+B images, M parts, D features, h w feature cells, H W pixels, N prototypes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,12 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 
 from utils.errors import UserError
+from utils.measure.semi_kmeans import semi_supervised_kmeans
 
 
 @dataclass(frozen=True)
 class Clusters:
-    ids: np.ndarray  # int [N], 0..K-1
+    ids: np.ndarray  # int [N], 0..K-1; with known classes also -1 - place of the class
     points: np.ndarray  # [N, d], what was clustered
 
 
@@ -25,19 +27,24 @@ LEAST_WEIGHT = 0.5  # of a pixel, which must exceed it to be of the object: of a
 
 
 def mask_prototypes(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """`part_prototypes` of one part in each image: weight [B, H, W] -> [B, D]."""
+    return part_prototypes(features, weight[:, None])[:, 0]
+
+
+def part_prototypes(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """L2-normalised sum over pixels of (bilinearly up-sampled feature * weight), of weights above 0.5 alone.
 
-    features [B, D, h, w], weight [B, H, W] -> [B, D]; zeros where an image has no such weight. Grey saliency weighs the
-    mean (NCDSS), as saliency logits do (MaskContrast); 0 and 1 make a plain mean.
+    features [B, D, h, w], weights [B, M, H, W] -> [B, M, D]; zeros where a part has no such weight. Grey saliency
+    weighs the mean (NCDSS), as saliency logits do (MaskContrast); 0 and 1 make a plain mean.
 
     Up-sampling is linear, so its adjoint moves the weights down to the feature cells instead of D channels up to the
     pixels: the same vector for a fraction of the time and memory (benchmarks/prototypes.py).
     """
-    rows = interpolation_matrix(features.shape[-2], weight.shape[-2]).to(features)
-    columns = interpolation_matrix(features.shape[-1], weight.shape[-1]).to(features)
-    weight = torch.where(weight > LEAST_WEIGHT, weight, 0)
-    cell_weight = rows.T @ weight.to(features) @ columns  # [B, h, w]
-    return F.normalize(torch.einsum("bdhw,bhw->bd", features, cell_weight), dim=1, eps=1e-12)
+    rows = interpolation_matrix(features.shape[-2], weights.shape[-2]).to(features)
+    columns = interpolation_matrix(features.shape[-1], weights.shape[-1]).to(features)
+    weights = torch.where(weights > LEAST_WEIGHT, weights, 0)
+    cell_weights = rows.T @ weights.to(features) @ columns  # [B, M, h, w]
+    return F.normalize(torch.einsum("bdhw,bmhw->bmd", features, cell_weights), dim=2, eps=1e-12)
 
 
 def interpolation_matrix(cells: int, pixels: int) -> torch.Tensor:
@@ -47,20 +54,37 @@ def interpolation_matrix(cells: int, pixels: int) -> torch.Tensor:
 
 
 def cluster_prototypes(
-    prototypes: np.ndarray, k: int, *, pca_dim: int | None = 32, whiten: bool = True, seed: int, n_init: int = 10
+    prototypes: np.ndarray,
+    k: int,
+    *,
+    pca_dim: int | None = 32,
+    whiten: bool = True,
+    seed: int,
+    n_init: int = 10,
+    known: Sequence[np.ndarray] | None = None,
 ) -> Clusters:
     """PCA (seeded, which the official code leaves out) and k-means of prototypes [N, D].
 
-    UserError when there are fewer prototypes than clusters, or fewer prototypes or features than PCA dimensions.
+    With the prototypes [n, D] of each `known` class semi-supervised k-means of both together: what goes to the class at
+    place i has the id -1 - i. UserError when there are fewer prototypes than clusters, or fewer prototypes or features
+    than PCA dimensions, or nothing of a known class.
     """
-    kept = f"only {len(prototypes)} novel images were kept"
+    kept = f"only {len(prototypes)} novel objects were kept"
     if len(prototypes) < k:
         raise UserError(f"cluster.k={k}: {kept}; use fewer clusters or lower cluster.min_pixels")
     points = np.asarray(prototypes, dtype=np.float32)
+    if known is not None and not all(map(len, known)):
+        raise UserError("cluster.assign=semi: a base class is in no image of base classes; leave it out of the split")
+    labelled = [] if known is None else [np.asarray(rows, np.float32) for rows in known]
+    points = np.concatenate([*labelled, points])
     if pca_dim:
         points = make_pca(points, pca_dim, whiten, seed, "cluster", kept).fit_transform(points)
-    ids = KMeans(k, random_state=seed, n_init=n_init).fit_predict(points)
-    return Clusters(ids, points)
+    if known is None:
+        return Clusters(KMeans(k, random_state=seed, n_init=n_init).fit_predict(points), points)
+    labels = np.repeat(np.arange(len(labelled)), [len(rows) for rows in labelled])
+    first, points = points[: len(labels)], points[len(labels) :]
+    ids = semi_supervised_kmeans(points, first, labels, k, seed=seed, n_init=n_init)
+    return Clusters(np.where(ids < len(labelled), -1 - ids, ids - len(labelled)), points)
 
 
 def certainty(points: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -119,7 +143,7 @@ def fit_minibatch(
 
 def purity(clusters: np.ndarray, classes: np.ndarray) -> float:
     """Share of objects whose cluster's most frequent class is theirs; objects without a class (0) are left out."""
-    known = classes > 0
+    known = classes != 0
     clusters, classes = clusters[known], classes[known]
-    hits = sum(np.bincount(classes[clusters == cluster]).max() for cluster in np.unique(clusters))
+    hits = sum(np.unique(classes[clusters == cluster], return_counts=True)[1].max() for cluster in np.unique(clusters))
     return float(hits / max(len(classes), 1))

@@ -121,8 +121,8 @@ def test_one_seed_gives_one_result():
 @pytest.mark.parametrize(
     ("shape", "k", "pca_dim", "message"),
     [
-        ((9, 64), 10, None, "cluster.k=10: only 9 novel images were kept"),
-        ((20, 64), 10, 32, "cluster.pca_dim=32: only 20 novel images were kept; use at most 20 dimensions"),
+        ((9, 64), 10, None, "cluster.k=10: only 9 novel objects were kept"),
+        ((20, 64), 10, 32, "cluster.pca_dim=32: only 20 novel objects were kept; use at most 20 dimensions"),
         ((50, 16), 10, 32, "cluster.pca_dim=32: the backbone has 16 features; use at most 16"),
     ],
 )
