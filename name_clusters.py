@@ -16,6 +16,7 @@ from pathlib import Path
 
 from data.chain import num_clusters
 from data.classes import load_split
+from data.parts import by_unit
 from utils.checkpoint import read_json
 from utils.cluster_names import DROP, cluster_label, read_cluster_names, write_cluster_names
 from utils.config.ncdss import NcdssConfig
@@ -47,7 +48,7 @@ def read_naming(words: list[str], clusters: int) -> dict[int, str]:
 def overview(cfg: NcdssConfig, names: dict[int, str], clusters: int) -> list[list[str]]:
     """Size and name of each cluster, and what it could be where that was asked for; the heading first."""
     folder = stage_dir(cfg, "pseudo")
-    sizes = Counter(read_json(folder / "clusters.json").values())
+    sizes = Counter(by_unit(read_json(folder / "clusters.json")).values())
     suggested = read_json(folder / "names.json") if (folder / "names.json").is_file() else {}
     rows = [["cluster", "objects", "name", *(["could be"] if suggested else [])]]
     for number in range(1, clusters + 1):

@@ -7,7 +7,16 @@ from PIL import Image
 from data.classes import is_shipped
 from data.io import voc_palette
 from reports.common import Page, class_bars, loss_charts, pick_images, predicted, prediction_columns, score_curves
-from reports.ncdss_chain import HEADING, KIND_COLORS, METHODS, REFERENCES, Chain, table_cells, table_means
+from reports.ncdss_chain import (
+    BASELINES,
+    HEADING,
+    KIND_COLORS,
+    METHODS,
+    REFERENCES,
+    Chain,
+    table_cells,
+    table_means,
+)
 from reports.ncdss_clusters import clusters, confusion, ranking, training_gallery
 from reports.ncdss_unknown import how_many, labelled_gallery, naming
 from utils.checkpoint import atomic
@@ -163,15 +172,25 @@ def learning(chain: Chain) -> str:
 
 
 def _row(stage: Stage) -> str | None:
-    names = {folder: row for row, folder in METHODS.items()}
+    names = {folder: row for row, folder in (METHODS | BASELINES).items()}
     found = stage.name.startswith("eval_")
     return names.get(stage.name, stage.name.removeprefix("eval_")) if found else None
 
 
 def _scores(stage: Stage) -> dict[str, float | None]:
-    """All numbers of metrics.json but the mean that `table_means` leaves out, and novel mIoU by epoch."""
-    kept = {"miou"} if "all" in table_means(stage.metrics) else set()
-    return {key: value for key, value in stage.metrics.items() if key != "miou" or key in kept} | _by_epoch(stage)
+    """All numbers of metrics.json but the mean that `table_means` leaves out, novel mIoU by epoch and, of generalised
+    discovery, the harmonic mean and novel mIoU with many clusters to a class.
+    """
+    kept, mixed = {"miou"} if "all" in table_means(stage.metrics) else set(), _is_mixed(stage)
+    found = {key: value for key, value in stage.metrics.items() if key != "miou" or key in kept} | _by_epoch(stage)
+    if mixed and "novel_miou" in found:
+        rows = [row for row in stage.metrics.get("compared", []) if row["matching"] == "official"]
+        found |= {"harmonic": found["harmonic_miou"], "novel_many": rows[0]["novel_miou"] if rows else None}
+    return found
+
+
+def _is_mixed(stage: Stage) -> bool:
+    return stage.config.get("data", {}).get("images") == "mixed"
 
 
 def _by_epoch(stage: Stage) -> dict[str, float | None]:
@@ -189,6 +208,8 @@ TABLE = ResultTable(
         Column("base mIoU", "base_miou"),
         Column("novel mIoU", "novel_miou"),
         Column("all mIoU", "miou"),
+        Column("harmonic", "harmonic", optional=True),
+        Column("novel, many to one", "novel_many", optional=True),
         Column("novel, last epoch", "novel_last", optional=True),
         Column("novel, best epoch", "novel_best", optional=True),
     ),
@@ -197,7 +218,7 @@ TABLE = ResultTable(
     method=_row,
     scores=_scores,
     split=lambda config: Path(config.get("split", "")).stem,
-    methods=tuple(METHODS),
+    methods=(*METHODS, *BASELINES),
     variants=(  # of an ablation (scripts/ncdss/ablations.sh)
         Column("purity", "purity", "pseudo"),
         Column("basic novel", "novel_miou", "eval_basic"),

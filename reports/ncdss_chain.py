@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from data.discovery import DiscoveryData, main_class
+from data.discovery import DiscoveryData
 from data.io import read_image, read_label
 from data.layouts import Sample
+from data.parts import Unit, by_unit, read_parts
 from utils.checkpoint import read_json
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
@@ -27,6 +28,7 @@ METHODS = {  # row of a results table -> evaluated stage
     "EUMS": "eval_eums",
     "basic, oracle labels": "eval_basic_oracle",
 }
+BASELINES = {"basic, semi-supervised k-means": "eval_basic_semi"}  # shown where they were run
 REFERENCES = ("base model", "basic, random labels", "basic, oracle labels")  # no results of a method
 HEADING = ["method", "base mIoU", "novel mIoU", "all mIoU"]
 METHOD_COLORS = {"base model": "#4a9d77", "basic": "#9db1cc", "EUMS": "#2457c5"}
@@ -53,8 +55,10 @@ class Chain:
     @property
     def rows(self) -> dict[str, str]:
         """Row of a results table -> its stage: METHODS, then what else is evaluated."""
+        baselines = {row: stage for row, stage in BASELINES.items() if stage in self.metrics}
         more = {name.removeprefix("eval_"): name for name in self.metrics if name.startswith("eval_")}
-        return METHODS | {row: stage for row, stage in more.items() if stage not in METHODS.values()}
+        listed = METHODS | baselines
+        return listed | {row: stage for row, stage in more.items() if stage not in listed.values()}
 
     @property
     def shown_rows(self) -> dict[str, str]:
@@ -114,48 +118,66 @@ class Chain:
     # ---- clusters
 
     @cached_property
-    def clusters(self) -> dict[str, int]:
-        """Image id -> cluster 1..K."""
-        return read_json(self.folder / "pseudo" / "clusters.json")
+    def clusters(self) -> dict[Unit, int]:
+        """Object -> cluster 1..K."""
+        return by_unit(read_json(self.folder / "pseudo" / "clusters.json"))
 
     @cached_property
-    def true_class(self) -> dict[str, int]:
-        """Image id -> novel class 1..n that covers most of its novel region, 0 for none; empty without masks.
+    def units(self) -> dict[str, list[Unit]]:
+        """Image id -> its objects: one, unless its parts are clustered by themselves."""
+        found: dict[str, list[Unit]] = defaultdict(list)
+        for unit in self.clusters:
+            found[unit.image].append(unit)
+        return found
+
+    @cached_property
+    def true_class(self) -> dict[Unit, int]:
+        """Object -> its true class, see DiscoveryData.true_classes; empty without masks.
 
         Of large sets evenly spaced images stand for all.
         """
-        ids = sorted(self.clusters)
+        ids = sorted(self.units)
         try:
             samples = self.samples(ids[:: -(-len(ids) // MOST_OBJECTS)], "label")
         except UserError:
             return {}
-        full, found = self.data.full_map(), {}
+        found: dict[Unit, int] = {}
         for sample in samples:
-            label = full(sample.load_label(), where=str(sample.label))
-            found[sample.id] = main_class(label, self.novel_map(sample.id) > 0, self.num_known)
+            classes = self.data.true_classes(sample, read_parts(self.folder / "pseudo", sample.id))
+            found |= dict(zip(self.units[sample.id], classes, strict=True))
         return found
+
+    def class_name(self, number: int) -> str:
+        """Of a true class."""
+        if number < 0:
+            return self.names[-number]
+        return self.novel_names[number - 1] if number else "no novel class"
 
     @cached_property
     def main_class(self) -> dict[int, tuple[int, float]]:
         """Cluster -> (the class that most of its objects have, their share); empty without masks."""
-        return majority_class([(self.clusters[name], novel) for name, novel in self.true_class.items()])
+        return majority_class([(self.clusters[unit], found) for unit, found in self.true_class.items()])
 
-    def misplaced(self, name: str) -> bool:
+    def misplaced(self, unit: Unit) -> bool:
         """Whether an object is known to be of another class than most of its cluster."""
-        return name in self.true_class and self.true_class[name] != self.main_class[self.clusters[name]][0]
+        return unit in self.true_class and self.true_class[unit] != self.main_class[self.clusters[unit]][0]
+
+    def region(self, unit: Unit) -> np.ndarray:
+        """Where an object is, bool [H, W]."""
+        return read_parts(self.folder / "pseudo", unit.image) == unit.part
 
     def novel_map(self, name: str) -> np.ndarray:
-        """What clustering kept of an image's saliency, uint8 [H, W]."""
+        """What is novel of an image, uint8 [H, W]: what clustering kept of its saliency."""
         return read_label(self.folder / "pseudo" / "novel_map" / f"{name}.png")
 
-    def crops(self, names: list[str]) -> list[str]:
-        """The objects of some images as HTML, misplaced ones in a frame."""
-        called, shown = ["no novel class", *self.novel_names], []
-        for sample in self.samples(names):
-            picture = pictures.crop_object(read_image(sample.image), self.novel_map(sample.id))
-            known = sample.id in self.true_class
-            title = f"{sample.id}: {called[self.true_class[sample.id]]}" if known else sample.id
-            shown.append(html.image(picture, "wrong" if self.misplaced(sample.id) else "", title))
+    def crops(self, units: Sequence[Unit]) -> list[str]:
+        """Some objects as HTML, misplaced ones in a frame."""
+        shown = []
+        for unit, sample in zip(units, self.samples([unit.image for unit in units]), strict=True):
+            picture = pictures.crop_object(read_image(sample.image), self.region(unit).astype(np.uint8))
+            known = unit in self.true_class
+            title = f"{sample.id}: {self.class_name(self.true_class[unit])}" if known else sample.id
+            shown.append(html.image(picture, "wrong" if self.misplaced(unit) else "", title))
         return shown
 
 

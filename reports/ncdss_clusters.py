@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from data.io import read_array, read_image, read_label, voc_palette
+from data.parts import Unit
 from reports.common import COLUMNS, label_painter, pick_images
 from reports.ncdss_chain import (
     KIND_COLORS,
@@ -19,39 +20,53 @@ from utils.cluster_names import cluster_label
 from utils.report import charts, html, pictures
 
 CROPS = 10  # objects in a row
+UNITS = {
+    "image": "one novel object",
+    "component": "novel objects, one for each connected part",
+    "region": "novel objects, one for each part in a cell of alike features",
+}
 NOT_CLUSTERED = "The objects are not clustered yet", "python cluster_pseudolabel.py CONFIG"
 
 
 def training_gallery(chain: Chain) -> str:
     """From an unlabelled image to its pseudo label."""
-    title, folder = "How pseudo labels are made", chain.folder / "pseudo"
+    title, folder, cluster = "How pseudo labels are made", chain.folder / "pseudo", chain.data.cfg.cluster
     if "pseudo" not in chain.metrics:
         return html.absent(title, *NOT_CLUSTERED)
     known, k, masks = chain.num_known, max(chain.clusters.values()), bool(chain.true_class)
-    fields = ("saliency", *(["label"] if masks else []))
-    where = {"missing": "drop", "saliency_folder": chain.data.cfg.cluster.saliency_folder}
+    fields = (*(["saliency"] if cluster.salient else []), *(["label"] if masks else []))
+    where = {"missing": "drop", "saliency_folder": cluster.saliency_folder}
     samples = chain.samples(read_list(folder / "novel.txt"), *fields, **where)
     samples = pick_images(samples, chain.novel_numbers) if masks else samples[:COLUMNS]
     palette = voc_palette().copy()  # of the values in pseudo labels: base classes in their colours, then clusters
     palette[:known] = voc_palette()[chain.numbers[:known]]
     palette[known : known + k] = pictures.cluster_colors(k)
     given = chain.data.cluster_names or {}
-    names = [*chain.names[:known], *(cluster_label(1 + cluster, given) for cluster in range(k))]
+    names = [*chain.names[:known], *(cluster_label(1 + number, given) for number in range(k))]
     draw = partial(pictures.overlay, colors=palette, names=dict(enumerate(names)), strong=range(known, known + k))
     truth, columns = label_painter(chain.classes, chain.novel_numbers), []
     for sample in samples:
-        assert sample.saliency, sample  # one of the fields
-        image = read_image(sample.image)
+        image, shown = read_image(sample.image), [chain.novel_map(sample.id)]
         cells = [pictures.plain(image), *([truth(image, sample.load_label())] if masks else [])]
-        cells += [pictures.spotlight(image, mask) for mask in (read_label(sample.saliency), chain.novel_map(sample.id))]
+        if sample.saliency:
+            shown.insert(0, read_label(sample.saliency))
+        cells += [pictures.spotlight(image, mask) for mask in shown]
         columns.append([*cells, draw(image, read_label(folder / "pseudo_labels" / f"{sample.id}.png"))])
-    rows = ["image", *(["ground truth, not used"] if masks else []), "saliency", "base removed", "pseudo label"]
+    rows = ["image", *(["ground truth, not used"] if masks else []), *(["saliency"] if cluster.salient else [])]
+    rows += ["base removed", "pseudo label"]
     intro = (
-        "Novel training images. What is salient and not certainly of a base class counts as one novel object; k-means "
-        "on the mean features of these objects gives the clusters that label their pixels."
+        f"Novel training images. What is {'salient and ' if cluster.salient else ''}not certainly of a base class "
+        f"counts as {UNITS[cluster.unit]}; k-means on the mean features of these objects gives the clusters that label "
+        "their pixels."
     )
-    captions = [f"{sample.id}, cluster {chain.clusters[sample.id]}" for sample in samples]
+    captions = [f"{sample.id}, {_clusters_of(chain, sample.id)}" for sample in samples]
     return html.section(title, intro, html.gallery(columns, rows, captions))
+
+
+def _clusters_of(chain: Chain, name: str) -> str:
+    """The clusters of an image's objects, in words."""
+    found = sorted({chain.clusters[unit] for unit in chain.units[name]})
+    return f"cluster{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
 
 
 def clusters(chain: Chain) -> str:
@@ -59,20 +74,20 @@ def clusters(chain: Chain) -> str:
     title = "What the clusters hold"
     if "pseudo" not in chain.metrics:
         return html.absent(title, *NOT_CLUSTERED)
-    members: dict[int, list[str]] = {}
-    for name, cluster in sorted(chain.clusters.items()):
-        members.setdefault(cluster, []).append(name)
+    members: dict[int, list[Unit]] = {}
+    for unit, cluster in sorted(chain.clusters.items()):
+        members.setdefault(cluster, []).append(unit)
     path = chain.folder / "pseudo" / "names.json"
     suggested = read_json(path) if path.is_file() else {}
-    called, colors = ["no novel class", *chain.novel_names], pictures.cluster_colors(max(members))
+    colors = pictures.cluster_colors(max(members))
     cards = []
     for cluster in sorted(members, key=lambda c: (chain.main_class.get(c, (0, 0))[0], c)):
-        names = members[cluster]
-        shown = [names[i] for i in np.linspace(0, len(names) - 1, min(CROPS, len(names))).astype(int)]
-        text = f"{len(names)} objects"
+        units = members[cluster]
+        shown = [units[i] for i in np.linspace(0, len(units) - 1, min(CROPS, len(units))).astype(int)]
+        text = f"{len(units)} objects"
         if cluster in chain.main_class:
             novel, share = chain.main_class[cluster]
-            text += f", {100 * share:.0f} % {called[novel]}"
+            text += f", {100 * share:.0f} % {chain.class_name(novel)}"
         if str(cluster) in suggested:
             best = (f"{name} ({score:.2f})" for name, score in suggested[str(cluster)])
             text += f"; could be {', '.join(best)}"
@@ -140,11 +155,11 @@ def ranking(chain: Chain) -> str:
     chart = charts.histogram(values, KIND_COLORS, "entropy", split_point(*values.values()))
     if "pseudo" not in chain.metrics:
         return html.section(title, intro, chart)
-    everything = [*ranked["clean"], *ranked["unclean"]]
+    everything = [chain.units[name][0] for name in (*ranked["clean"], *ranked["unclean"])]  # of each its largest part
     ends = html.crops("Lowest entropy", "", chain.crops(everything[:CROPS]))
     ends += html.crops("Highest entropy", "", chain.crops(everything[::-1][:CROPS]))
-    known = {kind: [name for name in names if name in chain.true_class] for kind, names in lists.items()}
-    wrong = {kind: [chain.misplaced(name) for name in names] for kind, names in known.items()}
+    units = {kind: [unit for name in names for unit in chain.units[name]] for kind, names in lists.items()}
+    wrong = {kind: [chain.misplaced(unit) for unit in of if unit in chain.true_class] for kind, of in units.items()}
     shares = [f"{100 * np.mean(flags):.0f} % of the {kind}" for kind, flags in wrong.items() if flags]
     if shares:
         ends += html.note(f"Objects of another class than most of their cluster: {', '.join(shares)}.")

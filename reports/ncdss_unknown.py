@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.io import read_image, read_label, voc_palette
+from data.parts import Unit, by_unit
 from reports.common import COLUMNS
 from reports.ncdss_chain import Chain
 from utils.checkpoint import read_json, read_list
@@ -52,11 +53,11 @@ def naming(chain: Chain) -> str:
     title = "What the clusters hold, and what they are"
     if "pseudo" not in chain.metrics:
         return html.absent(title, "The objects are not clustered yet", "python cluster_pseudolabel.py CONFIG")
-    members: dict[int, list[str]] = {}
-    for name, cluster in chain.clusters.items():
-        members.setdefault(cluster, []).append(name)
+    members: dict[int, list[Unit]] = {}
+    for unit, cluster in chain.clusters.items():
+        members.setdefault(cluster, []).append(unit)
     path = chain.folder / "pseudo" / "certainty.json"
-    certainty = read_json(path) if path.is_file() else dict.fromkeys(chain.clusters, 0.0)
+    certainty = by_unit(read_json(path)) if path.is_file() else dict.fromkeys(chain.clusters, 0.0)
     count = chain.metrics["pseudo"].get("k", max(members))
     colors = pictures.cluster_colors(count)
     rows = [_cluster(chain, k, members.get(k, []), certainty, colors[k - 1]) for k in range(1, count + 1)]
@@ -70,14 +71,14 @@ def naming(chain: Chain) -> str:
     return html.section(title, intro, STYLE + "".join(rows) + command + SCRIPT)
 
 
-def _cluster(chain: Chain, cluster: int, names: Sequence[str], certainty: dict[str, float], color: np.ndarray) -> str:
-    names = sorted(names, key=lambda name: -certainty.get(name, 0.0))
-    unsure = names[SURE:][-UNSURE:]
+def _cluster(chain: Chain, cluster: int, units: Sequence[Unit], certainty: dict[Unit, float], color: np.ndarray) -> str:
+    units = sorted(units, key=lambda unit: -certainty.get(unit, 0.0))
+    unsure = units[SURE:][-UNSURE:]
     called = (chain.data.cluster_names or {}).get(cluster, "")
-    facts = [f"{len(names)} objects" if len(names) != 1 else "1 object"]
-    if names:
-        facts.append(f"fit {round(float(np.mean([certainty.get(name, 0.0) for name in names])), 2) + 0.0:.2f}")
-    facts += _alike(chain, names) + _suggested(chain, cluster)
+    facts = [f"{len(units)} objects" if len(units) != 1 else "1 object"]
+    if units:
+        facts.append(f"fit {round(float(np.mean([certainty.get(unit, 0.0) for unit in units])), 2) + 0.0:.2f}")
+    facts += _alike(chain, units) + _suggested(chain, cluster)
     fires, label = found_classes(chain.folder), called or cluster_label(cluster, {})
     never = fires is not None and label not in fires | {DROP}
     if never:
@@ -88,23 +89,22 @@ def _cluster(chain: Chain, cluster: int, names: Sequence[str], certainty: dict[s
         f'<label>is <input data-cluster="{cluster}" value="{escape(called)}" placeholder="name, or {DROP}" '
         f'aria-label="name of cluster {cluster}"></label>'
     )
-    shown = _objects(chain, names[:SURE], "") + _objects(chain, unsure, "unsure")
+    shown = _objects(chain, units[:SURE], "") + _objects(chain, unsure, "unsure")
     return f'<div class="naming{" never" if never else ""}">{head}{field}<div class="objects">{shown}</div></div>'
 
 
-def _alike(chain: Chain, names: Sequence[str]) -> list[str]:
+def _alike(chain: Chain, units: Sequence[Unit]) -> list[str]:
     """The labelled class that the base model sees, without being certain, in most of the objects' pixels."""
     seen: Counter[int] = Counter()
-    for name in names:
-        path = chain.folder / "pseudo" / "full_pred" / f"{name}.png"
-        region = chain.novel_map(name) > 0
+    for unit in units:
+        path, region = chain.folder / "pseudo" / "full_pred" / f"{unit.image}.png", chain.region(unit)
         if path.is_file() and region.any():
             seen[int(np.bincount(read_label(path)[region]).argmax())] += 1
     base = {number: count for number, count in seen.items() if number}
     if not base:
         return []
     number, count = max(base.items(), key=lambda pair: pair[1])
-    return [f"{100 * sum(base.values()) / len(names):.0f} % look like a labelled class, mostly {chain.names[number]}"]
+    return [f"{100 * sum(base.values()) / len(units):.0f} % look like a labelled class, mostly {chain.names[number]}"]
 
 
 def _suggested(chain: Chain, cluster: int) -> list[str]:
@@ -113,12 +113,12 @@ def _suggested(chain: Chain, cluster: int) -> list[str]:
     return [f"could be {', '.join(name for name, _ in found)}"] if found else []
 
 
-def _objects(chain: Chain, names: Sequence[str], style: str) -> str:
+def _objects(chain: Chain, units: Sequence[Unit], style: str) -> str:
     """Crops that open to the whole photograph."""
     shown = []
-    for sample in chain.samples(names):
+    for unit, sample in zip(units, chain.samples([unit.image for unit in units]), strict=True):
         image = read_image(sample.image)
-        crop = pictures.crop_object(image, chain.novel_map(sample.id), CROP)
+        crop = pictures.crop_object(image, chain.region(unit).astype(np.uint8), CROP)
         whole = pictures.resize_image(image, pictures.fit_size(image.shape, min(WHOLE, max(image.shape))))
         name = escape(sample.image.name)
         shown.append(

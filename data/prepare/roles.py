@@ -42,7 +42,7 @@ Roles = Callable[[DataContext, Found], Iterator[Role]]
 
 def discovery(context: DataContext, found: Found) -> Iterator[Role]:
     """All images with their masks, but those of unknown classes; the novel ones, which the masks or the lists tell,
-    with their saliency.
+    with their saliency, if that counts.
     """
     cfg, d = context.cfg, context.cfg.data
     groups = load_split(cfg.split, d.dataset)
@@ -62,6 +62,8 @@ def discovery(context: DataContext, found: Found) -> Iterator[Role]:
     yield Role("train", context, train, MASKS, everything, labels=names)
     folder = {"label_folder": cfg.evaluation.label_folder}
     yield Role("val", context, val, MASKS, everything, validation=True, where=folder)
+    if not cfg.cluster.salient:
+        return
     novel = lists.novel if lists else _showing(groups, NOVEL, found["train"])
     where = {"saliency_folder": cfg.cluster.saliency_folder}
     yield Role("novel", context, novel, OBJECTS, optional=d.missing == "drop", where=where)

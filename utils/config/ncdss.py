@@ -99,7 +99,7 @@ class Cluster(Section):
         0.01, description="share of the image's pixels below which such a part is dropped"
     )
     regions: Annotated[PositiveInt, Only(key="cluster.unit", values=("region",))] = Field(
-        24, description="cells of an image (utils/measure/regions.py)"
+        40, description="cells of an image (utils/measure/regions.py)"
     )
     min_pixels: NonNegativeInt = Field(
         1500, description="an image is kept when more pixels than this are novel, in parts that are not dropped"
