@@ -145,10 +145,10 @@ def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
 
 def find_units(data: DiscoveryData, pixels: dict[str, int], describer: Describer | None, run: Run) -> list[Unit]:
     """What is to be clustered, by image: the whole novel region, or parts of it that are large enough."""
-    unit, sizes = run.cfg.cluster.unit, {image_id: [count] for image_id, count in pixels.items()}
-    if unit != "image":
-        sizes = divide(list(pixels), describer if unit == "region" else None, run)
-    kept = keep_images({image_id: sum(found) for image_id, found in sizes.items()}, run.cfg.cluster.min_pixels)
+    c, sizes = data.cfg.cluster, {image_id: [count] for image_id, count in pixels.items()}
+    if c.unit != "image":
+        sizes = divide(list(pixels), describer if c.unit == "region" else None, c.min_share, run)
+    kept = keep_images({image_id: sum(found) for image_id, found in sizes.items()}, c.min_pixels)
     return list_units(sizes, kept)
 
 

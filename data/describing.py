@@ -67,7 +67,7 @@ class Describer:
 
     def cells(self, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         """(image id, cells of alike features, int32 [S/4, S/4]) of the images of this process."""
-        dataset, cfg = self.data.objects(ids, self.run.dir, self._side), self.run.cfg
+        dataset, cfg = self.data.objects(ids, self.run.dir, self._side), self.data.cfg
         for batch, features in self._walk(dataset, "regions"):
             arrays = zip(batch["index"].tolist(), features.cpu().numpy(), batch["image"].numpy(), strict=True)
             for index, cells, image in arrays:
@@ -75,7 +75,7 @@ class Describer:
 
     @property
     def _side(self) -> int:
-        return self.run.cfg.cluster.features_size or self.run.cfg.data.image_size
+        return self.data.cfg.cluster.features_size or self.data.cfg.data.image_size
 
     def _walk(self, dataset: SegmentationDataset, title: str) -> Iterator[tuple[dict, torch.Tensor]]:
         """(batch, features float [B, D, h, w])."""
@@ -83,7 +83,7 @@ class Describer:
         def features_of(images: torch.Tensor) -> torch.Tensor:
             return respond(self.network, images).features.float()
 
-        loader = self.data.context.loader(dataset, self.run.cfg.cluster.batch_size)
+        loader = self.data.context.loader(dataset, self.data.cfg.cluster.batch_size)
         return predict(features_of, self.network, loader, self.run, title)
 
 
@@ -95,15 +95,14 @@ def base_means(data: DiscoveryData, objects: dict[int, np.ndarray]) -> np.ndarra
     return np.stack([vectors.mean(0) for vectors in objects.values()])
 
 
-def divide(ids: Sequence[str], describer: Describer | None, run: Run) -> dict[str, list[int]]:
-    """Write parts/<id>.png, the connected parts of each image's novel region; image id -> pixels of its parts.
-
-    With a describer they lie within cells of alike features.
+def divide(ids: Sequence[str], describer: Describer | None, least: float, run: Run) -> dict[str, list[int]]:
+    """Write parts/<id>.png, the connected parts of each image's novel region, of a share `least` of the image at least;
+    image id -> pixels of its parts. With a describer they lie within cells of alike features.
     """
     sizes: dict[str, list[int]] = {}
 
     def write(image_id: str, cells: np.ndarray | None = None) -> None:
-        sizes[image_id] = write_parts(run.dir, image_id, run.cfg.cluster.min_share, cells)
+        sizes[image_id] = write_parts(run.dir, image_id, least, cells)
 
     if describer is None:
         thread_map(write, dist.share(ids), desc="parts", leave=False, disable=None)

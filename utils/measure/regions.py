@@ -22,7 +22,7 @@ def over_segment(features: np.ndarray, image: np.ndarray, count: int, seed: int)
     maps = [_scaled(_enlarged(_reduced(features), grid), 1.0)]
     colors = cv2.cvtColor(np.ascontiguousarray(image.transpose(1, 2, 0)), cv2.COLOR_RGB2LAB)
     maps.append(_scaled(cv2.resize(colors, (grid, grid), interpolation=cv2.INTER_AREA).astype(np.float32), COLOR))
-    maps.append(_scaled(np.stack(np.mgrid[:grid, :grid], 2).astype(np.float32), PLACE))
+    maps.append(_scaled(np.moveaxis(np.mgrid[:grid, :grid], 0, 2).astype(np.float32), PLACE))
     points = np.concatenate(maps, 2).reshape(grid * grid, -1)
     return KMeans(count, random_state=seed, n_init=1).fit_predict(points).reshape(grid, grid).astype(np.int32)
 

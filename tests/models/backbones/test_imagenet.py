@@ -57,6 +57,16 @@ def test_mobilenet_of_torchvision(tmp_path):
     assert {int(key.split(".")[1]) for key in own} == set(range(18))
 
 
+@pytest.mark.parametrize("prefix", ["", "backbone.", "student.backbone."])
+def test_mobilenet_of_our_own_networks(prefix, tmp_path):
+    source = build_backbone("mobilenet_v2", 16, "random").state_dict()
+    torch.save(
+        {"model": decorate(source, prefix) | {"classifier.4.weight": torch.ones(3, 8, 1, 1)}}, tmp_path / "w.pth"
+    )
+    own = build_backbone("mobilenet_v2", 8, str(tmp_path / "w.pth")).state_dict()
+    assert own.keys() == source.keys() and all(torch.equal(own[key], value) for key, value in source.items())
+
+
 def test_lite0_package():
     backbone = build_backbone("efficientnet_lite0", 8, "imagenet")
     file = torch.load(imagenet.lite0_file(), weights_only=True)

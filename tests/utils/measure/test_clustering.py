@@ -5,7 +5,14 @@ import torch.nn.functional as F
 from sklearn.metrics import adjusted_rand_score
 
 from utils.errors import UserError
-from utils.measure.clustering import cluster_prototypes, fit_minibatch, interpolation_matrix, mask_prototypes, purity
+from utils.measure.clustering import (
+    cluster_prototypes,
+    fit_minibatch,
+    interpolation_matrix,
+    mask_prototypes,
+    part_prototypes,
+    purity,
+)
 
 
 def by_upsampling(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -51,6 +58,29 @@ def test_prototype_by_hand():
     torch.testing.assert_close(mask_prototypes(features, weight), torch.full((1, 2), 0.5**0.5))
     weight = torch.tensor([[[0.0, 1.0, 0.0, 0.0]]])  # cells 0.75 and 0.25
     torch.testing.assert_close(mask_prototypes(features, weight), torch.tensor([[3.0, 1.0]]) / 10**0.5)
+
+
+def test_a_prototype_for_each_part():
+    """As each part alone would have; a part without a pixel has zeros."""
+    g = torch.Generator().manual_seed(2)
+    features, weight = torch.randn(2, 8, 4, 4, generator=g), torch.randint(0, 10, (2, 32, 32), generator=g).float()
+    parts = torch.zeros(2, 3, 32, 32)
+    parts[:, 0, :16], parts[0, 1, 16:, 8:] = 1, 1
+    found = part_prototypes(features, weight[:, None] * parts)
+    assert found.shape == (2, 3, 8) and not found[:, 2].any() and not found[1, 1].any()
+    for part in (0, 1):
+        torch.testing.assert_close(found[:, part], mask_prototypes(features, weight * parts[:, part]))
+
+
+def test_semi_supervised_clusters_are_numbered_beside_the_classes():
+    """Objects near the class at place 1 get -2, the group of their own gets 0."""
+    rng = np.random.default_rng(0)
+    known = [rng.normal(0, 0.1, (5, 2)) + centre for centre in ([0, 0], [4, 0])]
+    objects = np.concatenate([rng.normal(0, 0.1, (4, 2)) + [4, 0], rng.normal(0, 0.1, (3, 2)) + [0, 9]])
+    found = cluster_prototypes(objects, 1, pca_dim=None, seed=0, known=known)
+    assert found.ids.tolist() == [-2] * 4 + [0] * 3 and len(found.points) == 7
+    with pytest.raises(UserError, match="cluster.assign=semi: a base class is in no image of base classes"):
+        cluster_prototypes(objects, 1, pca_dim=None, seed=0, known=[known[0], np.zeros((0, 2))])
 
 
 def test_grey_levels_weigh_and_their_scale_does_not():
