@@ -72,19 +72,20 @@ def find_stages(places: Iterable[Path]) -> list[Stage]:
 def save_stages(stages: Sequence[Stage], path: Path) -> None:
     """The numbers of finished stages as one file: scalars of metrics.json, and each configuration as far as it differs.
 
-    Folders are kept relative to the working directory where they lie below it. UserError when the file is there and of
-    another kind.
+    Folders are kept relative to the working directory where they lie below it, the place of the data is not. UserError
+    when the file is there and of another kind.
     """
     require_saved(path)
-    shared = _in_common([stage.config for stage in stages])
+    configs = [_placeless(stage.config) for stage in stages]
+    shared = _in_common(configs)
     rows = [
         {
             "folder": os.path.relpath(stage.folder),
             "system": stage.system,
-            "config": _without(stage.config, shared),
+            "config": _without(config, shared),
             "metrics": {key: value for key, value in stage.metrics.items() if key not in NOT_SAVED},
         }
-        for stage in stages
+        for stage, config in zip(stages, configs, strict=True)
     ]
     write_json(path, {"config": shared, "stages": rows})
 
@@ -136,6 +137,12 @@ def require_saved(path: Path) -> None:
     """UserError when there is a file that `save_stages` did not write."""
     if path.exists():
         list(_saved_stages(path))
+
+
+def _placeless(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the folder of its data, which is this machine's."""
+    data = config.get("data")
+    return {**config, "data": {key: value for key, value in data.items() if key != "root"}} if data else config
 
 
 def _in_common(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
