@@ -32,6 +32,15 @@ print(json.dumps([statuses, sorted(slow & sys.modules.keys())]))
 """
 
 
+def answered(*commands: tuple[str, ...]) -> tuple[list[str], list[int], set[str]]:
+    """(what they print, their exit statuses, slow packages that they import)."""
+    argv = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    *said, outcome = done.stdout.splitlines()
+    statuses, slow = json.loads(outcome)
+    return said, statuses, set(slow)
+
+
 def load(tiny, *overrides):
     return load_config([str(tiny), *overrides], "")
 
@@ -155,8 +164,13 @@ def test_torch_is_not_imported(tiny, monkeypatch):
         (SCRIPT, *small, "sed=1"): 2,
         **{(path.name, "none.yaml"): 2 for path in sorted(ROOT.glob("*.py")) if "answer(__doc__" in path.read_text()},
     }
-    argv = [sys.executable, "-c", COMMANDS, json.dumps(list(commands))]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
-    *said, outcome = done.stdout.splitlines()
-    assert json.loads(outcome) == [list(commands.values()), []], done.stderr
+    said, statuses, slow = answered(*commands)
+    assert statuses == list(commands.values()) and not slow
     assert said[0].startswith("base: already finished") and len(commands) >= 12
+
+
+def test_other_commands_answer_help_and_mistakes_without_torch_too():
+    scripts = ("predict.py", "export.py", "collect.py", "prepare_data.py")
+    said, statuses, slow = answered(*((script, "--help") for script in scripts), ("collect.py", "output", "--stile"))
+    assert statuses == [0, 0, 0, 0, 2] and not slow - {"cv2", "PIL"}
+    assert [line.split()[1] for line in said if line.startswith("usage: ")] == list(scripts)
