@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.clustering import draw
+from benchmarks.weakshot import peak
 from data.io import write_label
 from data.label_map import LabelMap
 from data.layouts import VOC, index_samples
@@ -148,15 +149,15 @@ def in_own_process(work: Callable[[], Any]) -> Cost:
 
 
 def _measured(work: Callable[[], Any], send: Connection) -> None:
-    before, start = memory("VmRSS"), time.process_time()
-    work()
-    send.send(Cost(time.process_time() - start, memory("VmHWM") - before))
+    seconds = []
 
+    def timed() -> None:
+        begun = time.process_time()
+        work()
+        seconds.append(time.process_time() - begun)
 
-def memory(name: str) -> float:
-    """MiB of this process: VmRSS what it holds, VmHWM what it held at most."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+    mib = peak(timed)
+    send.send(Cost(seconds[0], mib))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from models.maskformer import MaskOutput
 from models.simnet import SimNet
 
 LAYERS, QUERIES, NOVEL = 6, 100, (3, 6)
+IMAGES = 2  # of a batch
 LIMIT = 30.0  # seconds after which a call is not repeated, also on a machine that does other things besides
 WEIGHTS = {"classes": 1.0, "focal": 20.0, "dice": 1.0, "complement": 0.15}
 
