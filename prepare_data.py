@@ -20,12 +20,14 @@ if __name__ == "__main__":
     begin.quiet()
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
 
-from data.prepare.demo import DemoOptions, build_demo
+from data.prepare.demo import DemoOptions, build_demo, is_drawn
 from data.prepare.kinds import KINDS
+from utils.errors import UserError
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -105,8 +107,16 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
 
 
+def drawing(options: argparse.Namespace) -> DemoOptions:
+    return DemoOptions(seed=options.seed, saliency_error=options.saliency_error)
+
+
 if __name__ == "__main__":  # before the imports below, which take seconds
-    arguments()
+    given = arguments()
+    with contextlib.suppress(UserError, OSError):  # main tells them
+        if given.command == "demo" and is_drawn(given.root, drawing(given)):
+            print(f"demo set: {given.root}")
+            raise SystemExit(0)
 
 from data.classes import load_classes
 from data.discovery import DiscoveryData
@@ -124,13 +134,12 @@ from data.prepare.voc import build_voc
 from models.saliency.estimator import load_estimator
 from utils.checkpoint import digest, write_text
 from utils.config.reader import load_config
-from utils.errors import UserError
 from utils.report.tables import table
 from utils.run import entry, pick_device
 
 
 def demo(options: argparse.Namespace) -> None:
-    build_demo(options.root, DemoOptions(seed=options.seed, saliency_error=options.saliency_error))
+    build_demo(options.root, drawing(options))
     print(f"demo set: {options.root}")
 
 

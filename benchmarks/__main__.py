@@ -14,7 +14,6 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import PIL
 import torch
 
 from benchmarks import growth
-from benchmarks.rows import Row, memory, rows
+from benchmarks.rows import Row, cpu_seconds, memory, rows
 from utils.checkpoint import write_json, write_text
 from utils.report.tables import table
 
@@ -32,12 +31,6 @@ LIMIT = 30.0  # seconds after which a row is not repeated, on a machine that doe
 HEADING = ["work", "released way, ms", "ours, ms", "ratio", ""]
 SPACE = ["memory of a loss, per image", "released way, MiB", "ours, MiB"]
 BEGIN, END = "<!-- tables of python -m benchmarks --save -->\n\n", "\n\n<!-- end of the tables -->"
-
-
-def cpu_seconds(function: Callable[[], Any]) -> float:
-    start = time.process_time()
-    function()
-    return time.process_time() - start
 
 
 def measure(row: Row, repeats: int) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Stepper:
         self.optimizer = build_optimizer(recipe.parameter_groups(), settings)
 
     def place(self, value: Any) -> Any:
-        return self.run.place(value) if isinstance(value, torch.nn.Module) else value.to(self.device)
+        return self.run.place(value) if isinstance(value, torch.nn.Module) else value.to(self.run.device)
 
     def __call__(self, batch: dict[str, dict]) -> None:
         clip = self.settings.clip_norm
