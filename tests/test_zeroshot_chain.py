@@ -50,7 +50,7 @@ ZERO_SHOT = {
 
 
 def write_zero_shot(folder: Path, voc: Path) -> Path:
-    dataset = folder / "shapes"
+    dataset = folder / "zero_shapes"
     dataset.mkdir(parents=True)
     (dataset / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
     (dataset / "dots.yaml").write_text("unseen: [dot]\n")
@@ -224,7 +224,7 @@ def test_wrong_input(trained, tmp_path, capsys):
     assert "method=step1: this script trains the other methods" in line("method=step1")
     assert "run first: python train_base.py CONFIG" in line(f"output_dir={tmp_path}")
     other = write_zero_shot(tmp_path / "other", Path(yaml.safe_load(trained.read_text())["data"]["root"]))
-    (tmp_path / "other" / "shapes" / "classes.yaml").write_text(yaml.safe_dump([*CLASSES, "blob"]))
+    (tmp_path / "other" / "zero_shapes" / "classes.yaml").write_text(yaml.safe_dump([*CLASSES, "blob"]))
     step1 = stage(trained, "step1") / "last.pth"
     assert guarded(train_zeroshot.main, [str(other), f"step1_checkpoint={step1}"]) == 2
     assert "has 5 outputs, this run needs 6; check data.dataset" in capsys.readouterr().err
