@@ -14,10 +14,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from data.chain import num_clusters
+from data.chain import num_clusters, pseudo_folder
 from data.classes import load_split
-from utils.checkpoint import read_json
-from utils.cluster_names import DROP, cluster_label, read_cluster_names, write_cluster_names
+from utils.checkpoint import digest, read_json
+from utils.cluster_names import DROP, OF, cluster_label, read_cluster_names, write_cluster_names
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -69,10 +69,11 @@ def main(argv: list[str] | None = None) -> int:
         print(folder)
         return 0
     clusters = num_clusters(cfg)
-    names = read_cluster_names(folder)
+    of = digest(pseudo_folder(cfg) / OF)
+    names = read_cluster_names(folder, of)
     if given:
         names |= read_naming(given, clusters)
-        write_cluster_names(folder, names)
+        write_cluster_names(folder, names, of)
     print(table(overview(cfg, names, clusters)))
     print(message(folder, names, clusters))
     return 0

@@ -132,6 +132,19 @@ def test_names_change_what_outputs_are_called_and_no_stage(discovered, tmp_path,
     assert "9=dog: no such cluster; they are numbered 1 to" in capsys.readouterr().err
 
 
+def test_names_do_not_go_over_to_other_clusters(discovered, tmp_path, caplog):
+    config, out = discovered
+    shutil.copytree(out, tmp_path / "unknown")
+    options = (config, f"output_dir={tmp_path}", "cluster.k=3")
+    assert run(cluster_pseudolabel.main, *options, "resume=false") == 0
+    assert not (tmp_path / "unknown" / "clusters.yaml").exists()
+    assert run(name_clusters.main, *options, "1=dot", "2=bar", "3=drop") == 0
+    photo = next((config.parent / "photos").iterdir())
+    assert run(predict.main, tmp_path / "unknown" / "eums" / "best.pth", photo, "--to", tmp_path) == 0
+    assert read_list(tmp_path / "classes.txt")[3] == "long bar"  # as when it was trained
+    assert "names other clusters than these" in caplog.text
+
+
 def test_photographs_without_labels_are_labelled(discovered):
     config, out = discovered
     assert run(export.main, out / "eums" / "best.pth", out / "labelled", "--format", "folder") == 0
