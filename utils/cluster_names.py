@@ -18,6 +18,9 @@ FILE, EARLIER = "clusters.yaml", "clusters_before.yaml"
 OF = "pseudo_labels"  # key: digest of the labels of the clusters, as inputs.json of the stages that learn from them
 DROP = "drop"  # the cluster counts as background
 Names = Mapping[int, str]
+Suggested = dict[
+    str, list[tuple[str, float]]
+]  # of names.json: cluster -> what it could be called, and how well it fits
 Classes = list[tuple[int, str]]  # (class number in the masks, name) of each output of a network
 
 
