@@ -131,15 +131,13 @@ def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, whe
 
 
 def _usable(vectors: np.ndarray, names: Sequence[str], where: str) -> np.ndarray:
-    """The vectors [n, D]; UserError for one that tells nothing, a warning for two that tell the same."""
-    good = np.isfinite(vectors).all(1) & vectors.any(1)
-    if not good.all():
-        empty = names[int(good.argmin())]
-        raise UserError(
-            f"{where}: the vector of '{empty}' is zero or no finite numbers; give it another, or {_advice()}"
-        )
+    """The vectors [n, D]; UserError for one of no numbers, a warning for one of zeros, and for two that are equal."""
     known: dict[bytes, str] = {}
     for name, row in zip(names, vectors, strict=True):
+        if not np.isfinite(row).all():
+            raise UserError(f"{where}: the vector of '{name}' is not finite; give it another, or {_advice()}")
+        if not row.any():
+            log.warning("%s: the vector of '%s' is zero, which tells nothing of it", where, name)
         other = known.setdefault(row.tobytes(), name)
         if other != name:
             log.warning("%s: '%s' and '%s' have one vector, so that nothing tells them apart", where, other, name)

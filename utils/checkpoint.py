@@ -78,7 +78,7 @@ def read_list(path: Path) -> list[str]:
 def read_lines(path: Path) -> list[str]:
     """Non-empty lines of a text file in UTF-8, or UTF-16 with a byte order mark; UserError for any other."""
     wanted = "expected a list with one image id per line"
-    require_file(path)
+    require_file(path, wanted)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -5,10 +5,10 @@ from pathlib import Path
 from utils.errors import UserError
 
 
-def require_file(path: Path) -> None:
+def require_file(path: Path, wanted: str = "") -> None:
     """UserError for a folder, and for a pipe, which would be waited for; nothing is said of what is not there."""
     if path.exists() and not path.is_file():
-        raise UserError(f"{path}: not a file")
+        raise UserError(f"{path}: not a file{wanted and f'; {wanted}'}")
 
 
 def read_text(path: Path) -> str:
