@@ -166,6 +166,14 @@ def test_classes_that_were_in_no_list(trained, voc, tmp_path, capsys):
     assert guarded(predict.main, wanted) == 0
 
 
+def test_word_vectors_of_another_source_are_refused(trained, voc, tmp_path, capsys):
+    write_table(tmp_path / "others.npz", WORDS, np.random.RandomState(1).randn(len(WORDS), 4))
+    image, model = next((voc / "images").glob("v*.jpg")), stage(trained, "zs3") / "last.pth"
+    given = [model, image, "--classes", "blob", "--embeddings", tmp_path / "others.npz", "--to", tmp_path / "a"]
+    assert guarded(predict.main, [str(word) for word in given]) == 2
+    assert "trained with other word vectors of its classes" in capsys.readouterr().err
+
+
 def test_evaluation_with_classes_of_ones_own(trained, tmp_path):
     (tmp_path / "own.yaml").write_text("[blob]\n")
     arguments = [str(trained), f"classes={tmp_path / 'own.yaml'}", f"output_dir={tmp_path / 'own'}"]
