@@ -98,7 +98,7 @@ def photographs(file: WeightsFile, folders: list[Path]) -> list[tuple[Path, floa
 
 def labelled(segmenter: Segmenter, photos: list[tuple[Path, float | None]], device) -> Iterator[LabelledImage]:
     for path, certainty in tqdm(photos, desc="labels", leave=False, disable=None):
-        label, confidence = label_photo(segmenter, read_image(path), device)
+        label, confidence = label_photo(segmenter, read_image(path, as_shown=True), device)
         yield LabelledImage(path, label.astype(np.uint8), confidence, certainty)
 
 

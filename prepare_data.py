@@ -23,11 +23,23 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from data.prepare.demo import DemoOptions, build_demo, is_drawn
 from data.prepare.kinds import KINDS
 from utils.errors import UserError
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """Type of a whole number of the command line."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < smallest:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {smallest} or more")
+        return int(text)
+
+    return number
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,23 +48,23 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, dest="command", metavar=names)
     one = commands.add_parser("demo")
     one.add_argument("--root", type=Path, default=Path("datasets/demo"))
-    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--seed", type=at_least(0), default=0)
     one.add_argument(
         "--saliency-error", type=float, default=DemoOptions.saliency_error, help="0: perfect maps, 1: mostly wrong"
     )
     six = commands.add_parser("voc")
     six.add_argument("--root", type=Path, default=Path("datasets/pascal"), help="VOCdevkit/VOC2012, or a folder above")
     six.add_argument("--sbd", type=Path, help="folder of SBD, benchmark_RELEASE; default: in --root")
-    six.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
+    six.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that convert")
     seven = commands.add_parser("context")
     seven.add_argument("--annotations", type=Path, required=True, help="folder with labels.txt and trainval/*.mat")
     seven.add_argument("--images", type=Path, required=True, help="JPEGImages of VOC 2010 or 2012")
     seven.add_argument("--lists", type=Path, help="folder with train.txt and val.txt; default: VOC 2010's")
     seven.add_argument("--root", type=Path, default=Path("datasets/context"), help="data root to make")
-    seven.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
+    seven.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that convert")
     nine = commands.add_parser("cocostuff")
     nine.add_argument("--root", type=Path, default=Path("datasets/cocostuff10k"), help="folder of the download")
-    nine.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that convert")
+    nine.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that convert")
     ten = commands.add_parser("ade")
     ten.add_argument("--root", type=Path, default=Path("datasets/ade"), help="ADEChallengeData2016")
     eight = commands.add_parser("vectors")
@@ -74,7 +86,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default="published",
         help="published: first polygon of an object only, as the official code; correct: all of it, crowds ignored",
     )
-    four.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw")
+    four.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that draw")
     nine = commands.add_parser("folder")
     nine.add_argument("--images", type=Path, nargs="+", required=True, help="folders of photographs")
     nine.add_argument(
@@ -84,9 +96,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     nine.add_argument("--colors", type=Path, help="of colour PNGs: lines name,red,green,blue, or CVAT's labelmap.txt")
     nine.add_argument("--names", type=Path, help="of index PNGs: a class per line, background first")
     nine.add_argument("--val", type=float, default=0.2, help="share of the labelled photographs that validates")
-    nine.add_argument("--seed", type=int, default=0, help="decides which")
+    nine.add_argument("--seed", type=at_least(0), default=0, help="decides which")
     nine.add_argument("--config", type=Path, help="configuration to write; default: configs/NAME.yaml")
-    nine.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that read and write")
+    nine.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="threads that read and write")
     five = commands.add_parser("saliency")
     five.add_argument("--images", type=Path, required=True, help="folder of images")
     five.add_argument("--to", type=Path, required=True, help="folder for the maps, <name>.png")
@@ -96,7 +108,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     five.add_argument("--weights", type=Path, help="u2net.pth, u2netp.pth or basnet.pth of their authors")
     five.add_argument("--raw", action="store_true", help="grey probabilities of all images instead of masks")
     five.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    five.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that read and write")
+    five.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="threads that read and write")
     two = commands.add_parser("lists")
     two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
     two.add_argument("--to", type=Path, required=True, help="folder for the lists")
@@ -173,13 +185,13 @@ def folder(options: argparse.Namespace) -> None:
     if not 0 < options.val < 1:
         raise UserError(f"--val {options.val}: not a share; give one between 0 and 1")
     annotations = read_annotations(options.labels, options.colors, options.names)
-    made = build_folder(
-        options.root, options.images, annotations, val=options.val, seed=options.seed, workers=options.workers
-    )
-    config = options.config or Path("configs") / f"{options.root.name}.yaml"
+    how = {"labels": options.labels, "val": options.val, "seed": options.seed, "workers": options.workers}
+    made = build_folder(options.root, options.images, annotations, **how)
+    name = options.root.resolve().name
+    config = options.config or Path("configs") / f"{name}.yaml"
     kept = config.exists()
     if not kept:
-        write_text(config, write_config(made.facts(), options.root, options.root.name))
+        write_text(config, write_config(made.facts(), options.root, name))
     print(f"{options.root}: {len(made.photos)} photographs; labels read as {made.kind}")
     print(table(made.table()))
     print(f"  without labels, to discover classes in: {len(made.lists['unlabelled'])}")
@@ -202,7 +214,7 @@ def saliency(options: argparse.Namespace) -> None:
     file = Path(options.model) if options.model.endswith(".onnx") else options.weights
     settings = {"model": "onnx" if file and file.suffix == ".onnx" else options.model, "weights": file and digest(file)}
     counts = estimate_folder(
-        options.images, options.to, estimator, raw=options.raw, settings=settings, workers=max(1, options.workers)
+        options.images, options.to, estimator, raw=options.raw, settings=settings, workers=options.workers
     )
     print(f"{options.to}: {counts[0]} maps, {counts[1]} images without an object; {options.to / OVERVIEW} shows some")
 

@@ -51,7 +51,7 @@ def train_step(
             total = torch.stack([loss for loss in losses.values() if loss.requires_grad]).sum()
         sums = {name: loss.detach() + sums.get(name, 0) for name, loss in {**losses, "loss": total}.items()}
         if part is cut[-1]:
-            finite = sums["loss"].isfinite().to("cpu", non_blocking=True)
+            finite = torch.stack(list(sums.values())).isfinite().all().to("cpu", non_blocking=True)
             done = torch.cuda.Event() if device.type == "cuda" else None
             if done:
                 done.record()

@@ -72,6 +72,16 @@ def test_a_loss_that_is_not_finite_changes_no_weight():
     assert torch.equal(parameters(recipe), before)
 
 
+def test_a_loss_that_another_optimizer_goes_by_is_watched_too(monkeypatch):
+    """As the generator's, which is only reported."""
+    recipe, optimizer = toy()
+    before, step = parameters(recipe), recipe.step
+    monkeypatch.setattr(recipe, "step", lambda *given: {**step(*given), "mmd": torch.tensor(float("nan"))})
+    with pytest.raises(NonFiniteLoss, match="mmd=nan"):
+        train_step(recipe, batch(), optimizer)
+    assert torch.equal(parameters(recipe), before)
+
+
 def test_groups_keep_their_own_weight_decay():
     recipe, _ = toy(weight_decay=0.5)
     groups = recipe.parameter_groups()
