@@ -18,10 +18,10 @@ from data.layouts import Sample
 from data.lists import ImageLists, load_lists
 from data.loading import Source
 from data.parts import FOLDER as PARTS
-from data.parts import NOVEL_MAPS
+from data.parts import NOVEL_MAPS, read_units
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
-from utils.checkpoint import read_json, read_list
+from utils.checkpoint import read_list
 from utils.cluster_names import Names, cluster_classes, read_cluster_names
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
@@ -202,9 +202,12 @@ class DiscoveryData:
     def to_label(self) -> list[tuple[Path, float | None]]:
         """(photograph, how well its object fits its cluster, None if it was not clustered) of the novel images."""
         path = stage_dir(self.cfg, f"pseudo{self.cfg.reference}") / "certainty.json"
-        certain = read_json(path) if path.is_file() else {}
-        certain = {name: float(np.mean(found)) for name, found in certain.items()}  # over the parts of an image
-        return [(s.image, certain.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
+        certain = read_units(path, float) if path.is_file() else {}
+        found: dict[str, list[float]] = {}
+        for unit, value in certain.items():
+            found.setdefault(unit.image, []).append(value)
+        means = {name: float(np.mean(values)) for name, values in found.items()}  # over the parts of an image
+        return [(s.image, means.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
 
     def true_classes(self, sample: Sample, parts: np.ndarray) -> list[int]:
         """True class of each part of an image, by its mask: novel ones 1..n, base ones -1..-B, 0 for neither.
@@ -255,7 +258,10 @@ def output_classes(groups: ClassGroups, metrics: dict[str, Any], names: Names | 
 
 
 def with_background(groups: ClassGroups) -> ClassGroups:
-    """The classes with a background that no mask holds, where they have none: output 0 of networks is always that."""
+    """The classes with a background that no mask holds, where they have none: output 0 of networks is always that.
+
+    Its number in predictions is the first free one.
+    """
     if groups.background is not None:
         return groups
     return replace(groups, classes=(*groups.classes, BACKGROUND), background=len(groups.classes))

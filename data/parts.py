@@ -6,13 +6,15 @@ in a fixed order, the rows of everything that clustering computes.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 
 from data.io import read_label
+from utils.checkpoint import read_as
 
+V = TypeVar("V")
 FOLDER = "parts"  # of a pseudo-label folder: the maps of parts, where images have several
 NOVEL_MAPS = "novel_map"  # what is salient, where that counts, and not certainly base
 
@@ -70,3 +72,8 @@ def by_unit(content: Mapping[str, Any]) -> dict[Unit, Any]:
     """What `by_image` made, by unit again."""
     listed = {image: found if isinstance(found, list) else [found] for image, found in content.items()}
     return {Unit(image, part): v for image, values in listed.items() for part, v in enumerate(values, start=1)}
+
+
+def read_units(path: Path, kind: type[V]) -> dict[Unit, V]:
+    """A file of `by_image` with values of a kind; UserError when it holds anything else."""
+    return by_unit(read_as(path, dict[str, kind | list[kind]]))  # type: ignore[valid-type]

@@ -12,8 +12,7 @@ import numpy as np
 from data.discovery import DiscoveryData
 from data.io import read_image, read_label
 from data.layouts import Sample
-from data.parts import Unit, by_unit, read_parts
-from utils.checkpoint import read_json
+from data.parts import Unit, read_parts, read_units
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
 from utils.report import charts, html, pictures
@@ -120,7 +119,7 @@ class Chain:
     @cached_property
     def clusters(self) -> dict[Unit, int]:
         """Object -> cluster 1..K."""
-        return by_unit(read_json(self.folder / "pseudo" / "clusters.json"))
+        return read_units(self.folder / "pseudo" / "clusters.json", int)
 
     @cached_property
     def units(self) -> dict[str, list[Unit]]:

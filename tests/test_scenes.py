@@ -123,7 +123,7 @@ def test_metrics_are_those_of_generalised_discovery(scenes):
     assert sorted(novel for _, novel in metrics["match"]) == [-1, -1, 0, 1]  # four clusters, two of them matched
     assert {row["matching"] for row in metrics["compared"]} == {"official", "one_to_one"}
     written = {int(v) for path in (out / "eval_eums" / "predictions").iterdir() for v in np.unique(read_label(path))}
-    assert written <= {0, 1, 2, 3, 255}
+    assert written <= {0, 1, 2, 3, 255, len(CLASSES)}  # the last is the background of networks, which has no number
 
 
 def test_semi_supervised_clustering_may_give_a_part_back_to_a_base_class(scenes):
@@ -147,3 +147,20 @@ def test_report_and_check_need_no_saliency(scenes):
     page = (out / "report.html").read_text()
     assert "one for each part in a cell of alike features" in page and "<h2>Clean and unclean" in page
     assert "saliency" not in page.split("How pseudo labels are made")[1].split("</section>")[0]
+
+
+def test_connected_parts_are_counted_and_clustered(scenes, tmp_path):
+    """All that no base class claims, part by part, with an estimated number of clusters."""
+    config, out = scenes
+    options = ("cluster.unit=component", "cluster.k=auto", "cluster.k_most=3", "cluster.pca_dim=2")
+    given = (f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}")
+    assert run(cluster_pseudolabel.main, config, *options, *given) == 0
+    pseudo = tmp_path / "two" / "pseudo"
+    metrics, clusters = read_json(pseudo / "metrics.json"), by_unit(read_json(pseudo / "clusters.json"))
+    assert metrics["k"] == read_json(pseudo / "how_many.json")["k"] in (2, 3)
+    assert sum(metrics["cluster_sizes"]) == len(clusters) == len(by_unit(read_json(pseudo / "certainty.json")))
+    for name in read_list(pseudo / "novel.txt"):
+        rows, parts = np.load(pseudo / "prototypes" / f"{name}.npy"), read_parts(pseudo, name)
+        assert (
+            rows.shape == (parts.max(), 2) and (read_label(pseudo / "novel_map" / f"{name}.png")[parts > 0] > 0).all()
+        )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models import MobileNet_V2_Weights, resnet
 
 from models.backbones.mobilenet import LOW_LEVEL
 from models.weights import WeightsFile, load_strict, read_weights
@@ -18,13 +17,6 @@ STEM = re.compile(  # the first convolution, and its prefix
     r"((?!.*layer\d)(?:.*\.)?)(?:conv1|conv_stem|low_level_features\.0\.0)\.weight"
 )
 PARTS = ("conv1.", "bn1.", "layer", "conv_stem.", "bn0.", "blocks.", "low_level_features.", "high_level_features.")
-TORCHVISION = {  # V1 weights: those of the published experiments
-    "resnet18": resnet.ResNet18_Weights.IMAGENET1K_V1,
-    "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
-    "resnet50": resnet.ResNet50_Weights.IMAGENET1K_V1,
-    "resnet101": resnet.ResNet101_Weights.IMAGENET1K_V1,
-    "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1,
-}
 
 
 def load_imagenet(backbone: nn.Module, name: str, source: str | WeightsFile = "imagenet") -> None:
@@ -76,7 +68,9 @@ def lite0_file() -> Path:
 
 def download(name: str) -> dict[str, torch.Tensor]:
     """Torchvision's weights, from its cache or the network."""
-    weights = TORCHVISION[name]
+    from torchvision.models import get_model_weights  # takes more than a second
+
+    weights = get_model_weights(name)["IMAGENET1K_V1"]  # those of the published experiments
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
     except Exception as error:  # no network, a broken connection, a wrong hash, a damaged file in the cache

@@ -4,12 +4,13 @@ reads   pseudo-label folders of finished chains, and the masks of their images
 prints  for each folder its objects, and how many are novel, base or neither by most of their pixels; the purity of the
         novel ones (share whose cluster's majority class is theirs); and images with two or more of them
 
-The purity in metrics.json takes images that are clustered whole for novel however little of them is, and counts parts of
-base classes, so that it compares no units.
+The purity in metrics.json takes images that are clustered whole for novel however little of them is, and counts parts
+of base classes, so that it compares no units.
 
-    python scripts/ncdss/unit_purity.py output/units/seed1/default/fold0/pseudo output/units/seed1/component/fold0/pseudo
+    python scripts/ncdss/unit_purity.py output/units/seed1/*/fold0/pseudo
 """
 
+import argparse
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,8 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.discovery import DiscoveryData, main_class
-from data.parts import by_unit, read_parts
-from utils.checkpoint import read_json
+from data.parts import read_parts, read_units
 from utils.config.reader import load_config
 from utils.measure.clustering import purity
 from utils.report.tables import percent, table
@@ -32,7 +32,7 @@ HEADING = ["folder", "objects", "novel", "base", "neither", "purity of novel one
 def line(folder: Path) -> list[str]:
     """A row of the table."""
     data = DiscoveryData.open(load_config([str(folder / "config.yaml")], __doc__, systems=("ncdss",)))
-    clusters, full = by_unit(read_json(folder / "clusters.json")), data.full_map()
+    clusters, full = read_units(folder / "clusters.json", int), data.full_map()
     samples = data.context.index(dict.fromkeys(unit.image for unit in clusters), ("image", "label"))
     labels = {sample.id: (full(sample.load_label()), read_parts(folder, sample.id)) for sample in samples}
     mains = {}
@@ -48,8 +48,10 @@ def line(folder: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    folders = sys.argv[1:] if argv is None else argv
-    print(table([HEADING, *(line(Path(folder)) for folder in folders)]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="pseudo-label folders of finished chains")
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    print(table([HEADING, *map(line, options.folders)]))
     return 0
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 import report
 from data.io import read_label, voc_palette, write_label
+from data.parts import Unit
 from reports import common, ncdss, ncdss_chain, ncdss_clusters
 from tests.conftest import write_tiny
 from utils.checkpoint import read_list, write_json, write_list
@@ -235,14 +236,15 @@ def test_data_without_masks_of_novel_images(chain, voc, tmp_path):
     """Clusters are shown, but nothing is called wrong."""
     cfg, out = chain
     known = opened(cfg, out)
-    assert known.true_class == {"t002": 1, "t003": 2, "t006": 1, "t007": 2, "t010": 1, "t011": 2}
+    classes = {"t002": 1, "t003": 2, "t006": 1, "t007": 2, "t010": 1, "t011": 2}
+    assert known.true_class == {Unit(name): number for name, number in classes.items()}
     bare = tmp_path / "bare"
     for folder in ("images", "saliency_supervised_model", "sets"):
         (bare / folder).mkdir(parents=True)
         for path in (voc / folder).iterdir():
             (bare / folder / path.name).symlink_to(path)
     unknown = ncdss_chain.Chain(replace(known.data, context=replace(known.data.context, root=bare)), out, known.metrics)
-    assert unknown.true_class == {} and not unknown.misplaced("t003")
+    assert unknown.true_class == {} and not unknown.misplaced(Unit("t003"))
     for section in (ncdss_clusters.clusters, ncdss_clusters.training_gallery, ncdss_clusters.ranking):
         text = section(unknown)
         assert "wrong" not in text and "ground truth" not in text and "<img" in text
