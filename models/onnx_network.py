@@ -56,7 +56,7 @@ def open_onnx(path: Path, what: str) -> OnnxNetwork:
         raise UserError(f"{what}: no such file")
     try:
         takes = input_shape(path.read_bytes())
-    except (ValueError, IndexError) as error:  # a strange file runs out of bytes
+    except (ValueError, LookupError) as error:  # a strange file runs out of bytes, or has fields of unknown kinds
         raise UserError(f"{what}: not an ONNX file ({first_line(error)})") from None
     try:
         import onnxruntime  # noqa: F401
@@ -101,7 +101,8 @@ def input_shape(content: bytes) -> tuple[int, ...]:
         raise ValueError("it has no input")
     shape = _first(_first(_first(images[0], TYPE), TENSOR), SHAPE)
     dimensions = [found for number, found in _fields(shape) if number == DIMENSION]
-    return tuple(next((size for number, size in _fields(found) if number == SIZE), 0) for found in dimensions)
+    sizes = ([size for number, size in _fields(found) if number == SIZE] for found in dimensions)
+    return tuple(_integer(found[0], 0)[0] if found else 0 for found in sizes)
 
 
 def _first(message: memoryview, number: int) -> memoryview:
@@ -112,21 +113,20 @@ def _first(message: memoryview, number: int) -> memoryview:
     raise ValueError("it is cut short, or of another format")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """(number, content) of the fields of a protocol buffer: an integer, or the bytes of a text, message or number."""
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """(number, content) of the fields of a protocol buffer."""
     at = 0
     while at < len(message):
         key, at = _integer(message, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _integer(message, at)
-            yield key >> 3, value
-            continue
-        size, at = _integer(message, at) if kind == 2 else ({1: 8, 5: 4}.get(kind, len(message) + 1), at)
-        if at + size > len(message):
+        if key & 7 == 2:  # a text or message, with its length ahead
+            size, at = _integer(message, at)
+            end = at + size
+        else:
+            end = at + {1: 8, 5: 4}[key & 7] if key & 7 else _integer(message, at)[1]
+        if end > len(message):
             raise ValueError("it is cut short, or of another format")
-        yield key >> 3, message[at : at + size]
-        at += size
+        yield key >> 3, message[at:end]
+        at = end
 
 
 def _integer(message: memoryview, at: int) -> tuple[int, int]:
