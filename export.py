@@ -45,9 +45,10 @@ from models.segmenter import Segmenter
 from models.systems import full_config, load_segmenter
 from models.weights import WeightsFile, read_weights
 from utils import checkpoint
+from utils.device import find_device
 from utils.errors import UserError
 from utils.labels import IGNORE
-from utils.run import entry, pick_device
+from utils.run import entry
 from utils.torch_file import save_torch
 
 ONNX = "onnx"  # a --format that is no data set
@@ -118,7 +119,7 @@ def write_network(options: argparse.Namespace) -> str:
 
 def write_labelled(options: argparse.Namespace) -> str:
     """Label photographs and write them as a data set; what was written."""
-    file, device = read_weights(options.source), pick_device(options)
+    file, device = read_weights(options.source), find_device(options.device)
     segmenter = open_segmenter(file)
     names = names_by_number(segmenter)
     if len(names) > IGNORE:
@@ -159,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     what.add_argument("--format", choices=(*FORMATS, ONNX))
     parser.add_argument("--images", type=Path, nargs="+", default=[], help="of a data set: folders of photographs")
     parser.add_argument("--size", help="with --format onnx: HEIGHTxWIDTH of a photograph, e.g. 480x640")
-    parser.add_argument("--device", default="auto", help="of a data set: auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="of a data set: auto, cpu, cuda, cuda:N or mps")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     require_used(options)
     if options.to:

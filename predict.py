@@ -37,9 +37,10 @@ from models.segmenter import Segmenter
 from models.systems import load_segmenter, read_config
 from models.weights import WeightsFile, read_weights
 from utils.checkpoint import write_json, write_list
+from utils.device import find_device
 from utils.errors import UserError
 from utils.report.pictures import overlay
-from utils.run import entry, pick_device
+from utils.run import entry
 
 MAKER = "predict.py"  # written into its pictures: those it may replace
 SUMMARY, CLASSES = "predictions.json", "classes.txt"
@@ -137,16 +138,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
     parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
     parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    paths, device = find_images(options.images), pick_device(options)
+    device, paths = find_device(options.device), find_images(options.images)
     require_own_lists(options.to)
     require_folder(options.to)
     pictures = (file for path in paths if not is_video(path) for file in output_files(options.to, path))
     require_free(pictures, paths, MAKER)
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names, rows = dict(segmenter.classes), []
-    for path in tqdm(paths, leave=False, disable=None):
+    for path in tqdm(paths, desc="images", leave=False, disable=None):
         if is_video(path):
             rows.append(segment_video(segmenter, path, options.to, device))
             continue

@@ -7,12 +7,20 @@ writes  report.html and table.md beside the stages, for novel class discovery al
     python report.py configs/ncdss/pascal_subset.yaml split=fold1 data.root=/my/voc
     python report.py configs/demo/ssul.yaml task=15-1                               all methods of the task
     python report.py configs/demo/probe.yaml output_dir=output/demo_probe           all networks evaluated there
+    python report.py --env                                                          of the machine, for a bug report
 """
 
-from utils.begin import answer
+import sys
+
+from utils import begin
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    answer(__doc__, __file__, stages=0)
+    if sys.argv[1:] == ["--env"]:
+        from utils import environment
+
+        print(environment.describe())
+        raise SystemExit
+    begin.answer(__doc__, __file__, stages=0)
 
 from reports import PAGES
 from utils.checkpoint import write_text

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.examples.own_system import config as own_system
+from utils import environment
 from utils.config import reader
 from utils.config.systems import SCHEMAS
 from utils.errors import UserError
@@ -120,6 +121,8 @@ def test_command(command, stops):
         shell_script(program, words)
     elif words[0] == "-m":
         python_module(words[1], words[2:], stops)
+    elif words == ["report.py", "--env"]:  # of the machine, without a configuration
+        assert environment.describe()
     elif words[0] != "ENTRY.py":
         assert (ROOT / words[0]).is_file(), words[0]
         start(words[0].removesuffix(".py").replace("/", "."), words[1:], stops)

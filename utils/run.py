@@ -8,7 +8,6 @@ import os
 import platform
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from utils import begin, checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
 from utils.early import record_command
+from utils.environment import git_hash
 from utils.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -306,7 +306,7 @@ def _logging(run: Run) -> Iterator[None]:
     if dist.is_main():
         handlers[0].handle(_note("command: " + " ".join(sys.argv)))
         handlers[0].handle(
-            _note(f"versions: python {platform.python_version()}, torch {torch.__version__}, git {_git_hash()}")
+            _note(f"versions: python {platform.python_version()}, torch {torch.__version__}, git {git_hash()}")
         )
         handlers[0].handle(_note(f"device: {run.device}, processes: {dist.world_size()}, amp: {run.amp_dtype()}"))
     try:
@@ -321,13 +321,3 @@ def _logging(run: Run) -> Iterator[None]:
 
 def _note(text: str) -> logging.LogRecord:
     return logging.LogRecord(log.name, logging.INFO, "", 0, text, None, None)
-
-
-def _git_hash() -> str:
-    try:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
