@@ -19,7 +19,13 @@ except PackageNotFoundError:
     sys.exit(1)
 '
 
+# use_requirements FILE ... [-- CONFIG.yaml key=value ...]: the packages of the files; the data root of a configuration is
+# looked for before minutes of installing
 use_requirements() {
+    local files=()
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do files+=("$1"); shift; done
+    local data=("${@:2}")
+    set -- "${files[@]}"
     [ "${VENV:-.venv}" = none ] && return
     if [ -z "${VENV:-}" ] && [ -n "${VIRTUAL_ENV:-}" ] && python - "$@" <<<"$HAS_REQUIREMENTS"; then
         echo "using the active virtual environment $VIRTUAL_ENV (VENV=DIR chooses another)" >&2
@@ -28,6 +34,7 @@ use_requirements() {
     local venv=${VENV:-.venv} stamp
     stamp="$venv/installed-$(cat "$@" | sha256sum | cut -c1-16)"
     if [ ! -e "$stamp" ]; then
+        [ ${#data[@]} = 0 ] || "${PYTHON:-python3}" scripts/data_root.py "${data[@]}" >/dev/null
         [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
         echo "installing $* into $venv (a few minutes the first time)"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@")
