@@ -1,6 +1,7 @@
 # Sourced by the scripts of this folder.
 #   VENV=DIR    virtual environment to make or use; default: the active one if it has what is needed, else .venv
 #   VENV=none   use the Python that is active already, whatever it has
+#   PYTHON=...  that makes the environment; default: python3
 #   GPUS=4      start every stage with torchrun on so many processes
 #   FOLDS="0 2" the folds of scripts that run several
 set -euo pipefail
