@@ -68,7 +68,7 @@ def clusters(chain: Chain) -> str:
     cards = []
     for cluster in sorted(members, key=lambda c: (chain.main_class.get(c, (0, 0))[0], c)):
         names = members[cluster]
-        shown = [names[i] for i in np.linspace(0, len(names) - 1, min(CROPS, len(names))).astype(int)]
+        shown = [names[i] for i in evenly(len(names))]
         text = f"{len(names)} objects"
         if cluster in chain.main_class:
             novel, share = chain.main_class[cluster]
@@ -88,6 +88,24 @@ def clusters(chain: Chain) -> str:
             "together, are most like its objects', with the cosine (cluster.names=suggest)."
         )
     return html.section(title, intro, html.clusters(cards))
+
+
+def cluster_rows(chain: Chain) -> dict[str, np.ndarray]:
+    """ "clusters/3" -> objects at even distances in that cluster, side by side, uint8 [h, n * h, 3]."""
+    members: dict[int, list[str]] = {}
+    for name, cluster in sorted(chain.clusters.items()):
+        members.setdefault(cluster, []).append(name)
+    rows = {}
+    for cluster, names in sorted(members.items()):
+        samples = chain.samples([names[i] for i in evenly(len(names))])
+        crops = [pictures.crop_object(read_image(sample.image), chain.novel_map(sample.id)) for sample in samples]
+        rows[f"clusters/{cluster}"] = np.concatenate(crops, axis=1)
+    return rows
+
+
+def evenly(count: int) -> list[int]:
+    """Places of up to CROPS objects of so many."""
+    return np.linspace(0, count - 1, min(CROPS, count)).astype(int).tolist()
 
 
 def confusion(chain: Chain) -> str:

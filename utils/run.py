@@ -35,6 +35,7 @@ from utils.errors import (
 )
 from utils.inputs import RECORD, DataFiles
 from utils.log import log
+from utils.report.board import open_board
 from utils.run_folder import LAST, PREVIOUS, decide, locked, say_finished, stage_dir
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -115,13 +116,7 @@ class Run:
     def writer(self) -> Any:
         """TensorBoard's; False, after one warning, where it cannot be used: history.jsonl holds the same numbers."""
         if self._writer is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter  # slow import, needed by training stages only
-
-                self._writer = SummaryWriter(str(self.dir / "tb"))
-            except Exception as error:  # versions that do not fit each other raise anything
-                log.warning("warning: no TensorBoard events (%s: %s)", type(error).__name__, one_line(error)[:120])
-                self._writer = False
+            self._writer = open_board(self.dir / "tb") or False
         return self._writer
 
     def restore_history(self, reports: list[dict[str, Any]]) -> None:
