@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
 from utils.checkpoint import first_line
 from utils.errors import UserError, missing_package
@@ -37,6 +36,8 @@ def _matrix(path: Path, most: int, variable: str, *fields: str) -> np.ndarray:
 
 
 def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
+    from scipy.io import loadmat  # a twentieth of what a command takes to start
+
     found = ".".join((variable, *fields))
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a MATLAB file")

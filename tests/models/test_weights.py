@@ -9,6 +9,7 @@ from torch import nn
 from models.weights import load_strict, read_weights
 from utils import checkpoint
 from utils.errors import UserError
+from utils.log import log
 
 
 def network(width: int = 3) -> nn.Sequential:
@@ -86,8 +87,9 @@ def test_some_keys_may_keep_their_values():
     assert torch.equal(model[0].bias, bias)
 
 
-def test_files_of_others_are_told_by_their_checksum_once(tmp_path, capsys):
+def test_files_of_others_are_told_by_their_checksum_once(tmp_path, capsys, monkeypatch):
     """Of our own files nothing is said; in a run it goes into the log."""
+    monkeypatch.setattr(log, "handlers", [])
     torch.save({"a": torch.ones(1)}, tmp_path / "theirs.pth")
     checkpoint.save(tmp_path / "ours.pth", {"model": {"a": torch.ones(1)}})
     for name in ("theirs.pth", "ours.pth", "theirs.pth"):

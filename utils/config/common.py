@@ -179,7 +179,9 @@ class Data(Section):
 class DeepLab(Section):
     backbone: BackboneName = Field("resnet50", description="network under the DeepLabV3 decoder")
     output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")
-    atrous_rates: tuple[PositiveInt, ...] = Field((12, 24, 36), description="dilation of the ASPP branches")
+    atrous_rates: tuple[PositiveInt, ...] = Field(
+        (12, 24, 36), min_length=1, description="dilation of the ASPP branches"
+    )
     head_channels: PositiveInt = Field(256, description="width of the decoder")
     dropout: Fraction = Field(0.5, description="dropout after the ASPP projection")
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
@@ -213,6 +215,10 @@ class Training(Section):
     log_every: Annotated[PositiveInt, NEUTRAL] = Field(10, description="report losses every so many steps")
     save_every: Annotated[PositiveInt | None, NEUTRAL] = Field(
         None, description="also save every so many steps; default: at epoch ends"
+    )
+    keep_every: Annotated[PositiveInt | None, NEUTRAL] = Field(
+        None,
+        description="keep the network of every so many epochs, as epoch_N.pth; default: of none",
     )
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of all gradients together; default: any")
 
