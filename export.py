@@ -8,6 +8,8 @@
 --format voc       JPEGImages/, SegmentationClass/, labelmap.txt
 --format coco      images/, annotations.json with run lengths
 --format labelme   photographs and a JSON of polygons for each
+--format onnx      the network alone, uint8 RGB -> logits and class numbers, for images of one size (--size 480x640: of
+                   photographs of these proportions); it is written only if it computes what torch does
 
 A labelled data set holds confidence.csv, too: per image and class the network's confidence, and how well the image's
 object fits its cluster. Without --images it is made of the photographs that had no labels in training.
@@ -15,6 +17,7 @@ object fits its cluster. Without --images it is made of the photographs that had
     python export.py output/pascal/fold0/eums/best.pth eums_f0.pth.tar --to official
     python export.py output/mine/unknown/eums/best.pth labelled --format coco
     python export.py output/mine/unknown/eums/best.pth labelled --format labelme --images new_photos
+    python export.py output/mine/unknown/eums/best.pth mine.onnx --format onnx
 """
 
 from utils import begin
@@ -23,12 +26,15 @@ if __name__ == "__main__":
     begin.quiet()
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data.labelled_set import FORMATS, LabelledImage, write_set
+
+ONNX = "onnx"  # a --format that is no data set
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,9 +43,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("target", type=Path, help="file to write, or with --format a folder")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--to", choices=("official", "torchvision", "ours"))
-    what.add_argument("--format", choices=FORMATS)
-    parser.add_argument("--images", type=Path, nargs="+", default=[], help="with --format: folders of photographs")
-    parser.add_argument("--device", default="auto", help="with --format: auto, cpu, cuda or cuda:N")
+    what.add_argument("--format", choices=(*FORMATS, ONNX))
+    parser.add_argument("--images", type=Path, nargs="+", default=[], help="of a data set: folders of photographs")
+    parser.add_argument("--size", help="with --format onnx: HEIGHTxWIDTH of a photograph, e.g. 480x640")
+    parser.add_argument("--device", default="auto", help="of a data set: auto, cpu, cuda, cuda:N or mps")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
 
 
@@ -53,20 +60,21 @@ from data.io import find_images, read_image
 from data.systems import DATA
 from models.deeplab_files import read_networks, to_official
 from models.labelling import label_photo, names_by_number
+from models.onnx_export import export_onnx, network_size
 from models.segmenter import Segmenter
 from models.systems import full_config, load_segmenter
 from models.weights import WeightsFile, read_weights
 from utils import checkpoint
+from utils.device import find_device
 from utils.errors import UserError
 from utils.labels import IGNORE
-from utils.run import entry, pick_device
+from utils.run import entry
 from utils.torch_file import save_torch
 
 
 def rewrite(source: Path, target: Path, to: str) -> str:
     """Write the weights under other names; what was written."""
-    if target.resolve() == source.resolve():
-        raise UserError(f"{target}: is the source; give another file")
+    require_other(source, target)
     networks = read_networks(source)
     if to == "ours":
         several = {f"{name}.{key}": value for name, state in networks.items() for key, value in state.items()}
@@ -77,6 +85,11 @@ def rewrite(source: Path, target: Path, to: str) -> str:
         with checkpoint.atomic(target) as temporary:
             save_torch(temporary, state)
     return f"{' and '.join(networks) if len(networks) > 1 else 'one network'}, {to} names"
+
+
+def require_other(source: Path, target: Path) -> None:
+    if target.resolve() == source.resolve():
+        raise UserError(f"{target}: is the source; give another file")
 
 
 def _about(file: WeightsFile) -> dict[str, Any]:
@@ -102,26 +115,67 @@ def labelled(segmenter: Segmenter, photos: list[tuple[Path, float | None]], devi
         yield LabelledImage(path, label.astype(np.uint8), confidence, certainty)
 
 
-def write_labelled(options: argparse.Namespace) -> str:
-    """Label photographs and write them as a data set; what was written."""
-    file, device = read_weights(options.source), pick_device(options)
+def open_segmenter(file: WeightsFile) -> Segmenter:
+    """The network of a file, on the CPU; UserError unless it knows its classes."""
     segmenter = load_segmenter(file)
     if len(segmenter.classes) != segmenter.num_outputs:
         raise UserError(f"{file.path}: does not know the classes of its outputs; give a best.pth or model.pth")
+    segmenter.model.eval()
+    return segmenter
+
+
+def write_network(options: argparse.Namespace) -> str:
+    """Write the network as an ONNX file; what was written."""
+    require_other(options.source, options.target)
+    segmenter = open_segmenter(read_weights(options.source))
+    size = network_size(segmenter, parse_size(options.size))
+    found = export_onnx(segmenter, options.target, size)
+    compared = f"logits differ by up to {found.logits:.1e} of {found.largest:.3g}"
+    agreeing = f"{100 * found.agreeing:.2f} % of the pixels have the same class"
+    return f"images {size[0]}x{size[1]}, {segmenter.num_outputs} outputs; against torch {compared}, {agreeing}"
+
+
+def write_labelled(options: argparse.Namespace) -> str:
+    """Label photographs and write them as a data set; what was written."""
+    file, device = read_weights(options.source), find_device(options.device)
+    segmenter = open_segmenter(file)
     names = names_by_number(segmenter)
     if len(names) > IGNORE:
         raise UserError(f"{file.path}: {len(names)} classes; label files of 8 bits hold {IGNORE}")
     photos = photographs(file, options.images)
-    segmenter.model.eval().to(device)
+    segmenter.model.to(device)
     count = write_set(options.target, options.format, labelled(segmenter, photos, device), names)
     return f"{count} photographs with labels, format {options.format}; {options.target / 'confidence.csv'}"
 
 
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """480x640 -> (480, 640)."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise UserError(f"--size {text}: no size of an image; give HEIGHTxWIDTH, e.g. 480x640")
+    return int(match[1]), int(match[2])
+
+
+def require_used(options: argparse.Namespace) -> None:
+    """UserError for an option that would have no effect."""
+    what = f"--to {options.to}" if options.to else f"--format {options.format}"
+    labels = not options.to and options.format != ONNX
+    for name, given in (("--images", options.images), ("--device", options.device != "auto")):
+        if given and not labels:
+            raise UserError(f"{name}: {what} writes a network and labels nothing; leave it out")
+    if options.size and options.format != ONNX:
+        raise UserError(f"--size: {what} has no use for it, --format onnx has; leave it out")
+
+
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
-    if options.to and options.images:
-        raise UserError("--images: --to rewrites weights and labels nothing; leave it out")
-    said = write_labelled(options) if options.format else rewrite(options.source, options.target, options.to)
+    require_used(options)
+    if options.to:
+        said = rewrite(options.source, options.target, options.to)
+    else:
+        said = write_network(options) if options.format == ONNX else write_labelled(options)
     print(f"{options.target}: {said}")
     return 0
 

@@ -9,6 +9,11 @@ writes  <output_dir>/<split>/clusters.yaml, which checkpoints, predictions, expo
 A cluster may get the name of a labelled class. Clusters that are not named again keep their names.
 """
 
+from utils import begin
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    begin.quiet()
+
 import re
 import sys
 from collections import Counter

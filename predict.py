@@ -34,7 +34,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
     parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
     parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
 
 
@@ -54,10 +54,11 @@ from models.segmenter import Segmenter
 from models.systems import load_segmenter, read_config
 from models.weights import WeightsFile, read_weights
 from utils.checkpoint import write_json, write_list
+from utils.device import find_device
 from utils.errors import UserError
 from utils.log import log
 from utils.report.pictures import overlay
-from utils.run import entry, pick_device
+from utils.run import entry
 from utils.text import read_text
 
 MAKER = "predict.py"  # written into its pictures: those it may replace
@@ -165,13 +166,13 @@ def require_own_lists(to: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
-    paths, device = find_images(options.images), pick_device(options)
+    device, paths = find_device(options.device), find_images(options.images)
     require_own_lists(options.to)
     require_folder(options.to)
     require_free((file for path in paths for file in output_files(options.to, path)), paths, MAKER)
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names, rows = dict(segmenter.classes), []
-    for path in tqdm(paths, leave=False, disable=None):
+    for path in tqdm(paths, desc="images", leave=False, disable=None):
         if is_video(path):
             rows.append(segment_video(segmenter, path, options.to, device))
             continue

@@ -107,7 +107,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     five.add_argument("--weights", type=Path, help="u2net.pth, u2netp.pth or basnet.pth of their authors")
     five.add_argument("--raw", action="store_true", help="grey probabilities of all images instead of masks")
-    five.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    five.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     five.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="threads that read and write")
     two = commands.add_parser("lists")
     two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
@@ -146,8 +146,9 @@ from data.prepare.voc import build_voc
 from models.saliency.estimator import load_estimator
 from utils.checkpoint import digest, write_text
 from utils.config.reader import load_config
+from utils.device import find_device
 from utils.report.tables import table
-from utils.run import entry, pick_device
+from utils.run import entry
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -210,7 +211,7 @@ def saliency(options: argparse.Namespace) -> None:
     if options.model == "spectral":
         estimator = spectral
     else:
-        estimator = load_estimator(options.model, options.weights, pick_device(options))
+        estimator = load_estimator(options.model, options.weights, find_device(options.device))
     file = Path(options.model) if options.model.endswith(".onnx") else options.weights
     settings = {"model": "onnx" if file and file.suffix == ".onnx" else options.model, "weights": file and digest(file)}
     counts = estimate_folder(

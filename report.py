@@ -1,37 +1,54 @@
 """Show what a run found: its table on the terminal, and one page with pictures and charts.
 
 reads   the finished stages of a configuration, and for pictures the data set
-writes  report.html and table.md beside the stages, for novel class discovery also gallery.png
+writes  report.html and table.md beside the stages, for novel class discovery also gallery.png, and pictures of clusters
+        and predictions for TensorBoard
 
     python report.py configs/demo/ncdss.yaml
     python report.py configs/ncdss/pascal_subset.yaml split=fold1 data.root=/my/voc
     python report.py configs/demo/ssul.yaml task=15-1                               all methods of the task
     python report.py configs/demo/probe.yaml output_dir=output/demo_probe           all networks evaluated there
+    python report.py --env                                                          of the machine, for a bug report
 """
 
-from utils.begin import answer
+import sys
+
+from utils import begin
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    answer(__doc__, __file__, stages=0)
+    if sys.argv[1:] == ["--env"]:
+        from utils import environment
+
+        print(environment.describe())
+        raise SystemExit
+    begin.answer(__doc__, __file__, stages=0)
 
 from reports import PAGES
 from utils.checkpoint import write_text
 from utils.config.reader import load_config
 from utils.report import html
+from utils.report.board import write_pictures
 from utils.report.tables import table
 from utils.run import entry
+
+# differences between methods may be those between seeds
+ONE_RUN = "one run, seed {seed}: differences may be chance; python collect.py FOLDER ... compares several seeds"
 
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__)
     page = PAGES[cfg.system](cfg)
-    write_text(page.folder / "report.html", html.page(page.title, page.lead, page.sections))
+    lead = f"{page.lead}{html.note(f'{ONE_RUN.format(seed=cfg.seed)}.')}"
+    write_text(page.folder / "report.html", html.page(page.title, lead, page.sections))
+    write_pictures(page.folder / "tb", page.pictures)
     titled = {f"{title}\n\n" if title else "": rows for title, rows in page.tables.items()}
     write_text(
         page.folder / "table.md", "\n".join(f"{title}{table(rows, 'markdown')}\n" for title, rows in titled.items())
     )
     for title, rows in page.tables.items():
         print(f"{title}\n{table(rows)}\n" if title else f"{table(rows)}\n")
+    print(ONE_RUN.format(seed=cfg.seed))
+    print(f"curves{' and pictures' if page.pictures else ''}: tensorboard --logdir {page.folder}")
     print(f"with pictures: {page.folder / 'report.html'}")
 
 

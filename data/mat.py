@@ -1,11 +1,12 @@
 """Label maps in MATLAB files: SBD, COCO-Stuff-10K, Pascal-Context."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from utils.checkpoint import first_line
-from utils.errors import UserError
+from utils.errors import UserError, missing_package
 from utils.labels import IGNORE, WIDE_IGNORE
 
 
@@ -37,34 +38,38 @@ def _matrix(path: Path, most: int, variable: str, *fields: str) -> np.ndarray:
 def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
     from scipy.io import loadmat  # a twentieth of what a command takes to start
 
+    found = ".".join((variable, *fields))
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected a MATLAB file")
     try:
-        content = loadmat(path, variable_names=[variable])
+        content = loadmat(path, variable_names=[variable], appendmat=False)
     except NotImplementedError:  # MATLAB 7.3 is HDF5
-        return _hdf5(path, variable)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        return _label_map(_hdf5(path, variable, *fields), path, found)
     except Exception as error:  # scipy raises a dozen types for damaged files, UnboundLocalError among them
         raise UserError(f"{path}: not a readable MATLAB file ({first_line(error)})") from None
-    value, found = content.get(variable), variable
+    value = content.get(variable)
     for name in fields:
         names = value.dtype.names if isinstance(value, np.ndarray) else None
-        value, found = (value[0, 0][name] if names and name in names else None), f"{found}.{name}"
+        value = value[0, 0][name] if names and name in names else None
+    return _label_map(value, path, found)
+
+
+def _label_map(value: Any, path: Path, found: str) -> np.ndarray:
+    """The matrix under the name `found`; UserError when it is none, or there is nothing."""
     if not isinstance(value, np.ndarray) or value.ndim != 2 or not np.issubdtype(value.dtype, np.number):
         raise UserError(f"{path}: has no label map {found}; expected a matrix of class numbers under that name")
     return value
 
 
-def _hdf5(path: Path, variable: str) -> np.ndarray:
-    """The same from a file of MATLAB 7.3, which lists columns first."""
+def _hdf5(path: Path, *names: str) -> np.ndarray | None:
+    """A variable, or a field of a struct, of a MATLAB 7.3 file, which lists columns first; None for other things."""
     try:
         import h5py
     except ImportError:
-        raise UserError(f"{path}: a MATLAB 7.3 file; reading it needs h5py (pip install h5py)") from None
+        raise missing_package(f"{path}: a file of MATLAB 7.3", "h5py") from None
     try:
         with h5py.File(path, "r") as file:
-            found = np.asarray(file[variable]).T if variable in file else None
-    except Exception as error:
+            found = file.get("/".join(names))  # a struct is a group of its fields
+            return np.asarray(found).T if isinstance(found, h5py.Dataset) else None
+    except Exception as error:  # a damaged file raises almost anything
         raise UserError(f"{path}: not a readable MATLAB file ({first_line(error)})") from None
-    if found is None:
-        raise UserError(f"{path}: has no label map {variable}; expected a matrix of class numbers under that name")
-    return found

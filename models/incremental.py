@@ -230,7 +230,7 @@ def best_channel(logits: torch.Tensor, loss: str) -> tuple[torch.Tensor, torch.T
 
     Sigmoids of large logits round to the same number, of which the first channel wins: there all are computed.
     """
-    if loss != "bce" or logits.device.type != "cpu":
+    if loss != "bce" or logits.device.type != "cpu" or torch.compiler.is_exporting():
         score, channel = class_scores(logits, loss).max(1)
         return score, channel
     value, channel = largest(logits)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import torch
 from torch import nn
 
 from models.pickled_weights import is_pickle, read_pickle
+from utils.checkpoint import sha256
 from utils.errors import UserError
+from utils.log import log
+from utils.ranks import is_main
 from utils.torch_file import read_torch
 
 # keys under which programs keep their tensors
@@ -50,7 +54,19 @@ def read_weights(source: Path | WeightsFile) -> WeightsFile:
     if not tensors:
         raise UserError(f"{source}: no weights in it; its keys are {found}, known ones {', '.join(WRAPPERS)}")
     require_finite(tensors, source)
+    if "format" not in extra:
+        _tell_origin(source.resolve())
     return WeightsFile(source, {key.removeprefix("module."): value for key, value in tensors.items()}, extra)
+
+
+@cache
+def _tell_origin(path: Path) -> None:
+    """Say once which file of others is used, by what identifies it wherever it came from (docs/model_zoo.md)."""
+    line = f"{path.name}: not written here, sha256 {sha256(path)}"
+    if log.handlers:
+        log.info(line)
+    elif is_main():
+        print(line)
 
 
 def require_finite(state: dict[str, torch.Tensor], path: Path) -> None:

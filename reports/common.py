@@ -1,7 +1,7 @@
 """What pages share: the page itself, curves of trainings, bars of classes, pictures with predictions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Page:
     sections: Sequence[str]  # HTML
     tables: Mapping[str, Rows]  # title -> rows, for the terminal and table.md; one table needs no title
     folder: Path  # where report.html and table.md go
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)  # tag -> uint8 [H, W, 3], for TensorBoard
 
 
 # ---- trainings

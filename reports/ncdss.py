@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from data.classes import is_shipped
-from data.io import voc_palette
+from data.io import read_image, voc_palette
 from reports.common import Page, class_bars, loss_charts, pick_images, predicted, prediction_columns, score_curves
 from reports.ncdss_chain import (
     BASELINES,
@@ -17,7 +18,7 @@ from reports.ncdss_chain import (
     table_cells,
     table_means,
 )
-from reports.ncdss_clusters import clusters, confusion, ranking, training_gallery
+from reports.ncdss_clusters import cluster_rows, clusters, confusion, ranking, training_gallery
 from reports.ncdss_unknown import how_many, labelled_gallery, naming
 from utils.checkpoint import atomic
 from utils.cluster_names import DROP
@@ -28,6 +29,7 @@ from utils.report.published import DISCOVERY
 from utils.report.results import Stage
 from utils.report.tables import percent
 
+GALLERY = "gallery.png"
 PAPER = (
     "For orientation: on PASCAL-5i (ResNet-50, 512 × 512 pixels, mean of four folds) the paper reports a novel mIoU of "
     "49.81 for the basic framework and 59.09 for EUMS. That is another scale, which this run is not meant to reach."
@@ -44,13 +46,22 @@ def page(cfg: NcdssConfig) -> Page:
         parts = [headline, naming, how_many, labelled_gallery, class_scores, training_gallery, confusion]
         names = sorted(set((chain.data.cluster_names or {}).values()) - {DROP}) or ["not named yet"]
     rows = [[name, *table_cells(chain.metrics.get(stage))] for name, stage in chain.shown_rows.items()]
+    sections = [part(chain) for part in (*parts, ranking, learning)]
     return Page(
         title=f"Novel class discovery: {Path(cfg.data.dataset).name}, {Path(cfg.split).stem}",
         lead=html.chips(facts, names),
-        sections=[part(chain) for part in (*parts, ranking, learning)],
+        sections=sections,
         tables={"": [HEADING, *rows]},
         folder=chain.folder,
+        pictures=board_pictures(chain),
     )
+
+
+def board_pictures(chain: Chain) -> dict[str, np.ndarray]:
+    """Some objects of each cluster in a row, and the gallery of predictions, where there are such."""
+    gallery = chain.folder / GALLERY
+    found = {"predictions": read_image(gallery)} if gallery.is_file() else {}
+    return found | (cluster_rows(chain) if "pseudo" in chain.metrics else {})
 
 
 def headline(chain: Chain) -> str:
@@ -120,7 +131,7 @@ def validation_gallery(chain: Chain) -> str:
     samples = pick_images(predicted(chain.samples(chain.data.lists.val, "label", label_folder=masks), folders), novel)
     columns, rows = prediction_columns(samples, folders, chain.classes, novel)
     legend = [(chain.classes[value], voc_palette()[value]) for value in novel[:8]]
-    with atomic(chain.folder / "gallery.png") as temporary:
+    with atomic(chain.folder / GALLERY) as temporary:
         sheet = pictures.sheet(columns, rows, "novel, never labelled:", legend)
         Image.fromarray(sheet).save(temporary, "PNG", compress_level=4)
     intro = (

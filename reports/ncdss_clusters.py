@@ -83,7 +83,7 @@ def clusters(chain: Chain) -> str:
     cards = []
     for cluster in sorted(members, key=lambda c: (chain.main_class.get(c, (0, 0))[0], c)):
         units = members[cluster]
-        shown = [units[i] for i in np.linspace(0, len(units) - 1, min(CROPS, len(units))).astype(int)]
+        shown = [units[i] for i in evenly(len(units))]
         text = f"{len(units)} objects"
         if cluster in chain.main_class:
             novel, share = chain.main_class[cluster]
@@ -103,6 +103,26 @@ def clusters(chain: Chain) -> str:
             "together, are most like its objects', with the cosine (cluster.names=suggest)."
         )
     return html.section(title, intro, html.clusters(cards))
+
+
+def cluster_rows(chain: Chain) -> dict[str, np.ndarray]:
+    """ "clusters/3" -> objects at even distances in that cluster, side by side, uint8 [h, n * h, 3]."""
+    members: dict[int, list[Unit]] = {}
+    for unit, cluster in sorted(chain.clusters.items()):
+        members.setdefault(cluster, []).append(unit)
+    rows = {}
+    for cluster, units in sorted(members.items()):
+        shown = [units[i] for i in evenly(len(units))]
+        samples = chain.samples([unit.image for unit in shown])
+        regions = [chain.region(unit).astype(np.uint8) for unit in shown]
+        crops = [pictures.crop_object(read_image(s.image), region) for s, region in zip(samples, regions, strict=True)]
+        rows[f"clusters/{cluster}"] = np.concatenate(crops, axis=1)
+    return rows
+
+
+def evenly(count: int) -> list[int]:
+    """Places of up to CROPS objects of so many."""
+    return np.linspace(0, count - 1, min(CROPS, count)).astype(int).tolist()
 
 
 def confusion(chain: Chain) -> str:

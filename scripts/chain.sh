@@ -4,7 +4,7 @@
 # GPUS=N starts every training stage with torchrun on N processes. Finished stages are skipped.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 if [ $# = 0 ]; then echo "usage: scripts/chain.sh CONFIG.yaml [key=value ...]" >&2; exit 2; fi
-use_requirements requirements.txt
+use_requirements requirements.txt -- "$@"
 CONFIG=$1
 shift
 

@@ -5,7 +5,7 @@
 # BASE_MODEL is a checkpoint, ours or an official one, or the folder of one. They come out in OUTPUT_DIR/FOLD/pseudo.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 [ $# -ge 4 ] || { echo "usage: $0 OUTPUT_DIR BASE_MODEL FOLD CLUSTERS [key=value ...]" >&2; exit 2; }
-use_requirements requirements.txt
+use_requirements requirements.txt -- "${CONFIG:-configs/ncdss/pascal.yaml}" "${@:5}"
 output=$1 model=$2 fold=$3 clusters=$4
 shift 4
 for file in best.pth best_model.pth.tar; do

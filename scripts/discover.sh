@@ -6,7 +6,7 @@
 # FORMAT=voc, coco or labelme: of the labelled data set, which lies beside the stages; default: folder.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 if [ $# = 0 ]; then echo "usage: scripts/discover.sh CONFIG.yaml [key=value ...]" >&2; exit 2; fi
-use_requirements requirements.txt
+use_requirements requirements.txt -- "$@"
 
 folder=$(python name_clusters.py "$@" --print-folder)
 launch train_base.py "$@"

@@ -1,6 +1,7 @@
 # Sourced by the scripts of this folder.
 #   VENV=DIR    virtual environment to make or use; default: the active one if it has what is needed, else .venv
 #   VENV=none   use the Python that is active already, whatever it has
+#   PYTHON=...  that makes the environment; default: python3
 #   GPUS=4      start every stage with torchrun on so many processes
 #   FOLDS="0 2" the folds of scripts that run several
 set -euo pipefail
@@ -19,7 +20,13 @@ except PackageNotFoundError:
     sys.exit(1)
 '
 
+# use_requirements FILE ... [-- CONFIG.yaml key=value ...]: the packages of the files; the data root of a configuration is
+# looked for before minutes of installing
 use_requirements() {
+    local files=()
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do files+=("$1"); shift; done
+    local data=("${@:2}")
+    set -- "${files[@]}"
     [ "${VENV:-.venv}" = none ] && return
     if [ -z "${VENV:-}" ] && [ -n "${VIRTUAL_ENV:-}" ] && python - "$@" <<<"$HAS_REQUIREMENTS"; then
         echo "using the active virtual environment $VIRTUAL_ENV (VENV=DIR chooses another)" >&2
@@ -28,6 +35,7 @@ use_requirements() {
     local venv=${VENV:-.venv} stamp
     stamp="$venv/installed-$(cat "$@" | sha256sum | cut -c1-16)"
     if [ ! -e "$stamp" ]; then
+        [ ${#data[@]} = 0 ] || "${PYTHON:-python3}" scripts/data_root.py "${data[@]}" >/dev/null
         [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
         echo "installing $* into $venv (a few minutes the first time)"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@")

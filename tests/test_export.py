@@ -19,6 +19,7 @@ from models.teacher_student import TeacherStudent
 from tests.conftest import balance
 from tests.probes import write_encoder
 from utils import checkpoint
+from utils.errors import UserError
 from utils.run import guarded
 
 
@@ -147,6 +148,36 @@ def test_an_official_checkpoint_is_recognised_and_scored_by_their_protocol(tiny,
     table = np.array([0, 1, 2, *(3 + novel for _, novel in match)])
     for name, values in zip(names, fine, strict=True):
         assert np.array_equal(read_label(folder / "predictions" / f"{name}.png"), table[values])
+
+
+def test_an_onnx_file(tiny, voc, tmp_path, capsys):
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    session = pytest.importorskip("onnxruntime").InferenceSession
+    checkpoint.save(tmp_path / "bare.pth", {"model": balance(network(6), voc).state_dict()})
+    argv = [str(tiny), f"checkpoint={tmp_path / 'bare.pth'}", "model.backbone=resnet18"]
+    assert guarded(evaluation.main, argv) == 0
+    evaluated = tmp_path / "out" / "two" / "eval_basic" / "model.pth"
+    assert guarded(export.main, [str(evaluated), str(tmp_path / "made.onnx"), "--format", "onnx"]) == 0
+    assert "images 32x32, 6 outputs; against torch logits differ by up to" in capsys.readouterr().out
+    assert session(str(tmp_path / "made.onnx")).get_inputs()[0].shape[1:] == [3, 32, 32]
+
+
+def test_options_without_effect_are_one_line(tmp_path, capsys):
+    source, target = str(tmp_path / "best.pth"), str(tmp_path / "made")
+    for options, said in (
+        (["--to", "ours", "--images", "x"], "--images: --to ours writes a network and labels nothing; leave it out"),
+        (["--format", "onnx", "--device", "cpu"], "--device: --format onnx writes a network and labels nothing"),
+        (["--format", "coco", "--size", "4x4"], "--size: --format coco has no use for it, --format onnx has"),
+        (["--format", "onnx"], "best.pth: no such checkpoint"),
+    ):
+        assert guarded(export.main, [source, target, *options]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    assert export.parse_size("480x640") == (480, 640) and export.parse_size(None) is None
+    for text in ("480", "0x4", "axb", "4x4x4"):
+        with pytest.raises(UserError, match=f"--size {text}: no size of an image; give HEIGHTxWIDTH"):
+            export.parse_size(text)
 
 
 def test_a_file_of_another_split_is_refused(tiny, tmp_path, capsys):

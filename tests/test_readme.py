@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from tests.examples.own_system import config as own_system
+from utils import environment
 from utils.config import reader
 from utils.config.systems import SCHEMAS
 from utils.errors import UserError
@@ -111,15 +113,22 @@ def start(module: str, words: list[str], monkeypatch) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.where}: {' '.join(command.words)}")
 def test_command(command, stops):
+    understand(command, stops)
+
+
+def understand(command: Command, stops) -> None:
+    """What it calls is there, and takes its arguments."""
     program, *words = command.words
-    if program == "torchrun":
-        words = [word for word in words if not word.startswith(("--nproc", "--standalone"))]
+    if program == "torchrun" or words[:2] == ["-m", "utils.launch"]:
+        program, words = "python", launched(words if program == "torchrun" else words[2:])
     if program == "bash":
         program, *words = words
     if program.endswith(".sh"):
         shell_script(program, words)
     elif words[0] == "-m":
         python_module(words[1], words[2:], stops)
+    elif words == ["report.py", "--env"]:  # of the machine, without a configuration
+        assert environment.describe()
     elif words[0] != "ENTRY.py":
         assert (ROOT / words[0]).is_file(), words[0]
         start(words[0].removesuffix(".py").replace("/", "."), words[1:], stops)
@@ -135,13 +144,22 @@ def test_command(command, stops):
         "python predict.py best.pth photo.jpg --into predictions",
         "python train_bases.py configs/demo/ncdss.yaml",
         "scripts/chain.sh configs/demo/ncdss.yaml ssul.memory=4",
+        "torchrun --nnode=2 --nprocs=2 train_base.py configs/demo/ncdss.yaml",
+        "python -m utils.launch --standalone train_base.py configs/demo/ncdss.yaml epochs=3",
         "bash scripts/none.sh",
         "python -m benchmarks.none",
     ],
 )
 def test_mistakes_are_found(line, stops):
     with pytest.raises((AssertionError, UserError, SystemExit)):
-        test_command(Command("", tuple(line.split())), stops)
+        understand(Command("", tuple(line.split())), stops)
+
+
+def launched(words: list[str]) -> list[str]:
+    """The script and its arguments, behind options that torchrun knows."""
+    options, unknown = get_args_parser().parse_known_args(words)
+    assert not unknown, unknown
+    return [*(["-m"] if options.module else []), options.training_script, *options.training_script_args]
 
 
 def python_module(module: str, words: list[str], stops) -> None:

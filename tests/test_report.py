@@ -29,6 +29,8 @@ def test_a_page_is_written_and_its_tables_printed(tmp_path, monkeypatch, capsys)
     )
     out = capsys.readouterr().out
     assert out.startswith("first\n  method  mIoU\n") and out.endswith(f"with pictures: {tmp_path}/run/report.html\n")
+    assert "one run, seed 242133: " in out and "one run, seed 242133: " in text
+    assert f"\ncurves: tensorboard --logdir {tmp_path}/run\n" in out
 
 
 SHARED = ["report.py", "collect.py", *(f"utils/report/{path.name}" for path in (ROOT / "utils/report").glob("*.py"))]

@@ -12,7 +12,8 @@ PART = 2**18  # logits at a time: what a core's cache takes
 def largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(value, channel) of the largest logit, the first of equal ones: [B, C, H, W] -> [B, H, W] twice."""
     last = logits.detach().movedim(1, -1)
-    if logits.device.type != "cpu" or logits.dtype != torch.float32 or last.stride(-1) != 1:
+    by_numpy = logits.device.type == "cpu" and logits.dtype == torch.float32 and last.stride(-1) == 1
+    if not by_numpy or torch.compiler.is_exporting():
         value, channel = logits.max(1)
         return value, channel
     channel = torch.from_numpy(last.numpy().argmax(-1))

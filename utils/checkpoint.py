@@ -175,13 +175,24 @@ def first_line(error: Exception) -> str:
     return lines[0][:120] if lines else type(error).__name__
 
 
+def sha256(path: Path) -> str:
+    """Of a file's content alone, as `sha256sum` prints it."""
+    sha = hashlib.sha256()
+    _add(sha, path)
+    return sha.hexdigest()
+
+
+def _add(sha: "hashlib._Hash", path: Path) -> None:
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            sha.update(block)
+
+
 def digest(path: Path) -> str:
     """sha256 of a file, or of the names and contents of a folder's files; tells whether a stage's input changed."""
     sha = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
         sha.update(file.name.encode())
-        with file.open("rb") as handle:
-            while block := handle.read(1 << 20):
-                sha.update(block)
+        _add(sha, file)
     return sha.hexdigest()

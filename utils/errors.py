@@ -11,6 +11,13 @@ class UserError(ValueError):
     """Wrong input: the message is one line that names the file or key, what was wrong and what would be right."""
 
 
+def missing_package(what: str, *packages: str, instead: str = "") -> UserError:
+    """What to raise where `what` needs packages that are not installed; `instead` is what can be done without them."""
+    names = " ".join(packages)
+    cure = f"pip install {names}; all optional packages: requirements-optional.txt"
+    return UserError(f"{what} needs {' and '.join(packages)} ({cure})" + (f", or {instead}" if instead else ""))
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop, and its state is saved."""
 

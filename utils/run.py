@@ -8,7 +8,6 @@ import os
 import platform
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from utils import begin, checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
 from utils.early import record_command
+from utils.environment import git_hash
 from utils.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -35,6 +35,7 @@ from utils.errors import (
 )
 from utils.inputs import RECORD, DataFiles
 from utils.log import log
+from utils.report.board import open_board
 from utils.run_folder import LAST, PREVIOUS, decide, locked, say_finished, stage_dir
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
@@ -115,13 +116,7 @@ class Run:
     def writer(self) -> Any:
         """TensorBoard's; False, after one warning, where it cannot be used: history.jsonl holds the same numbers."""
         if self._writer is None:
-            try:
-                from torch.utils.tensorboard import SummaryWriter  # slow import, needed by training stages only
-
-                self._writer = SummaryWriter(str(self.dir / "tb"))
-            except Exception as error:  # versions that do not fit each other raise anything
-                log.warning("warning: no TensorBoard events (%s: %s)", type(error).__name__, one_line(error)[:120])
-                self._writer = False
+            self._writer = open_board(self.dir / "tb") or False
         return self._writer
 
     def restore_history(self, reports: list[dict[str, Any]]) -> None:
@@ -306,7 +301,7 @@ def _logging(run: Run) -> Iterator[None]:
     if dist.is_main():
         handlers[0].handle(_note("command: " + " ".join(sys.argv)))
         handlers[0].handle(
-            _note(f"versions: python {platform.python_version()}, torch {torch.__version__}, git {_git_hash()}")
+            _note(f"versions: python {platform.python_version()}, torch {torch.__version__}, git {git_hash()}")
         )
         handlers[0].handle(_note(f"device: {run.device}, processes: {dist.world_size()}, amp: {run.amp_dtype()}"))
     try:
@@ -321,13 +316,3 @@ def _logging(run: Run) -> Iterator[None]:
 
 def _note(text: str) -> logging.LogRecord:
     return logging.LogRecord(log.name, logging.INFO, "", 0, text, None, None)
-
-
-def _git_hash() -> str:
-    try:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from data.io import one_opencv_thread, write_label
 from data.label_map import IGNORE
 from utils.checkpoint import read_json, write_json, write_list
-from utils.errors import UserError
+from utils.errors import UserError, missing_package
 
 try:
     from pycocotools import mask as coco_mask
@@ -144,7 +144,7 @@ def _require_runs(segmentation: dict, height: int, width: int) -> None:
         raise ValueError(f"run lengths of {size} pixels, but the image has {[height, width]}")
     if isinstance(counts, str):
         if coco_mask is None:
-            raise ValueError("compressed run lengths need pycocotools (pip install pycocotools)")
+            raise missing_package("a mask of compressed run lengths", "pycocotools")
     elif not all(isinstance(count, int) for count in counts):
         raise ValueError("run lengths that are no whole numbers")
     elif min(counts, default=0) < 0 or sum(counts) != height * width:

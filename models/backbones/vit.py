@@ -8,7 +8,7 @@ import torch
 
 from models.backbones.base import Backbone
 from models.weights import load_strict, read_weights
-from utils.errors import UserError
+from utils.errors import UserError, missing_package
 
 
 class VisionTransformer(Backbone):
@@ -42,7 +42,7 @@ def build_vit(name: str, source: str, image_size: int) -> VisionTransformer:
     try:
         import timm
     except ImportError:
-        raise UserError("model.kind=vit: needs timm (pip install timm)") from None
+        raise missing_package("model.kind=vit:", "timm") from None
     try:
         network = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
         vit = VisionTransformer(network, network.pretrained_cfg)

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import torch
 
+from models.onnx_network import open_onnx, shown
 from models.saliency.basnet import BASNet, share_norm
 from models.saliency.u2net import U2NETP, U2Net
 from models.weights import load_strict, read_weights
-from utils.checkpoint import first_line
 from utils.errors import UserError
 
 NETWORKS: dict[str, Callable[[], U2Net | BASNet]] = {"u2net": U2Net, "u2netp": partial(U2Net, U2NETP), "basnet": BASNet}
@@ -27,16 +27,16 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class SaliencyEstimator:
-    """Images of any sizes -> their saliency. `predict`: normalised [B, 3, side, side] -> [B, side, side]."""
+    """Images of any sizes -> their saliency. `predict`: normalised [B, 3, *size] -> [B, h, w] of any size."""
 
     predict: Callable[[torch.Tensor], torch.Tensor]
-    side: int
+    size: tuple[int, int]
     device: torch.device
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray], pool: Executor) -> list[np.ndarray]:
         """RGB uint8 [H, W, 3] each -> float32 [H, W] each, from 0 to 1 in every image."""
-        shrunk = np.stack(list(pool.map(partial(_resize, size=(self.side, self.side)), images)))
+        shrunk = np.stack(list(pool.map(partial(_resize, size=self.size), images)))
         batch = normalize(torch.from_numpy(shrunk).to(self.device).permute(0, 3, 1, 2))
         parts = batch.split(1) if self.device.type == "cpu" else (batch,)  # as fast there, and a sixth of the memory
         maps = torch.cat([self.predict(part) for part in parts])
@@ -46,17 +46,18 @@ class SaliencyEstimator:
 
 
 def load_estimator(model: str, weights: Path | None, device: torch.device) -> SaliencyEstimator:
-    """A network with the authors' weights, or an ONNX file of one run by OpenCV. UserError when they do not fit."""
+    """A network with the authors' weights, or an ONNX file of any. UserError when they do not fit."""
     if model.endswith(".onnx"):
         if weights:
             raise UserError(f"--weights {weights}: an ONNX file has its own weights; leave --weights away")
-        return SaliencyEstimator(load_onnx(Path(model)), U2Net.side, torch.device("cpu"))
+        return SaliencyEstimator(*load_onnx(Path(model)), torch.device("cpu"))
     if model not in NETWORKS:
         raise UserError(f"--model {model}: unknown; use {', '.join(NETWORKS)}, spectral, or a file FILE.onnx")
     if weights is None:
         raise UserError(f"--model {model}: needs --weights FILE ({SOURCES[model]}); --model spectral needs none")
     network = load_network(model, weights).to(device)
-    return SaliencyEstimator(lambda image: network(image).logits[:, 0].sigmoid(), network.side, device)
+    size = (network.side, network.side)
+    return SaliencyEstimator(lambda image: network(image).logits[:, 0].sigmoid(), size, device)
 
 
 def load_network(name: str, path: Path) -> U2Net | BASNet:
@@ -66,29 +67,25 @@ def load_network(name: str, path: Path) -> U2Net | BASNet:
     return network
 
 
-def load_onnx(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The first output of an ONNX file: image [1, 3, side, side] on the CPU -> [1, side, side]."""
-    if not path.is_file():
-        raise UserError(f"--model {path}: no such file")
-    try:
-        network = cv2.dnn.readNetFromONNX(str(path))
-        first = network.getUnconnectedOutLayersNames()[0]
-    except (cv2.error, IndexError) as error:
-        raise UserError(f"--model {path}: not a network that OpenCV can read ({first_line(error)})") from None
+def load_onnx(path: Path) -> tuple[Callable[[torch.Tensor], torch.Tensor], tuple[int, int]]:
+    """(the first output of an ONNX file, image [1, 3, *size] on the CPU -> [1, h, w]; that size).
+
+    Where the file leaves the size open it is that of U²-Net. Values beyond 0 and 1 are logits.
+    """
+    network = open_onnx(path, f"--model {path}")
+    if len(network.takes) != 4 or network.takes[1] not in (0, 3):
+        raise UserError(f"--model {path}: takes {shown(network.takes)} (0: any size); expected an image, 1x3xHxW")
+    size = (network.takes[2] or U2Net.side, network.takes[3] or U2Net.side)
 
     def predict(image: torch.Tensor) -> torch.Tensor:
-        network.setInput(image.contiguous().numpy())
-        try:
-            found = np.array(network.forward(first), np.float32)
-            problem = f"its first output has the shape {'x'.join(map(str, found.shape))}"
-        except cv2.error as error:
-            found, problem = np.empty(0, np.float32), first_line(error)
-        if found.ndim != 4 or found.shape[:2] != (1, 1):
-            expected = f"1x3x{U2Net.side}x{U2Net.side} to 1x1x{U2Net.side}x{U2Net.side} (U²-Net)"
-            raise UserError(f"--model {path}: cannot be used ({problem}); expected a network from {expected}")
-        return torch.from_numpy(found[0])
+        found = network(image.contiguous().numpy())[0]
+        if found.ndim not in (3, 4) or set(found.shape[:-2]) != {1}:
+            given = f"its first output is {shown(found.shape)}"
+            raise UserError(f"--model {path}: cannot be used ({given}); expected one map, 1x1xHxW")
+        values = torch.from_numpy(found.reshape(1, *found.shape[-2:])).float()
+        return values.sigmoid() if values.amin() < 0 or values.amax() > 1 else values
 
-    return predict
+    return predict, size
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:

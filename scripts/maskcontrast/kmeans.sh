@@ -3,5 +3,5 @@
 #   DATA_ROOT=/data/VOCSegmentation scripts/maskcontrast/kmeans.sh checkpoint=FILE [key=value ...]
 #   CONFIG=configs/demo/probe.yaml another configuration
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
+use_requirements requirements.txt -- "${CONFIG:-configs/maskcontrast/probe_voc.yaml}" "$@"
 launch probe_features.py "${CONFIG:-configs/maskcontrast/probe_voc.yaml}" mode=kmeans "$@"

@@ -3,12 +3,12 @@
 #   DATA_ROOT=/data/VOCSegmentation GPUS=2 scripts/maskcontrast/pretrain.sh [CONFIG.yaml ...] [key=value ...]
 # The default is configs/maskcontrast/voc_supervised.yaml.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
 configs=() overrides=()
 for argument in "$@"; do
     case $argument in *=*) overrides+=("$argument") ;; *) configs+=("$argument") ;; esac
 done
 [ ${#configs[@]} -gt 0 ] || configs=(configs/maskcontrast/voc_supervised.yaml)
+use_requirements requirements.txt -- "${configs[0]}" "${overrides[@]}"
 for config in "${configs[@]}"; do
     launch pretrain_contrast.py "$config" "${overrides[@]}"
 done

@@ -6,7 +6,7 @@
 # ENCODER=output/demo_maskcontrast/pretrain/last.pth adds the clustering of MaskContrast's embeddings.
 # Over seeds: python collect.py output/ablations/seed* --rows variant
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
+use_requirements requirements.txt -- "${1:-configs/demo/ncdss.yaml}" "${@:2}"
 CONFIG=${1:-configs/demo/ncdss.yaml}
 shift || true
 OUT=${OUT:-output/ablations} FOLD=${FOLD:-fold0}

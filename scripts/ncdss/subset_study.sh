@@ -6,7 +6,7 @@
 # 1,500 steps per network, the published epochs, momentum and ramp-up. About 22 hours on two CPU cores (estimated from the
 # milliseconds per step of the 300-step runs). Finished stages are skipped, a stopped one goes on: start it again at any time.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
+use_requirements requirements.txt -- configs/ncdss/pascal_subset.yaml "$@"
 CONFIG=configs/ncdss/pascal_subset.yaml OUT=${OUT:-output/subset_study} LANES=${LANES:-2}
 schedule=()
 for section in basic eums; do

@@ -2,7 +2,7 @@
 # SimFormer on ADE20K, all stages of its splits; what is finished is skipped, what was stopped goes on.
 #   DATA_ROOT=ADEChallengeData2016 GPUS=4 SPLITS="split1 split4" METHODS="single simformer retrain supervised" scripts/simformer/ade.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
+use_requirements requirements.txt -- "${CONFIG:-configs/simformer/ade.yaml}" "$@"
 source scripts/simformer/steps.sh
 for split in ${SPLITS:-split1 split2 split3 split4}; do
     views=""

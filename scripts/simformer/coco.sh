@@ -2,7 +2,7 @@
 # SimFormer on COCO-Stuff-10K, all stages of its splits; what is finished is skipped, what was stopped goes on.
 #   DATA_ROOT=coco_stuff_10k GPUS=4 SPLITS="split1 split2" METHODS="single simformer retrain supervised" scripts/simformer/coco.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
+use_requirements requirements.txt -- "${CONFIG:-configs/simformer/coco.yaml}" "$@"
 source scripts/simformer/steps.sh
 for split in ${SPLITS:-split1 split2 split3 split4}; do
     case $split in  # as in the released configurations

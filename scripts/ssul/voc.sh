@@ -2,7 +2,7 @@
 # Tasks of PASCAL VOC, as in the paper's tables; finished steps are skipped, a stopped one goes on.
 #   DATA_ROOT=/data/VOC2012 GPUS=2 TASKS="15-1 10-1" METHODS="ssul ssul_m" scripts/ssul/voc.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
+use_requirements requirements.txt -- "${CONFIG:-configs/ssul/voc.yaml}" "$@"
 for task in ${TASKS:-15-1 10-1 5-3 19-1 15-5 5-1 2-1}; do
     for method in ${METHODS:-ssul ssul_m mib plop}; do
         config=${CONFIG:-configs/ssul/voc.yaml} published=()

@@ -17,7 +17,7 @@ import torch
 
 from data.classes import load_classes
 from data.embeddings import write_table
-from utils.errors import UserError
+from utils.errors import UserError, missing_package
 from utils.run import entry
 
 SENTENCES = ("a photo of a {}.", "a photo of the {}.", "a photo of many {}.", "a close-up photo of a {}.", "{}")
@@ -37,7 +37,7 @@ def load_encoder(model: str, weights: str) -> Encode:
     try:
         import open_clip
     except ImportError:
-        raise UserError("CLIP text embeddings need open-clip-torch (pip install open-clip-torch)") from None
+        raise missing_package("a table of CLIP embeddings", "open-clip-torch") from None
     try:
         network = open_clip.create_model(model, pretrained=weights).eval()
     except RuntimeError as error:

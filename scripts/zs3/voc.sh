@@ -2,7 +2,7 @@
 # ZS3Net on PASCAL VOC, all steps for 2, 4, 6, 8 and 10 unseen classes; what is finished is skipped, what was stopped goes on.
 #   DATA_ROOT=VOCdevkit/VOC2012 GPUS=2 SPLITS="unseen2 unseen10" METHODS="devise zs3 zs3_strict zs5" scripts/zs3/voc.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt
+use_requirements requirements.txt -- "${CONFIG:-configs/zs3/voc.yaml}" "$@"
 source scripts/zs3/steps.sh
 for split in ${SPLITS:-unseen2 unseen4 unseen6 unseen8 unseen10}; do
     seen_classes "${CONFIG:-configs/zs3/voc.yaml}" "$split" "$@"

@@ -1,11 +1,15 @@
 """One way to read a weights file, one message when it does not fit."""
 
+import hashlib
+
 import pytest
 import torch
 from torch import nn
 
 from models.weights import load_strict, read_weights
+from utils import checkpoint
 from utils.errors import UserError
+from utils.log import log
 
 
 def network(width: int = 3) -> nn.Sequential:
@@ -81,3 +85,14 @@ def test_some_keys_may_keep_their_values():
     bias = model[0].bias.clone()
     load_strict(model, state, "w.pth", leave=["0."])
     assert torch.equal(model[0].bias, bias)
+
+
+def test_files_of_others_are_told_by_their_checksum_once(tmp_path, capsys, monkeypatch):
+    """Of our own files nothing is said; in a run it goes into the log."""
+    monkeypatch.setattr(log, "handlers", [])
+    torch.save({"a": torch.ones(1)}, tmp_path / "theirs.pth")
+    checkpoint.save(tmp_path / "ours.pth", {"model": {"a": torch.ones(1)}})
+    for name in ("theirs.pth", "ours.pth", "theirs.pth"):
+        read_weights(tmp_path / name)
+    sha = hashlib.sha256((tmp_path / "theirs.pth").read_bytes()).hexdigest()
+    assert capsys.readouterr().out == f"theirs.pth: not written here, sha256 {sha}\n"

@@ -152,6 +152,18 @@ def test_choices_made_with_validation_labels(chain):
     assert re.search(r"EUMS, last epoch, one to one matching<.*?12\.3", text, re.S) and text.count("<tr") == 3
 
 
+def test_pictures_for_tensorboard(reported, chain):
+    """A row of objects of each cluster, and the gallery."""
+    found = ncdss.board_pictures(opened(*chain))
+    sizes = {
+        number: sum(cluster == number for cluster in CLUSTERS.values()) for number in sorted(set(CLUSTERS.values()))
+    }
+    assert list(found) == [f"clusters/{number}" for number in sizes]  # the copied folder has no gallery
+    assert [row.shape for row in found.values()] == [(96, 96 * min(10, size), 3) for size in sizes.values()]
+    out, terminal = reported[1], reported[3]
+    assert list((out / "tb").glob("events*")) and f"curves and pictures: tensorboard --logdir {out}" in terminal
+
+
 def test_gallery_shows_the_true_colours(reported):
     with Image.open(reported[1] / "gallery.png") as picture:
         pixels = np.array(picture)

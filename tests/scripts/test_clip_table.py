@@ -49,5 +49,5 @@ def test_a_table_of_unit_vectors(asked, tmp_path):
 def test_without_the_package_it_is_one_line(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     assert guarded(clip_table.main, ["--to", str(tmp_path / "clip.npz")]) == 2
-    assert "CLIP text embeddings need open-clip-torch (pip install open-clip-torch)" in capsys.readouterr().err
+    assert "a table of CLIP embeddings needs open-clip-torch (pip install open-clip-torch;" in capsys.readouterr().err
     assert not (tmp_path / "clip.npz").exists()

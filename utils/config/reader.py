@@ -176,11 +176,13 @@ def _first_mistake(error: ValidationError, schema: type[Common]) -> str:
         return f"{key}: {mistake['msg']}"
     if mistake["type"] != "extra_forbidden":
         return f"{key}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
-    names = all_keys(schema)
+    names, given = all_keys(schema), mistake["input"]
     elsewhere = [name for name, other in SCHEMAS.items() if any(f"{k}.".startswith(f"{key}.") for k in all_keys(other))]
     if elsewhere:
         own = next(name for name, other in SCHEMAS.items() if other is schema or issubclass(schema, other))
         return f"key '{key}' means nothing to system {own}; it is one of {' and '.join(elsewhere)}"
+    if isinstance(given, dict) and given:  # of a section that is misspelt: what stands in it tells which is meant
+        key = f"{key}.{next(iter(flatten(given)))}"
     same_end = [name for name in names if name.split(".")[-1] == key.split(".")[-1]]
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5) or same_end
     return f"unknown key '{key}'" + (f"; did you mean '{close[0]}'?" if close else "; see --help for all keys")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.errors import UserError
+from utils.errors import missing_package
 from utils.labels import is_wide
 
 STEPS = 10  # of mean field; these and the kernels below are those of MaskContrast's code
@@ -20,7 +20,7 @@ def require_crf() -> None:
     try:
         import pydensecrf.densecrf  # noqa: F401
     except ImportError:
-        raise UserError("evaluation.crf=true: needs pydensecrf2 (pip install pydensecrf2), or leave it out") from None
+        raise missing_package("evaluation.crf=true:", "pydensecrf2", instead="leave it out") from None
 
 
 def refine(logits: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -160,5 +160,5 @@ def test_compressed_run_lengths_need_pycocotools(folder, monkeypatch):
     content["annotations"] = [{"id": 8} | annotation(1, 3, packed)]
     path.write_text(json.dumps(content))
     monkeypatch.setattr(coco_masks, "coco_mask", None)
-    with pytest.raises(UserError, match="annotation 8: compressed run lengths need pycocotools"):
+    with pytest.raises(UserError, match="annotation 8: a mask of compressed run lengths needs pycocotools"):
         list(read_drawings(path))

@@ -71,5 +71,5 @@ def test_mistakes(timm, tmp_path, name, source, size, message):
 
 def test_without_timm(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"model.kind=vit: needs timm \(pip install timm\)"):
+    with pytest.raises(UserError, match=r"model.kind=vit: needs timm \(pip install timm;"):
         build_vit("vit_small_patch16_224", "random", 512)

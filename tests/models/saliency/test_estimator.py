@@ -1,5 +1,6 @@
 """Input and output of the saliency networks by hand, and what is said of weights that do not fit."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +18,16 @@ CPU = torch.device("cpu")
 def pool():
     with ThreadPoolExecutor(2) as pool:
         yield pool
+
+
+@pytest.fixture(params=["OpenCV", "ONNX Runtime"])
+def reader(request, monkeypatch) -> str:
+    """What runs ONNX files."""
+    if request.param == "OpenCV":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    else:
+        pytest.importorskip("onnxruntime")
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +53,7 @@ def test_pixels_are_divided_by_their_maximum():
 def test_maps_are_stretched_per_image_and_brought_to_its_size(pool):
     ramp = torch.arange(16.0).view(4, 4)
     maps = iter([ramp / 100, torch.full((4, 4), 0.3)])
-    estimator = SaliencyEstimator(lambda image: next(maps)[None], 4, CPU)
+    estimator = SaliencyEstimator(lambda image: next(maps)[None], (4, 4), CPU)
     images = [np.full((8, 16, 3), 9, np.uint8), np.full((5, 3, 3), 9, np.uint8)]
     first, second = estimator(images, pool)
     assert first.dtype == np.float32 and first.shape == (8, 16) and second.shape == (5, 3)
@@ -60,9 +71,10 @@ def test_network_with_a_file_of_weights(small, pool):
     assert not network.training and network["stage1"]["rebnconv1"].bn_s1.num_batches_tracked == 0
 
 
-def test_onnx_file_gives_its_first_output(tmp_path, pool):
+@pytest.mark.parametrize("logits", [False, True])
+def test_onnx_file_gives_its_first_output(tmp_path, pool, logits, reader):
     path = tmp_path / "tiny.onnx"
-    path.write_bytes(pointwise_sigmoid([[0.5, 0, 0]], 320))
+    path.write_bytes(pointwise_sigmoid([[0.5, 0, 0]], 320, 320, last="sum" if logits else "map"))
     image = np.zeros((320, 320, 3), np.uint8)
     image[:, 160:, 0] = 255
     image[:, 300:, 0] = 128
@@ -70,6 +82,18 @@ def test_onnx_file_gives_its_first_output(tmp_path, pool):
     low, middle, high = (1 / (1 + np.exp(-0.5 * (value - MEAN[0]) / STD[0])) for value in (0, 128 / 255, 1))
     assert found.shape == (320, 320) and not found[:, :160].any() and found[0, 200] == pytest.approx(1)
     assert found[5, 310] == pytest.approx((middle - low) / (high - low), abs=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(64, 96, (64, 96)), ("rows", "columns", (320, 320))])
+def test_onnx_file_of_another_size(tmp_path, pool, reader, height, width, size):
+    """Brightness of the red channel, whatever the size that the network asks for."""
+    (tmp_path / "tiny.onnx").write_bytes(pointwise_sigmoid([[1, 0, 0]], height, width, listed=True))
+    estimator = load_estimator(str(tmp_path / "tiny.onnx"), None, CPU)
+    assert estimator.size == size
+    image = np.zeros((80, 50, 3), np.uint8)
+    image[:, 25:, 0] = 255
+    (found,) = estimator([image], pool)
+    assert found.shape == (80, 50) and not found[:, :24].any() and found[:, 27:] == pytest.approx(1)
 
 
 def test_wrong_weights_are_one_line(small, tmp_path):
@@ -94,13 +118,13 @@ def test_wrong_weights_are_one_line(small, tmp_path):
         load_estimator(str(tmp_path / "bad.onnx"), small, CPU)
     with pytest.raises(UserError, match=r"none\.onnx: no such file"):
         load_estimator(str(tmp_path / "none.onnx"), None, CPU)
-    with pytest.raises(UserError, match=r"bad\.onnx: not a network that OpenCV can read"):
+    with pytest.raises(UserError, match=r"bad\.onnx: not an ONNX file"):
         load_estimator(str(tmp_path / "bad.onnx"), None, CPU)
 
 
-def test_onnx_file_without_a_map_is_one_line(tmp_path, pool):
-    (tmp_path / "two.onnx").write_bytes(pointwise_sigmoid([[1, 0, 0], [0, 1, 0]], 320))
+def test_onnx_file_without_a_map_is_one_line(tmp_path, pool, reader):
+    (tmp_path / "two.onnx").write_bytes(pointwise_sigmoid([[1, 0, 0], [0, 1, 0]], 320, 320))
     estimator = load_estimator(str(tmp_path / "two.onnx"), None, CPU)
-    problem = r"cannot be used \(its first output has the shape 1x2x320x320\); expected a network from 1x3x320x320"
+    problem = r"cannot be used \(its first output is 1x2x320x320\); expected one map, 1x1xHxW"
     with pytest.raises(UserError, match=rf"two\.onnx: {problem}"):
         estimator([np.zeros((320, 320, 3), np.uint8)], pool)

@@ -154,7 +154,8 @@ def test_overrides_are_yaml_values(tmp_path):
     "override, parts",
     [
         ("basic.lrr=1", ["unknown key 'basic.lrr'", "did you mean 'basic.lr'"]),
-        ("clustr.k=1", ["unknown key 'clustr'"]),
+        ("clustr.k=1", ["unknown key 'clustr.k'; did you mean 'cluster.k'?"]),
+        ("modle.backbone=x", ["unknown key 'modle.backbone'; did you mean 'model.backbone'?"]),
         ("epochs=3", ["unknown key 'epochs'", "did you mean"]),
         ("xyzzy=1", ["unknown key 'xyzzy'", "--help"]),
         ("basic.lr=fast", ["basic.lr", "valid number", "'fast'"]),
