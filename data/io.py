@@ -131,7 +131,8 @@ def read_label(path: Path) -> np.ndarray:
 def read_voc_label(path: Path) -> np.ndarray:
     """The same for PASCAL VOC's palette: UserError for a file with its colours at other numbers.
 
-    Programs that shrink pictures keep the colours and give new numbers to them.
+    Programs that shrink pictures keep the colours and give new numbers to them. A palette with other colours, too,
+    is of another data set, whichever of them a mask shows.
     """
     stored = _read_png(path, wide=True)
     values, palette = _label(stored, path), stored.header.palette
@@ -139,7 +140,8 @@ def read_voc_label(path: Path) -> np.ndarray:
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[: len(palette) // 3]).tolist()
         numbers = [_voc_numbers().get(palette[3 * value : 3 * value + 3], -1) for value in used]
         moved = [(value, number) for value, number in zip(used, numbers, strict=True) if value != number]
-        if moved and -1 not in numbers and len(set(numbers)) == len(numbers):
+        colours = {palette[at : at + 3] for at in range(0, len(palette), 3)}
+        if moved and colours <= _voc_numbers().keys() and len(set(numbers)) == len(numbers):
             value, number = moved[0]
             wrong = f"its value {value} has PASCAL VOC's colour of class {number}"
             raise MovedColours(
