@@ -15,7 +15,7 @@ These are to be from where those of its training were.
 
 from utils import begin
 
-if __name__ == "__main__":  # before the imports below, which take seconds
+if __name__ == "__main__":
     begin.quiet()
 
 import argparse
@@ -24,6 +24,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="best.pth or model.pth")
+    parser.add_argument("images", type=Path, nargs="+", help="image and video files, or folders of images")
+    parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
+    parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
+    parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
+    parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return parser.parse_args(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    arguments()
 
 import numpy as np
 import torch
@@ -148,15 +164,7 @@ def require_own_lists(to: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="best.pth or model.pth")
-    parser.add_argument("images", type=Path, nargs="+", help="image and video files, or folders of images")
-    parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
-    parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
-    parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
-    parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    options = arguments(argv)
     paths, device = find_images(options.images), pick_device(options)
     require_own_lists(options.to)
     require_folder(options.to)

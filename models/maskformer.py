@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
 from models.backbones.imagenet import load_imagenet
 from models.mask_decoder import MaskEmbedding, PixelDecoder, QueryDecoder, xavier
 from models.maskformer_files import backbone_file
+from models.parts import FrozenBatchNorm2d
 from utils.recipe import trainable
 
 DIVISOR = 32  # images are padded to multiples of it

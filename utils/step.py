@@ -39,7 +39,7 @@ def train_step(
     forward pass only, while its backward pass already runs.
     """
     device = next(recipe.model.parameters()).device
-    batch = {name: _to_device(part, device) for name, part in batch.items()}
+    batch = {name: _to_device(part, device, recipe.on_host) for name, part in batch.items()}
     scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
     recipe.before_step()
     optimizer.zero_grad(set_to_none=True)
@@ -109,5 +109,6 @@ def _parts(batch: dict[str, dict], count: int) -> list[dict[str, dict]]:
     ]
 
 
-def _to_device(batch: dict, device: torch.device) -> dict:
-    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+def _to_device(batch: dict, device: torch.device, on_host: frozenset[str]) -> dict:
+    moved = {name for name, values in batch.items() if torch.is_tensor(values)} - on_host
+    return {name: v.to(device, non_blocking=True) if name in moved else v for name, v in batch.items()}

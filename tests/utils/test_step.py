@@ -11,7 +11,7 @@ import torch
 from tests.utils.toy import ToyRecipe
 from utils.config.common import Training
 from utils.config.zs3 import SeenTraining
-from utils.step import NonFiniteLoss, build_optimizer, set_learning_rate, train_step
+from utils.step import NonFiniteLoss, _to_device, build_optimizer, set_learning_rate, train_step
 
 
 def toy(**settings) -> tuple[ToyRecipe, torch.optim.Optimizer]:
@@ -49,6 +49,12 @@ def test_parts_of_a_batch_give_its_gradient():
     losses = train_step(parts, batch(8), two, parts=4)
     torch.testing.assert_close(parameters(parts), parameters(whole))
     assert parts.steps == 4 and losses.keys() == {"toy", "loss"}
+
+
+def test_what_a_recipe_reads_as_values_stays_on_the_host():
+    fields = {"image": torch.zeros(1), "present": torch.zeros(1), "names": ["a"]}
+    moved = _to_device(fields, torch.device("meta"), frozenset({"present"}))
+    assert moved["image"].is_meta and moved["present"].device.type == "cpu" and moved["names"] == ["a"]
 
 
 def test_clipping_limits_the_norm_of_all_gradients_together():
