@@ -15,6 +15,7 @@ from data.label_map import LabelMap
 from utils import checkpoint
 from utils.errors import UserError
 from utils.labels import IGNORE
+from utils.text import few
 
 MANIFEST = "manifest.json"
 MAKE = "make them with stage=pseudo"
@@ -97,12 +98,7 @@ class PseudoLabels:
             raise UserError(f"{path}: does not say which classes the pseudo-labels are of; {MAKE}")
         if set(found["novel"]) != set(self.origin.novel) or found["classes"] != list(self.origin.classes):
             raise UserError(
-                f"{self.folder}: pseudo-labels of split={found['split']} ({_some(found['novel'])} novel of "
-                f"{len(found['classes'])} classes), but split={self.origin.split} has {_some(self.origin.novel)} of "
+                f"{self.folder}: pseudo-labels of split={found['split']} ({few(found['novel'])} novel of "
+                f"{len(found['classes'])} classes), but split={self.origin.split} has {few(self.origin.novel)} of "
                 f"{len(self.origin.classes)}; give the folder of this split, or {MAKE}"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    listed = ", ".join(sorted(names)[:3])
-    return f"{len(names)}: {listed}, ..." if len(names) > 3 else listed

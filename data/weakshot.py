@@ -1,7 +1,7 @@
 """Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from data.classes import ClassGroups, ClassList, class_files, class_folder, load_split
+from data.classes import ClassList, class_folder
 from data.dataset import SegmentationDataset
 from data.io import read_label
 from data.label_map import LabelMap
@@ -20,68 +20,40 @@ from data.loading import Source
 from data.pairs import Partners
 from data.pseudo_labels import Origin, PseudoLabels, pseudo_label
 from data.source import DataContext
+from data.two_groups import TwoGroups
 from data.weak_crops import ShortestEdge, WeakCrop
 from data.weak_images import WeakImages
 from data.weak_tags import FIELDS, Known, known_by_masks, known_by_tags, read_tags
 from utils.checkpoint import read_list
 from utils.config.simformer import SimformerConfig
 from utils.errors import UserError
-from utils.labels import IGNORE, is_wide
 from utils.log import log
 from utils.measure.confusion import image_confusion
-from utils.measure.protocol import Classes, Protocol
+from utils.measure.protocol import Protocol
 from utils.measure.spec import Spec, confusion_metrics
 
-NOVEL = 1  # group of a class split
 TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
 
 
-@dataclass(frozen=True)
-class WeakShotData:
-    """Class split and data root of a run, its training images with what is known of them, and how it is scored.
+class WeakShotData(TwoGroups[SimformerConfig]):
+    """Class split and data root of a run, its training images with what is known of them, and how it is scored."""
 
-    Train ids are the positions in `groups.order`: background, where it is a class, then all others by their number,
-    base and novel mixed. Background is a base class; with data.background=ignore its pixels are unlabelled.
-    """
-
-    context: DataContext[SimformerConfig]
-    groups: ClassGroups  # one group: every class of the split
-    novel: tuple[int, ...]  # train ids
-    background: int | None  # number in the masks, whether or not it is a class here
+    kind = "novel"
 
     @classmethod
     def open(cls, cfg: SimformerConfig) -> "WeakShotData":
         """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
-        split = load_split(cfg.split, cfg.data.dataset)
-        objects = tuple(sorted(number for group in split.groups for number in group))
-        background = split.background if cfg.data.background == "class" else None
-        groups = replace(split, groups=(objects,), background=background)
-        if is_wide(len(groups.order)):
-            raise UserError(
-                f"split={cfg.split}: {len(groups.order)} classes; weak-shot training takes at most {IGNORE}"
-            )
-        novel = tuple(sorted(groups.order.index(number) for number in split.groups[NOVEL]))
-        context = DataContext.open(cfg)
-        context.files.add(class_files(cfg.data.dataset, cfg.split))
-        return cls(context, groups, novel, split.background)
+        return cls.of(DataContext.open(cfg))
 
     @property
-    def cfg(self) -> SimformerConfig:
-        return self.context.cfg
-
-    @property
-    def names(self) -> list[str]:
-        """Class name of each train id."""
-        return self.groups.names
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.groups.order)
+    def novel(self) -> tuple[int, ...]:
+        """Train ids of the classes that have tags."""
+        return self.later
 
     @property
     def base(self) -> tuple[int, ...]:
         """Train ids of the classes that have masks."""
-        return tuple(number for number in range(self.num_classes) if number not in self.novel)
+        return self.first
 
     @property
     def tags_only(self) -> bool:
@@ -90,11 +62,7 @@ class WeakShotData:
 
     def label_map(self, base_only: bool = False) -> LabelMap:
         """Numbers in the masks to train ids; with `base_only` novel classes are ignored, as unlabelled pixels are."""
-        everything = self.groups.everything()
-        pairs = {number: everything.new_value(number) for number in range(len(self.groups.classes))}
-        if base_only:
-            pairs = {number: None if train_id in self.novel else train_id for number, train_id in pairs.items()}
-        return LabelMap.from_pairs(pairs)
+        return LabelMap.from_pairs(self.train_ids_of(base_only))
 
     # ---- images and what is known of them
 
@@ -151,23 +119,6 @@ class WeakShotData:
         masked = [row for row, image in enumerate(self.known) if image.has_mask]
         tags[np.ix_(masked, self.base)] = 0
         return tags
-
-    def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
-        """UserError when the network of a file, with its configuration, knew the masks of classes that are novel here.
-
-        Official files have no configuration, and a split file may be gone: nothing can be said then.
-        """
-        try:
-            theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))
-        except (KeyError, UserError):
-            return
-        other, own = {theirs.classes[n] for n in theirs.groups[NOVEL]}, {self.names[n] for n in self.novel}
-        if other != own:
-            raise UserError(
-                f"{path}: trained with split={config['split']}, {len(other)} novel classes; those of "
-                f"split={self.cfg.split} are others ({', '.join(sorted(own ^ other)[:3])}, ...); give a network "
-                "of this split"
-            )
 
     # ---- training
 
@@ -280,7 +231,3 @@ class WeakShotData:
     def _spec(self) -> Spec:
         groups = {"base": self.base, "novel": self.novel}
         return Spec(self.names, self.num_classes, groups, absent=self.cfg.evaluation.absent)
-
-    def output_classes(self, _metrics: dict[str, Any]) -> Classes:
-        """(class number in the masks, name) of each output."""
-        return list(zip(self.groups.order, self.names, strict=True))
