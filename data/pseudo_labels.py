@@ -21,14 +21,18 @@ MANIFEST = "manifest.json"
 MAKE = "make them with stage=pseudo"
 
 
-def pseudo_label(prediction: np.ndarray, label: np.ndarray, tags: np.ndarray, novel: Sequence[int]) -> np.ndarray:
+def pseudo_label(
+    prediction: np.ndarray, label: np.ndarray, tags: np.ndarray, novel: Sequence[int], has_mask: bool = True
+) -> np.ndarray:
     """Train ids uint8 [H, W]: base pixels of `label`; else what is predicted, if a novel class of the tags; else 255.
 
-    prediction and label integers [H, W]; tags [K], 1 for each class of the image; novel are train ids.
+    Base classes of the tags are taken as predicted, too, where there is no mask to tell. prediction and label integers
+    [H, W]; tags [K], 1 for each class of the image; novel are train ids.
     """
     num_classes = len(tags)
     wanted = np.zeros(IGNORE + 1, bool)
-    wanted[list(novel)] = tags[list(novel)] > 0
+    unmasked = list(novel) if has_mask else list(range(num_classes))
+    wanted[unmasked] = tags[unmasked] > 0
     base = np.ones(IGNORE + 1, bool)
     base[[*novel, *range(num_classes, IGNORE + 1)]] = False
     values = prediction.astype(np.uint8)

@@ -1,6 +1,7 @@
 """Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from data.classes import ClassList, class_folder
+from data.classes import ClassList, class_folder, load_split
+from data.cluster_masks import ClusterMasks
 from data.dataset import SegmentationDataset
 from data.io import read_label
 from data.label_map import LabelMap
@@ -24,9 +26,12 @@ from data.two_groups import TwoGroups
 from data.weak_crops import ShortestEdge, WeakCrop
 from data.weak_images import WeakImages
 from data.weak_tags import FIELDS, Known, known_by_masks, known_by_tags, read_tags
+from utils import dist
 from utils.checkpoint import read_list
 from utils.config.simformer import SimformerConfig
+from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
+from utils.labels import IGNORE
 from utils.log import log
 from utils.measure.confusion import image_confusion
 from utils.measure.protocol import Protocol
@@ -71,7 +76,7 @@ class WeakShotData(TwoGroups[SimformerConfig]):
         """Training images that show a class, in list order. UserError when there are none."""
         name, ids = self._train_list, self.context.cut(self.train_ids())
         warn_of_overlap(ids, self.val_ids())
-        found = known_by_masks(self.context, ids, self.label_map()) if self._tags is None else self._tagged(ids)
+        found = self._seen(ids) if self._tags is None else self._tagged(ids, self._tags)
         kept = [image for image in found if image.classes]
         if not kept:
             raise UserError(f"data.train_list={name}: none of its {len(ids)} images shows a class of the split")
@@ -102,10 +107,29 @@ class WeakShotData(TwoGroups[SimformerConfig]):
         place = {number: train_id for train_id, number in enumerate(self.groups.order)}
         return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
 
-    def _tagged(self, ids: Sequence[str]) -> list[Known]:
-        assert self._tags is not None
+    def _seen(self, ids: Sequence[str]) -> list[Known]:
+        """With the classes of their masks, also where nothing else of a mask may be looked at."""
+        found, objects = known_by_masks(self.context, ids, self.label_map()), set(range(self.num_classes))
+        if self.groups.background is not None:
+            objects.remove(0)  # no tag
+        hidden = self._hidden(ids, (image.sample.id for image in found if image.classes & set(self.novel)))
+        return [
+            image._replace(classes=image.classes & objects).without_mask() if image.sample.id in hidden else image
+            for image in found
+        ]
+
+    def _tagged(self, ids: Sequence[str], tags: Mapping[str, frozenset[int]]) -> list[Known]:
         base_map, source = self.label_map(base_only=True), Path(self.cfg.data.tags)
-        return known_by_tags(self.context, ids, base_map, self.novel, self._tags, source)
+        hidden = self._hidden(ids, (name for name, classes in tags.items() if classes & set(self.novel)))
+        return known_by_tags(self.context, ids, base_map, self.novel, tags, source, hidden)
+
+    def _hidden(self, ids: Sequence[str], novel: Iterable[str]) -> set[str]:
+        """Images whose masks are not looked at; `novel` are those that show a novel class."""
+        if self.cfg.data.masks == "all":
+            return set()
+        if self.cfg.data.masks == "base":
+            return set(novel)
+        return set(ids).difference(image_list(self.context, self.cfg.data.masks))
 
     @cached_property
     def presence(self) -> np.ndarray:
@@ -161,30 +185,64 @@ class WeakShotData(TwoGroups[SimformerConfig]):
         novel = tuple(self.names[number] for number in self.novel)
         return PseudoLabels(folder, Origin(self.groups.name, tuple(self.names), novel))
 
+    @contextmanager
+    def labelling(self, folder: Path, source: Path) -> Iterator[PseudoLabels]:
+        """A folder of pseudo-labels while all processes write it; `source` is the file or folder they are made from."""
+        labels = self.pseudo_labels(folder)
+        if dist.is_main():
+            labels.start(source, self.cfg.pseudo.model_dump(mode="json"))
+        dist.barrier()
+        yield labels
+        dist.barrier()
+        log.info("pseudo-labels of %d images in %s", len(self.known), folder)
+
     def to_label(self) -> DataLoader:
         """The training images as the evaluation sees them; "index" is the place in `known`."""
         return self.context.loader(self._whole([image.sample for image in self.known]), self.cfg.pseudo.batch_size)
 
     def write_pseudo_label(self, labels: PseudoLabels, index: int, prediction: np.ndarray) -> None:
         """Of image `index` of `known`, from the train ids [H, W] predicted at its size."""
-        sample = self.known[index].sample
-        label = self.label_map(base_only=True)(sample.load_label(), where=str(sample.label))
-        labels.write(sample.id, pseudo_label(prediction, label, self.presence[index], self.novel))
+        image, tags = self.known[index], self.presence[index].copy()
+        if not image.has_mask and self.groups.background is not None:
+            tags[0] = 1  # background is in every image
+        label = self.label_map(base_only=True)(image.sample.load_label(), where=str(image.sample.label))
+        labels.write(image.sample.id, pseudo_label(prediction, label, tags, self.novel, image.has_mask))
+
+    def cluster_masks(self, folder: Path) -> ClusterMasks:
+        """Clusters of a folder of cluster_pseudolabel.py, named by what is known of these images.
+
+        UserError for a folder of other classes.
+        """
+        self.check_split(folder, read_yaml(folder / "config.yaml"))
+        split = load_split(self.cfg.split, self.cfg.data.dataset)
+        known = [self.groups.order.index(number) for number in split.groups[0]]
+        background = [] if split.background is None else [IGNORE if self.groups.background is None else 0]
+        tags = {image.sample.id: image.classes.intersection(self.novel) for image in self.known}
+        return ClusterMasks.open(folder, tags, [*background, *known], self.num_classes)
+
+    def write_clusters(self, labels: PseudoLabels, masks: ClusterMasks) -> None:
+        """Write this process's share of the pseudo-labels, by the clusters in the images."""
+        for index in dist.share(range(len(self.known))):
+            sample, classes = self.known[index].sample, self.known[index].classes
+            shape = sample.load_label().shape
+            found = masks.label(sample.id, classes.intersection(self.novel), (shape[0], shape[1]))
+            self.write_pseudo_label(labels, index, found)
 
     def pseudo_quality(self, folder: Path) -> dict[str, Any]:
-        """Metrics of pseudo-labels against the masks; pixels without one count as missed. Empty with tags of one's own.
+        """Number of images, and metrics of their pseudo-labels against the masks; pixels without one count as missed.
 
-        Then masks of novel classes need not exist.
+        No metrics with tags of one's own: then masks of novel classes need not exist.
         """
+        about = {"images": len(self.known)}
         if self._tags is not None:
-            return {}
+            return about
         labels, ids = self.pseudo_labels(folder), [image.sample.id for image in self.known]
-        images, paths = self._whole([image.sample for image in self.known]), labels.paths(ids)
+        images, paths = self._whole(self.context.index(ids, FIELDS)), labels.paths(ids)
         matrix = torch.zeros(self.num_classes, self.num_classes + 1, dtype=torch.int64)
         for index, path in enumerate(paths):
             found = np.minimum(labels.read(path), self.num_classes)[None]
             matrix += image_confusion(images.native(index), found, *matrix.shape)[0]
-        return confusion_metrics(matrix, replace(self._spec(), num_outputs=self.num_classes + 1))
+        return confusion_metrics(matrix, replace(self._spec(), num_outputs=self.num_classes + 1)) | about
 
     # ---- how networks are scored
 

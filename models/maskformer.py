@@ -150,12 +150,13 @@ def maskformer_groups(model: nn.Module, settings: Rates) -> list[dict[str, Any]]
 
 
 def build_maskformer(cfg: Any, num_classes: int, init: str | None = None) -> MaskFormer:
-    """The network that a `model` section describes: backbone, output_stride, init, queries, layers, width, heads,
-    feedforward, dropout. `init` takes the place of the section's; a file may be detectron2's (R-50.pkl), too.
+    """The network that a `model` section describes: backbone, output_stride, init, freeze, queries, layers, width,
+    heads, feedforward, dropout. `init` takes the place of the section's; a file may be detectron2's (R-50.pkl), too.
     """
     init = init or cfg.init
     backbone = build_backbone(cfg.backbone, cfg.output_stride, init if init == "imagenet" else "random")
     if init not in ("imagenet", "random"):
         load_imagenet(backbone, cfg.backbone, backbone_file(Path(init)))
+    backbone.requires_grad_(not cfg.freeze)
     sizes = cfg.queries, cfg.layers, cfg.width, cfg.heads, cfg.feedforward, cfg.dropout
     return MaskFormer(backbone, num_classes, *sizes)

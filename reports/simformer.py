@@ -1,4 +1,7 @@
-"""Weak-shot segmentation: what report.py shows of a split, all methods beside each other; collect.py's table."""
+"""Weak-shot segmentation: what report.py shows of a split, all methods beside each other; collect.py's table.
+
+Training saves the proposals that are shown, as only the network can tell them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,27 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from data.io import read_array, read_image, voc_palette
+from data.io import read_array, read_image, voc_palette, write_array
 from data.weakshot import FIELDS, WeakShotData
+from models.mask_scores import surest
 from reports.common import (
     Page,
     class_section,
     label_painter,
     loss_charts,
     or_reason,
+    pick_images,
     saved_gallery,
     score_curves,
 )
-from utils.checkpoint import read_json
+from utils import dist
+from utils.checkpoint import read_json, write_json
 from utils.config.simformer import SimformerConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
+from utils.measure.confusion import eval_mode, respond
 from utils.report import charts, html, pictures
 from utils.report.aggregate import Column, ResultTable
 from utils.report.published import UPPER_BOUNDS
 from utils.report.results import Stage
 from utils.report.tables import percent
+from utils.run import Run
 from utils.run_folder import stage_dir
 
 METHODS = ("single", "simformer", "retrain", "supervised")
@@ -40,6 +49,8 @@ COLUMNS = (
     Column("base, strict", "base_miou_strict", optional=True),
 )
 EVALUATE = "python eval.py CONFIG method={}"
+PROPOSALS = "proposals"  # folder of a stage
+SHOWN = 4  # proposals of an image
 SURE = 128  # of 255: where a proposal's mask is drawn
 
 
@@ -138,10 +149,27 @@ def gallery(run: SplitRun) -> str:
     )
 
 
+@torch.inference_mode()
+def save_proposals(network: torch.nn.Module, data: WeakShotData, run: Run) -> None:
+    """proposals/: classes, scores and masks of the surest proposals on a few validation images."""
+    if not dist.is_main():
+        return
+    images, listed = data.val_images(), {}
+    novel = {data.groups.order[number] for number in data.novel}
+    folder = run.dir / PROPOSALS
+    for number, sample in enumerate(pick_images(images.samples, novel)):
+        image = images[images.samples.index(sample)]["image"][None].to(run.device)
+        with eval_mode(network), run.autocast():
+            classes, scores, masks = surest(respond(network, image), SHOWN)
+        write_array(folder / f"{number}.npy", (255 * masks[0]).byte().cpu().numpy())
+        listed[sample.id] = list(zip(classes[0].tolist(), scores[0].tolist(), strict=True))
+    write_json(folder / "proposals.json", listed)
+
+
 def proposals(run: SplitRun) -> str:
     """The surest proposals of each image, with class and score: how the network makes its answer."""
     title = "Proposals"
-    folders = {name: folder / "proposals" for name, folder in run.stages().items()}
+    folders = {name: folder / PROPOSALS for name, folder in run.stages().items()}
     found = next((item for item in folders.items() if (item[1] / "proposals.json").is_file()), None)
     if found is None:
         return html.absent(title, "No proposals are saved", f"python train_weakshot.py CONFIG method={run.cfg.method}")
