@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from data.cluster_masks import IDS, MAPS
+from data.cluster_masks import IDS, LABELS
 from data.weakshot import WeakShotData
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
 from losses.simformer import (
@@ -306,7 +306,8 @@ def retrain_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe
 
 def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
     """A new network, or that of `init_from`, whose class layer and SimNet are taken where they fit."""
-    model = build_weak_shot(cfg.model, data.num_classes, pairs, "random" if cfg.init_from else None)
+    vectors = data.vectors if cfg.model.classes == "words" else None
+    model = build_weak_shot(cfg.model, data.num_classes, pairs, "random" if cfg.init_from else None, vectors)
     if cfg.init_from:
         weights = load_maskformer(model.network, cfg.init_from, other_classes=True)
         if model.simnet is not None and weights.simnet:
@@ -331,7 +332,7 @@ def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run
 def label_by_clusters(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
     """The same by the clusters of class discovery, which the tags of the images name."""
     masks = data.cluster_masks(start)
-    with data.labelling(run.dir / PSEUDO, start / MAPS) as labels:
+    with data.labelling(run.dir / PSEUDO, start / LABELS) as labels:
         data.write_clusters(labels, masks)
     return data.pseudo_quality(labels.folder)
 
@@ -372,7 +373,7 @@ def main(argv: list[str] | None = None) -> None:
     if cfg.stage == "pseudo":
         start, by_clusters = labelled_by(cfg), cfg.method == "clusters"
         label = label_by_clusters if by_clusters else label_images
-        inputs = {"clusters": start / MAPS} if by_clusters else {"network": start}
+        inputs = {"clusters": start / LABELS} if by_clusters else {"network": start}
         with start_run(cfg, cfg.stage_folder, ("pseudo", "evaluation"), inputs, files=files) as run:
             if not run.finished:
                 run.finish(label(cfg, data, start, run))

@@ -4,26 +4,28 @@ No published code joins the two. Class discovery finds objects and groups them, 
 an image, without masks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data.io import read_label
+from data.presence import values_of
 from utils.checkpoint import read_list
 from utils.labels import IGNORE
 
-IDS, MAPS, LABELS = "novel.txt", "embeddings", "pseudo_labels"  # in a folder of cluster_pseudolabel.py
+IDS, LABELS = "novel.txt", "pseudo_labels"  # in a folder of cluster_pseudolabel.py
 Tags = Mapping[str, frozenset[int]]  # image -> its novel classes, train ids
 
 
 @dataclass(frozen=True)
 class ClusterMasks:
-    """A folder of cluster_pseudolabel.py, whose cluster k stands for the class of an image's tags that it prefers.
+    """A folder of cluster_pseudolabel.py. Its label files have the outputs of the base model and, behind, K clusters:
+    each stands for the class among an image's tags whose images show it most often.
 
-    affinity     float [K + 1, C]: the share of the images with class c that show cluster k; row 0 is no cluster
-    known        train ids of the outputs of the base model: background, then base classes; 255 for one without
+    affinity     float [K, C]: the share of the images with class c that show cluster k
+    known        uint8: train ids of the outputs of the base model, background first; 255 where that is no class
     """
 
     folder: Path
@@ -33,39 +35,39 @@ class ClusterMasks:
 
     @classmethod
     def open(cls, folder: Path, tags: Tags, known: Sequence[int], num_classes: int) -> "ClusterMasks":
-        """`tags` tell of the images which clusters are of which class. UserError without the folder's list."""
+        """`tags` tell which clusters are of which class. UserError without the folder's list."""
         ids = read_list(folder / IDS)
-        shown = {name: np.unique(read_label(folder / MAPS / f"{name}.png")) for name in ids if tags.get(name)}
-        affinity = count_together(shown, tags, num_classes)
+        tagged = [name for name in ids if tags.get(name)]
+        values = values_of([folder / LABELS / f"{name}.png" for name in tagged])
+        clusters = [{value - len(known) for value in found if value >= len(known)} for found in values]
+        affinity = count_together(clusters, [tags[name] for name in tagged], num_classes)
         return cls(folder, frozenset(ids), affinity, np.array(known, np.uint8))
 
     def label(self, image_id: str, tags: frozenset[int], shape: tuple[int, int]) -> np.ndarray:
-        """Train ids uint8 [H, W]: the class of each cluster, elsewhere what the base model is sure of, or background.
+        """Train ids uint8 [H, W]: named clusters, base classes and background as the base model has them.
 
         255 where a cluster has no tag to be named by, and everywhere in an image without cluster.
         """
         if image_id not in self.ids:
             return np.full(shape, IGNORE, np.uint8)
-        clusters = read_label(self.folder / MAPS / f"{image_id}.png")
-        labels = read_label(self.folder / LABELS / f"{image_id}.png")
-        names = name_clusters(self.affinity, tags)
-        base = self.known[np.where(labels < len(self.known), labels, 0)]
-        return np.where(clusters > 0, names[clusters], base).astype(np.uint8)
+        values = read_label(self.folder / LABELS / f"{image_id}.png")
+        return np.concatenate([self.known, name_clusters(self.affinity, tags)])[values]
 
 
-def count_together(shown: Mapping[str, Sequence[int] | np.ndarray], tags: Tags, num_classes: int) -> np.ndarray:
-    """The share of the images with class c that show cluster k, float [K + 1, C]; of images that show a cluster."""
-    clusters = 1 + max((int(max(found)) for found in shown.values()), default=0)
-    together, images = np.zeros((clusters, num_classes)), np.zeros(num_classes)
-    for name, found in shown.items():
-        own = list(tags[name])
-        images[own] += 1
-        together[np.ix_([k for k in found if k > 0], own)] += 1
+def count_together(
+    clusters: Sequence[Collection[int]], tags: Sequence[Collection[int]], num_classes: int
+) -> np.ndarray:
+    """The share of the images with class c that show cluster k, float [K, C]; of each image its clusters and tags."""
+    together = np.zeros((1 + max((k for found in clusters for k in found), default=-1), num_classes))
+    images = np.zeros(num_classes)
+    for found, own in zip(clusters, tags, strict=True):
+        images[list(own)] += 1
+        together[np.ix_(list(found), list(own))] += 1
     return together / images.clip(1)
 
 
 def name_clusters(affinity: np.ndarray, tags: frozenset[int]) -> np.ndarray:
-    """The class of each cluster in an image with these tags, uint8 [K + 1]: that whose images show it most often.
+    """The class of each cluster in an image with these tags, uint8 [K]: that whose images show it most often.
 
     The first of several; 255 without tags.
     """

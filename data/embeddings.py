@@ -13,7 +13,7 @@ import numpy as np
 from data.classes import class_folder
 from data.word_files import GLOVE, Vectors, read_glove, read_words
 from utils.checkpoint import atomic, first_line
-from utils.config.zs3 import ZeroShotImages
+from utils.config.common import WordedData
 from utils.errors import UserError
 from utils.log import log
 
@@ -39,13 +39,13 @@ class Table(NamedTuple):
     names: tuple[str, ...]
 
 
-def class_vectors(names: Sequence[str], source: ZeroShotImages) -> np.ndarray:
+def class_vectors(names: Sequence[str], source: WordedData) -> np.ndarray:
     """float32 [C, D], a row per class name. UserError that lists every class without a vector."""
     vectors = look_up(names, source.embeddings, source.dataset, source.aliases)
     return scaled(vectors, source.vector_scale)
 
 
-def name_vectors(names: Sequence[str], source: ZeroShotImages, classes: Sequence[str]) -> np.ndarray:
+def name_vectors(names: Sequence[str], source: WordedData, classes: Sequence[str]) -> np.ndarray:
     """float32 [n, D] of names in no list, in the scale of the vectors of the trained `classes`."""
     if source.embeddings.endswith(".npy"):
         raise UserError(

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from data.classes import ClassList, class_folder, load_split
 from data.cluster_masks import ClusterMasks
 from data.dataset import SegmentationDataset
+from data.embeddings import class_vectors
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import Sample
@@ -68,6 +69,11 @@ class WeakShotData(TwoGroups[SimformerConfig]):
     def label_map(self, base_only: bool = False) -> LabelMap:
         """Numbers in the masks to train ids; with `base_only` novel classes are ignored, as unlabelled pixels are."""
         return LabelMap.from_pairs(self.train_ids_of(base_only))
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """Word vectors float32 [K, E], a row per train id; UserError when a class has none."""
+        return torch.from_numpy(class_vectors(self.names, self.cfg.data))
 
     # ---- images and what is known of them
 
@@ -213,7 +219,8 @@ class WeakShotData(TwoGroups[SimformerConfig]):
 
         UserError for a folder of other classes.
         """
-        self.check_split(folder, read_yaml(folder / "config.yaml"))
+        config = folder / "config.yaml"
+        self.check_split(folder, read_yaml(config) if config.is_file() else {})
         split = load_split(self.cfg.split, self.cfg.data.dataset)
         known = [self.groups.order.index(number) for number in split.groups[0]]
         background = [] if split.background is None else [IGNORE if self.groups.background is None else 0]

@@ -14,12 +14,12 @@ from utils.config.common import (
     Absent,
     BackboneName,
     Common,
-    Data,
     Fraction,
     Only,
     Section,
     Trained,
     Training,
+    WordedData,
 )
 from utils.errors import UserError
 
@@ -29,7 +29,7 @@ WEAK = ("simformer", "single")  # methods whose networks know novel classes by t
 LABELLERS = (*WEAK, "clusters")
 
 
-class WeakImages(Data, defaults={"dataset": "cocostuff10k", "image_size": 640}):
+class WeakImages(WordedData, defaults={"dataset": "cocostuff10k", "image_size": 640}):
     sizes: tuple[PositiveInt, ...] = Field(
         tuple(range(320, 961, 64)), description="shorter sides that a training image is scaled to, one drawn by chance"
     )
@@ -50,10 +50,18 @@ class WeakImages(Data, defaults={"dataset": "cocostuff10k", "image_size": 640}):
 
 
 class MaskTransformer(Section):
-    backbone: BackboneName = Field("resnet50", description="network under the pixel decoder")
+    backbone: BackboneName | Literal["vit"] = Field(
+        "resnet50", description="network under the pixel decoder; vit: a vision transformer of the package timm"
+    )
+    vit: str = Field("vit_small_patch14_dinov2", description="backbone=vit: its name in timm; weights from init")
     output_stride: Literal[8, 16, 32] = Field(32, description="input pixels per cell of the coarsest features")
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
     freeze: bool = Field(False, description="the backbone stays as it was loaded; only what is above it trains")
+    classes: Literal["learned", "words"] = Field(
+        "learned",
+        description="a proposal's classes by a linear layer (published), or by its likeness to the word vectors of the "
+        "classes (data.embeddings)",
+    )
     queries: PositiveInt = Field(100, description="proposals per image")
     layers: PositiveInt = Field(6, description="decoder layers; each is supervised")
     width: PositiveInt = Field(256, description="of queries and pixel embeddings; a multiple of 32 and of heads")
