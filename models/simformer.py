@@ -55,7 +55,8 @@ def build_weak_shot(
 ) -> WeakShotNet:
     """By a `model` section, see build_maskformer; with SimNet when images come in `pairs`."""
     network = build_maskformer(cfg, num_classes, init, vectors)
-    return WeakShotNet(network, SimNet(cfg.width, cfg.simnet_width, cfg.simnet_blocks) if pairs else None)
+    simnet = SimNet(cfg.width, cfg.simnet_width, cfg.simnet_blocks, cfg.simnet_norm) if pairs else None
+    return WeakShotNet(network, simnet)
 
 
 def decide(output: MaskOutput | list[View], size: Sequence[int] | None = None) -> torch.Tensor:

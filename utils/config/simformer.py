@@ -70,6 +70,7 @@ class MaskTransformer(Section):
     dropout: Fraction = Field(0.1, description="dropout in the decoder")
     simnet_width: PositiveInt = Field(256, description="width inside SimNet")
     simnet_blocks: PositiveInt = Field(3, description="residual blocks of SimNet")
+    simnet_norm: bool = Field(True, description="BatchNorm inside SimNet (published)")
 
 
 class WeakTraining(
