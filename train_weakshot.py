@@ -26,7 +26,8 @@ from typing import Any
 
 import torch
 
-from data.cluster_masks import IDS, LABELS
+from data.cluster_masks import LABELS
+from data.weak_chain import PSEUDO, label_folder, labelled_by
 from data.weakshot import WeakShotData
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
 from losses.simformer import (
@@ -47,24 +48,24 @@ from losses.simformer import (
     shares_class,
     similarity_loss,
 )
+from models.mask_scores import surest
 from models.maskformer import MaskOutput, maskformer_groups
 from models.maskformer_files import load_maskformer
 from models.simformer import WeakShotNet, build_weak_shot, decide
 from models.systems import load_segmenter
 from models.weights import load_strict, read_weights
-from reports.simformer import save_proposals
+from reports.simformer import SHOWN, Proposals, save_proposals
 from utils import dist
 from utils.config.reader import load_config
 from utils.config.simformer import SimformerConfig, require_sense
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.loop import fit
+from utils.measure.confusion import eval_mode, respond
 from utils.measure.protocol import Protocol, label_maps
 from utils.recipe import Recipe
 from utils.run import Run, entry, start_run
-from utils.run_folder import require_stage
 
-SCRIPT, PSEUDO = "train_weakshot.py", "labels"  # folder in the stage's
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weak_crops.py
 
 
@@ -315,6 +316,13 @@ def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: boo
     return run.place(model)
 
 
+@torch.inference_mode()
+def propose(network: torch.nn.Module, image: torch.Tensor, run: Run) -> Proposals:
+    """The surest proposals for an image uint8 [3, H, W], for report.py."""
+    with eval_mode(network), run.autocast():
+        return surest(respond(network, image[None].to(run.device)), SHOWN)
+
+
 def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
     """<stage>/labels/<id>.png of all training images by a network, and manifest.json; returns how good they are."""
     file = read_weights(start)
@@ -335,20 +343,6 @@ def label_by_clusters(cfg: SimformerConfig, data: WeakShotData, start: Path, run
     with data.labelling(run.dir / PSEUDO, start / LABELS) as labels:
         data.write_clusters(labels, masks)
     return data.pseudo_quality(labels.folder)
-
-
-def labelled_by(cfg: SimformerConfig) -> Path:
-    """What labels the training images: a network, or a folder of clusters; UserError when it is not made."""
-    if cfg.method == "clusters":
-        return cfg.clusters_dir or require_stage(cfg, "pseudo", IDS, "cluster_pseudolabel.py").parent
-    return cfg.labels_checkpoint or require_stage(cfg, cfg.method, "last.pth", cfg.trained.made_by)
-
-
-def label_folder(cfg: SimformerConfig) -> Path:
-    """Pseudo-labels to learn from; UserError when they are not made."""
-    method = cfg.retraining.labels_by
-    made_by = f"{SCRIPT} CONFIG method={method} stage=pseudo"
-    return cfg.pseudo_dir or require_stage(cfg, f"{method}_pseudo", PSEUDO, made_by)
 
 
 METHODS: dict[str, Callable[..., Recipe]] = {
@@ -384,7 +378,7 @@ def main(argv: list[str] | None = None) -> None:
         if not run.finished:
             recipe = METHODS[cfg.method](cfg, data, run)
             metrics = fit(recipe, cfg.training, run)
-            save_proposals(recipe.network, data, run)
+            save_proposals(lambda image: propose(recipe.network, image, run), data, run)
             run.finish(metrics)
 
 

@@ -3,7 +3,7 @@
 Training saves the proposals that are shown, as only the network can tell them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ import torch
 
 from data.io import read_array, read_image, voc_palette, write_array
 from data.weakshot import FIELDS, WeakShotData
-from models.mask_scores import surest
 from reports.common import (
     Page,
     class_section,
@@ -30,7 +29,6 @@ from utils.checkpoint import read_json, write_json
 from utils.config.simformer import SimformerConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
-from utils.measure.confusion import eval_mode, respond
 from utils.report import charts, html, pictures
 from utils.report.aggregate import Column, ResultTable
 from utils.report.published import UPPER_BOUNDS
@@ -51,6 +49,7 @@ COLUMNS = (
 EVALUATE = "python eval.py CONFIG method={}"
 PROPOSALS = "proposals"  # folder of a stage
 SHOWN = 4  # proposals of an image
+Proposals = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 SURE = 128  # of 255: where a proposal's mask is drawn
 
 
@@ -149,18 +148,17 @@ def gallery(run: SplitRun) -> str:
     )
 
 
-@torch.inference_mode()
-def save_proposals(network: torch.nn.Module, data: WeakShotData, run: Run) -> None:
-    """proposals/: classes, scores and masks of the surest proposals on a few validation images."""
+def save_proposals(propose: Callable[[torch.Tensor], Proposals], data: WeakShotData, run: Run) -> None:
+    """proposals/: those of a few validation images. `propose` gives the surest ones of an image uint8 [3, H, W]:
+    classes and scores [1, n], masks [1, n, h, w].
+    """
     if not dist.is_main():
         return
     images, listed = data.val_images(), {}
     novel = {data.groups.order[number] for number in data.novel}
     folder = run.dir / PROPOSALS
     for number, sample in enumerate(pick_images(images.samples, novel)):
-        image = images[images.samples.index(sample)]["image"][None].to(run.device)
-        with eval_mode(network), run.autocast():
-            classes, scores, masks = surest(respond(network, image), SHOWN)
+        classes, scores, masks = propose(images[images.samples.index(sample)]["image"])
         write_array(folder / f"{number}.npy", (255 * masks[0]).byte().cpu().numpy())
         listed[sample.id] = list(zip(classes[0].tolist(), scores[0].tolist(), strict=True))
     write_json(folder / "proposals.json", listed)
