@@ -108,6 +108,8 @@ def _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter
     if not settings.eval_steps and (progress.epoch % settings.eval_every == 0 or progress.epoch == epochs):
         scores = _validate(recipe, progress, run)
     meter.end_of_epoch(scores)
+    if settings.keep_every and progress.epoch % settings.keep_every == 0:
+        _save_network(run.dir / f"epoch_{progress.epoch}.pth", run, recipe, progress, progress.last if scores else {})
     _save(recipe, optimizer, scaler, progress, run)
 
 
@@ -121,7 +123,7 @@ def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
     score = float(progress.step) if recipe.score == LATEST else scores.get(recipe.score, 0.0)
     if score > progress.best_score:
         progress.best_score = score
-        _save_best(run, recipe, progress)
+        _save_network(run.best, run, recipe, progress, progress.last)
     return scores
 
 
@@ -144,16 +146,17 @@ def _save(recipe, optimizer, scaler, progress: Progress, run: Run) -> None:
     dist.barrier()
 
 
-def _save_best(run: Run, recipe, progress: Progress) -> None:
+def _save_network(path: Path, run: Run, recipe, progress: Progress, metrics: dict[str, Any]) -> None:
+    """What is evaluated and exported, without what training alone needs."""
     if dist.is_main():
         state = {
             "model": recipe.model.state_dict(),
-            "metrics": progress.last,
+            "metrics": metrics,
             "epoch": progress.epoch,
             "classes": recipe.output_classes(progress.last),
             "config": run.cfg.model_dump(mode="json"),
         }
-        checkpoint.save(run.best, state)
+        checkpoint.save(path, state)
 
 
 def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:

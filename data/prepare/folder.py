@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +103,11 @@ def build_folder(
         with ThreadPoolExecutor(workers) as pool:
             made = pool.map(lambda name: _photo(new, name, found[name], annotations), found)
             seen = dict(zip(found, tqdm(made, total=len(found), leave=False, disable=None), strict=True))
+        shown = {name: set(seen[name].pixels or ()) for name in labelled}
         made_set = FolderSet(
             annotations.names,
             seen,
-            {**draw_validation(labelled, val, seed), "unlabelled": rest},
+            {**draw_validation(shown, val, seed), "unlabelled": rest},
             annotations.kind,
             sorted(set(annotations.draw) - set(found)),
         )
@@ -123,10 +124,21 @@ def build_folder(
     return made_set
 
 
-def draw_validation(names: Sequence[str], share: float, seed: int) -> dict[str, list[str]]:
-    """`train` and `val`, at least one image in each, in the order of `names`."""
+def draw_validation(shown: Mapping[str, Set[int]], share: float, seed: int) -> dict[str, list[str]]:
+    """`train` and `val`, at least one image in each, in the order of `shown`, the classes that each image shows.
+
+    The only image of a class left for training is passed over: what no image teaches cannot be validated either.
+    """
+    names = list(shown)
     count = min(max(1, round(share * len(names))), len(names) - 1)
-    drawn = {names[place] for place in np.random.default_rng(seed).permutation(len(names))[:count]}
+    order = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
+    left = Counter(number for classes in shown.values() for number in classes)
+    drawn: set[str] = set()
+    for name in order:
+        if len(drawn) < count and all(left[number] > 1 for number in shown[name]):
+            drawn.add(name)
+            left.subtract(shown[name])
+    drawn = drawn or {order[0]}
     return {"train": [n for n in names if n not in drawn], "val": [n for n in names if n in drawn]}
 
 

@@ -5,6 +5,7 @@ prints  for the clean and the unclean images of the first ranking, and of the la
         number; the share of objects whose cluster's majority class is theirs (purity); novel mIoU of the pseudo labels,
         and of what the teacher says at the end, in the mode it had in training; how many clusters the list holds
 
+Networks that eums.keep_every kept make a second table: what the teacher says, epoch by epoch.
 Clusters are matched to classes once, on all pseudo labels, by the official rule.
 
     python scripts/ncdss/label_quality.py configs/demo/ncdss.yaml
@@ -12,6 +13,7 @@ Clusters are matched to classes once, on all pseudo labels, by the official rule
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +80,6 @@ def main(argv: list[str] | None = None) -> None:
     run = cfg.output_dir / cfg.folder / "eums"
     ids, classes, matrices = count(data, images, teacher_of(run / "last.pth", data))
     clusters = np.array(images.clusters(ids))
-    spec = data.novel_protocol().spec
     on = matrices[:, 0].sum(0)
     sizes = np.bincount(clusters[clusters >= 0], minlength=cfg.cluster.k)
     rows = [["images", "number", "purity", "pseudo labels", "teacher", "clusters", "in the smallest"]]
@@ -87,14 +88,25 @@ def main(argv: list[str] | None = None) -> None:
     if (run / "easy_split.txt").exists():
         lists |= {f"reassigned {name}": read_list(run / f"{kind}_split.txt") for name, kind in KINDS.items()}
     print(f"{matched(on, data)}objects per cluster: {sizes.tolist()}")
+    score = partial(novel_miou, data, on)
     for name, listed in lists.items():
         chosen = np.isin(ids, listed)
-        scores = [confusion_metrics(matrices[chosen, which].sum(0), spec, on)["novel_miou"] for which in (0, 1)]
         held = np.bincount(clusters[chosen & (clusters >= 0)], minlength=cfg.cluster.k)
         purity = percent(purity_of(clusters, classes, chosen))
-        counts = str(np.count_nonzero(held)), str(held.min())
-        rows.append([name, str(int(chosen.sum())), purity, *(percent(score) for score in scores), *counts])
+        scores = (percent(score(matrices[chosen, which])) for which in (0, 1))
+        rows.append([name, str(int(chosen.sum())), purity, *scores, str(np.count_nonzero(held)), str(held.min())])
     print(table(rows))
+    rows = [["teacher after epoch", *lists]]
+    for epoch, path in sorted((int(path.stem.removeprefix("epoch_")), path) for path in run.glob("epoch_*.pth")):
+        _, _, matrices = count(data, images, teacher_of(path, data))
+        rows.append([str(epoch), *(percent(score(matrices[np.isin(ids, listed), 1])) for listed in lists.values())])
+    if rows[1:]:
+        print(f"\n{table(rows)}")
+
+
+def novel_miou(data: DiscoveryData, on: np.ndarray, matrices: np.ndarray) -> float:
+    """Of counts [N, true, outputs], the clusters matched as `on` [true, outputs] says."""
+    return confusion_metrics(matrices.sum(0), data.novel_protocol().spec, on)["novel_miou"]
 
 
 def matched(confusion: np.ndarray, data: DiscoveryData) -> str:

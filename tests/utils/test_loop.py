@@ -56,6 +56,17 @@ def test_crash_in_validation(tiny, tmp_path, save_every):
     assert fingerprint(run.dir) == reference(tiny, tmp_path, every)
 
 
+def test_networks_of_some_epochs_are_kept(tiny):
+    recipe = ToyRecipe()
+    _, run = toy_fit(tiny, recipe, "base_training.keep_every=2", "base_training.epochs=4", "base_training.eval_every=4")
+    assert sorted(path.name for path in run.dir.glob("epoch_*")) == ["epoch_2.pth", "epoch_4.pth"]
+    early, late = (checkpoint.load(run.dir / f"epoch_{epoch}.pth") for epoch in (2, 4))
+    assert early["epoch"] == 2 and not early["metrics"] and late["metrics"]  # validated at the end alone
+    for name, values in recipe.model.state_dict().items():
+        assert torch.equal(late["model"][name], values)
+    assert any(not torch.equal(early["model"][name], values) for name, values in late["model"].items())
+
+
 def test_without_a_measure_the_best_model_is_the_last(tiny):
     """Falling scores: by the first the best epoch would be the first."""
     scores = [0.9, 0.5, 0.1]

@@ -228,6 +228,10 @@ class Training(Section):
     save_every: Annotated[PositiveInt | None, NEUTRAL] = Field(
         None, description="also save every so many steps; default: at epoch ends"
     )
+    keep_every: Annotated[PositiveInt | None, NEUTRAL] = Field(
+        None,
+        description="keep the network of every so many epochs, as epoch_N.pth; default: of none",
+    )
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of all gradients together; default: any")
 
     @model_validator(mode="after")

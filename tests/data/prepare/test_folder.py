@@ -99,10 +99,19 @@ def test_too_few_and_none_that_fit_are_errors(tmp_path):
 
 
 def test_validation_is_drawn_by_the_seed():
-    names = [f"{place}" for place in range(20)]
-    one, again, other = (draw_validation(names, 0.2, seed)["val"] for seed in (0, 0, 1))
+    shown = {f"{place}": {place % 2} for place in range(20)}
+    one, again, other = (draw_validation(shown, 0.2, seed)["val"] for seed in (0, 0, 1))
     assert one == again != other and len(one) == 4
-    assert draw_validation(["a", "b"], 0.9, 0)["train"]  # never all of them
+    assert draw_validation({"a": {0}, "b": {0}}, 0.9, 0)["train"]  # never all of them
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_validation_leaves_an_image_of_every_class_to_train_on(seed):
+    shown = {f"{place}": {0, 1 + place // 2} for place in range(9)}  # classes 1 to 4 twice, class 5 once
+    lists = draw_validation(shown, 0.9, seed)
+    assert set().union(*(shown[name] for name in lists["train"])) == set(range(6))
+    assert len(lists["val"]) == 4 and sorted(lists["train"] + lists["val"]) == list(shown)
+    assert len(draw_validation({"a": {0}, "b": {1}}, 0.5, seed)["val"]) == 1  # one validates in any case
 
 
 def test_sizes_follow_from_the_data():
