@@ -36,7 +36,8 @@ from models.probes import FeatureNetwork
 from utils import dist
 from utils.background import Background
 from utils.channels import most_probable
-from utils.checkpoint import settle, write_json, write_list
+from utils.checkpoint import digest, settle, write_json, write_list
+from utils.cluster_names import OF, set_aside
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -317,6 +318,8 @@ def main(argv: list[str] | None = None) -> None:
             write_json(run.dir / "clusters.json", {i: int(c) for i, c in zip(kept, clusters, strict=True)})
             write_list(run.dir / "novel.txt", kept)
             write_list(run.dir / "base.txt", list(data.lists.base))
+            if data.is_unknown and not cfg.reference:
+                set_aside(run.dir.parent, digest(run.dir / OF))
         log.info("kept %d of %d novel images; objects per cluster: %s", len(kept), len(pixels), sizes)
         run.finish(metrics)
 

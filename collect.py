@@ -18,7 +18,7 @@ reads   every finished stage (metrics.json, config.yaml) in or below the folders
 
 from utils import begin
 
-if __name__ == "__main__":  # before the imports below, which take seconds
+if __name__ == "__main__":
     begin.quiet()
 
 import argparse
@@ -26,20 +26,15 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from reports import TABLES
-from utils.errors import UserError
+from utils.config.systems import SCHEMAS
 from utils.report.aggregate import NOTABLE, RATIO, Options, Over, ResultTable, result_table, same_seed
-from utils.report.cost import cost_table
-from utils.report.results import Stage, find_stages, save_stages
-from utils.report.runs import differences, find_runs, list_table
 from utils.report.tables import STYLES, table
-from utils.run import entry
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="stages, or folders and globs of folders that hold some")
-    parser.add_argument("--system", choices=TABLES, help="stages of this system only; default: a table for each")
+    parser.add_argument("--system", choices=SCHEMAS, help="stages of this system only; default: a table for each")
     parser.add_argument(
         "--rows", choices=("method", "variant"), default="method", help="variant: a row per output_dir, by its name"
     )
@@ -57,6 +52,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--save", type=Path, metavar="FILE", help="write what was read to one file, to collect again")
     parser.add_argument("--style", choices=STYLES, default="text")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    parse()
+
+from reports import TABLES
+from utils.errors import UserError
+from utils.report.cost import cost_table
+from utils.report.results import Stage, find_stages, save_stages
+from utils.report.runs import differences, find_runs, list_table
+from utils.run import entry
 
 
 def result_tables(stages: list[Stage], options: Options) -> dict[str, list[list[str]]]:

@@ -19,7 +19,7 @@ object fits its cluster. Without --images it is made of the photographs that had
 
 from utils import begin
 
-if __name__ == "__main__":  # before the imports below, which take seconds
+if __name__ == "__main__":
     begin.quiet()
 
 import argparse
@@ -28,11 +28,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data.labelled_set import FORMATS, LabelledImage, write_set
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="a checkpoint, ours, official or torchvision's")
+    parser.add_argument("target", type=Path, help="file to write, or with --format a folder")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--to", choices=("official", "torchvision", "ours"))
+    what.add_argument("--format", choices=FORMATS)
+    parser.add_argument("--images", type=Path, nargs="+", default=[], help="with --format: folders of photographs")
+    parser.add_argument("--device", default="auto", help="with --format: auto, cpu, cuda or cuda:N")
+    return parser.parse_args(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    arguments()
+
 import numpy as np
 from tqdm import tqdm
 
 from data.io import find_images, read_image
-from data.labelled_set import FORMATS, LabelledImage, write_set
 from data.systems import DATA
 from models.deeplab_files import read_networks, to_official
 from models.labelling import label_photo, names_by_number
@@ -81,7 +98,7 @@ def photographs(file: WeightsFile, folders: list[Path]) -> list[tuple[Path, floa
 
 def labelled(segmenter: Segmenter, photos: list[tuple[Path, float | None]], device) -> Iterator[LabelledImage]:
     for path, certainty in tqdm(photos, desc="labels", leave=False, disable=None):
-        label, confidence = label_photo(segmenter, read_image(path), device)
+        label, confidence = label_photo(segmenter, read_image(path, as_shown=True), device)
         yield LabelledImage(path, label.astype(np.uint8), confidence, certainty)
 
 
@@ -101,15 +118,7 @@ def write_labelled(options: argparse.Namespace) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a checkpoint, ours, official or torchvision's")
-    parser.add_argument("target", type=Path, help="file to write, or with --format a folder")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--to", choices=("official", "torchvision", "ours"))
-    what.add_argument("--format", choices=FORMATS)
-    parser.add_argument("--images", type=Path, nargs="+", default=[], help="with --format: folders of photographs")
-    parser.add_argument("--device", default="auto", help="with --format: auto, cpu, cuda or cuda:N")
-    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    options = arguments(argv)
     if options.to and options.images:
         raise UserError("--images: --to rewrites weights and labels nothing; leave it out")
     said = write_labelled(options) if options.format else rewrite(options.source, options.target, options.to)

@@ -12,12 +12,14 @@ A cluster may get the name of a labelled class. Clusters that are not named agai
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from data.chain import num_clusters
+from data.chain import num_clusters, pseudo_folder
 from data.classes import load_split
-from utils.checkpoint import read_json
-from utils.cluster_names import DROP, cluster_label, read_cluster_names, write_cluster_names
+from data.prepare.class_files import require_distinct
+from utils.checkpoint import digest, read_as
+from utils.cluster_names import DROP, OF, Suggested, cluster_label, read_cluster_names, write_cluster_names
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -26,11 +28,13 @@ from utils.run import entry
 from utils.run_folder import stage_dir
 
 FOLDER = "--print-folder"  # for scripts: where clusters.yaml lies
-NAMING = re.compile(r"(\d+)=(.*)")
+NAMING = re.compile(r"([0-9]{1,9})=(.*)")
 
 
-def read_naming(words: list[str], clusters: int) -> dict[int, str]:
-    """Cluster -> name of words `5=horse`; UserError for a cluster that is not there, or that is named twice."""
+def read_naming(words: list[str], clusters: int, classes: Sequence[str]) -> dict[int, str]:
+    """Cluster -> name of words `5=horse`; UserError for a cluster that is not there, or that is named twice, and for
+    a name that is one of the `classes` but for capitals or spaces.
+    """
     found: dict[int, str] = {}
     for word in words:
         number, name = int(word.split("=")[0]), word.split("=", 1)[1].strip()
@@ -40,6 +44,7 @@ def read_naming(words: list[str], clusters: int) -> dict[int, str]:
             raise UserError(f"{word}: cluster {number} is named twice; give it one name")
         if not name:
             raise UserError(f"{word}: no name; give one, or {number}={DROP}")
+        require_distinct([*classes, DROP, name], word)
         found[number] = name
     return found
 
@@ -47,11 +52,11 @@ def read_naming(words: list[str], clusters: int) -> dict[int, str]:
 def overview(cfg: NcdssConfig, names: dict[int, str], clusters: int) -> list[list[str]]:
     """Size and name of each cluster, and what it could be where that was asked for; the heading first."""
     folder = stage_dir(cfg, "pseudo")
-    sizes = Counter(read_json(folder / "clusters.json").values())
-    suggested = read_json(folder / "names.json") if (folder / "names.json").is_file() else {}
+    sizes = Counter(read_as(folder / "clusters.json", dict[str, int]).values())
+    suggested = read_as(folder / "names.json", Suggested) if (folder / "names.json").is_file() else {}
     rows = [["cluster", "objects", "name", *(["could be"] if suggested else [])]]
     for number in range(1, clusters + 1):
-        could_be = [", ".join(name for name, _ in suggested[str(number)])] if suggested else []
+        could_be = [", ".join(name for name, _ in suggested.get(str(number), ()))] if suggested else []
         rows.append([str(number), str(sizes[number]), names.get(number, "-"), *could_be])
     return rows
 
@@ -69,10 +74,11 @@ def main(argv: list[str] | None = None) -> int:
         print(folder)
         return 0
     clusters = num_clusters(cfg)
-    names = read_cluster_names(folder)
+    of = digest(pseudo_folder(cfg) / OF)
+    names = read_cluster_names(folder, of)
     if given:
-        names |= read_naming(given, clusters)
-        write_cluster_names(folder, names)
+        names |= read_naming(given, clusters, split.classes)
+        write_cluster_names(folder, names, of)
     print(table(overview(cfg, names, clusters)))
     print(message(folder, names, clusters))
     return 0

@@ -15,14 +15,31 @@ These are to be from where those of its training were.
 
 from utils import begin
 
-if __name__ == "__main__":  # before the imports below, which take seconds
+if __name__ == "__main__":
     begin.quiet()
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="best.pth or model.pth")
+    parser.add_argument("images", type=Path, nargs="+", help="image and video files, or folders of images")
+    parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
+    parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
+    parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
+    parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return parser.parse_args(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    arguments()
 
 import numpy as np
 import torch
@@ -31,18 +48,21 @@ from tqdm import tqdm
 from data.embeddings import class_vectors, name_vectors
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
 from data.outputs import require_folder, require_free
-from data.video import frames_per_second, is_video, read_frames, write_video
+from data.video import frame_count, frames_per_second, is_video, read_frames, write_video
 from models.labelling import label_photo, names_by_number
 from models.segmenter import Segmenter
 from models.systems import load_segmenter, read_config
 from models.weights import WeightsFile, read_weights
 from utils.checkpoint import write_json, write_list
 from utils.errors import UserError
+from utils.log import log
 from utils.report.pictures import overlay
 from utils.run import entry, pick_device
+from utils.text import read_text
 
 MAKER = "predict.py"  # written into its pictures: those it may replace
 SUMMARY, CLASSES = "predictions.json", "classes.txt"
+KINDS = {"image", "video"}  # keys of an entry
 
 
 def open_model(
@@ -114,36 +134,41 @@ def segment_video(segmenter: Segmenter, path: Path, to: Path, device: torch.devi
             found.append(areas(segmenter, label))
             yield draw(segmenter, frame, label)
 
-    write_video(to / f"{path.stem}_overlay.mp4", drawn(), rate)
+    write_video(output_files(to, path)[0], drawn(), rate, MAKER)
+    if len(found) + 1 < (expected := frame_count(path)):
+        log.warning("%s: %d of some %d frames could be read; cut short or damaged?", path, len(found), expected)
     return {"video": str(path), "frames_per_second": rate, "frames": found}
 
 
-def output_files(to: Path, image: Path) -> tuple[Path, Path]:
-    """(label map, overlay) of an image."""
+def output_files(to: Path, image: Path) -> tuple[Path, ...]:
+    """Label map and overlay of an image; overlay of a video."""
+    if is_video(image):
+        return (to / f"{image.stem}_overlay.mp4",)
     return to / f"{image.stem}.png", to / f"{image.stem}_overlay.jpg"
 
 
 def require_own_lists(to: Path) -> None:
-    """UserError when a list of classes is there and no predictions.json beside it: someone else's."""
-    if (to / CLASSES).exists() and not (to / SUMMARY).exists():
-        raise UserError(f"--to {to}: {to / CLASSES} is there and not made by {MAKER}; choose another folder")
+    """UserError for a predictions.json of another form, or a list of classes without one: someone else's."""
+    summary, foreign = to / SUMMARY, None
+    if summary.exists():
+        try:
+            rows = json.loads(read_text(summary))
+        except (ValueError, RecursionError):
+            rows = None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() & KINDS for row in rows):
+            foreign = summary
+    elif (to / CLASSES).exists():
+        foreign = to / CLASSES
+    if foreign:
+        raise UserError(f"--to {to}: {foreign} is there and not made by {MAKER}; choose another folder")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="best.pth or model.pth")
-    parser.add_argument("images", type=Path, nargs="+", help="image and video files, or folders of images")
-    parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
-    parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
-    parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
-    parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    options = arguments(argv)
     paths, device = find_images(options.images), pick_device(options)
     require_own_lists(options.to)
     require_folder(options.to)
-    pictures = (file for path in paths if not is_video(path) for file in output_files(options.to, path))
-    require_free(pictures, paths, MAKER)
+    require_free((file for path in paths for file in output_files(options.to, path)), paths, MAKER)
     segmenter = open_model(options.model, device, options.classes, options.embeddings, options.generator)
     names, rows = dict(segmenter.classes), []
     for path in tqdm(paths, leave=False, disable=None):

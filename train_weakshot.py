@@ -79,6 +79,7 @@ class MaskFormerRecipe(Recipe):
 
     score = None
     smallest_batch = 1
+    on_host = frozenset({"present", "partner_present"})
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class MaskFormerRecipe(Recipe):
 
     def mean_number(self, count: int) -> torch.Tensor:
         """Mean over processes."""
-        return dist.mean(torch.tensor(count, device=self.device))
+        return dist.mean(torch.full((), count, device=self.device))
 
     @property
     def device(self) -> torch.device:
@@ -200,9 +201,10 @@ class SimFormerRecipe(SingleImageRecipe):
 
     def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
         images = side_by_side(batch["pairs"])
-        present = in_pairs(images["present"]).bool()  # [P, 2, K]
+        present = in_pairs(images["present"]).bool()  # [P, 2, K], on the host
         shares = shares_class(present & self.among(self.novel))
         distil = dist.any_rank(bool(self.cfg.distillation.weight and shares.any()))[0]
+        shares = shares.to(self.device, non_blocking=True)
         output, losses = self.propose(images)
         with torch.autocast(self.device.type, enabled=False):
             cells = output.features.shape[-2:]
@@ -219,7 +221,8 @@ class SimFormerRecipe(SingleImageRecipe):
         """SimNet's loss on all pairs of points of two images of which one is base; label, padding [P, 2, h, w]."""
         options, (pairs, _, *cells) = self.cfg.similarity, label.shape
         features = in_pairs(output.features.float())
-        common = common_class(present & self.among(self.base), self.draw(pairs, self.num_classes))
+        shown = (present & self.among(self.base)).to(self.device, non_blocking=True)
+        common = common_class(shown, self.draw(pairs, self.num_classes))
         noise = self.draw(pairs, 2, 2, *cells).transpose(0, 1)
         points = draw_labelled(label, padding, self.is_base, common, options.points, noise)
         found = label.flatten(2).gather(2, points)
@@ -243,7 +246,7 @@ class SimFormerRecipe(SingleImageRecipe):
         scores = point_scores(
             in_pairs(output.class_logits[-1]),
             at_points(in_pairs(output.mask_logits[-1]), points),
-            None if options.classes == "all" else torch.tensor(self.novel, device=self.device),
+            None if options.classes == "all" else torch.tensor(self.novel).to(self.device, non_blocking=True),
             options.student,
         )
         student = score_similarity(scores, options.pairing)
@@ -251,10 +254,10 @@ class SimFormerRecipe(SingleImageRecipe):
         return options.weight * distillation_loss(student, teacher, shares, options.function, valid)
 
     def among(self, classes: tuple[int, ...]) -> torch.Tensor:
-        """bool [K], true for these."""
+        """bool [K], true for these; on the host."""
         chosen = torch.zeros(self.num_classes, dtype=torch.bool)
         chosen[list(classes)] = True
-        return chosen.to(self.device)
+        return chosen
 
     def draw(self, pairs: int, *shape: int) -> torch.Tensor:
         """Uniform in [0, 1), [pairs, ...]: this process's share of what one process would draw."""

@@ -307,11 +307,12 @@ def label_images(cfg: Zs3Config, data: ZeroShotData, labelled_by: Path, run: Run
     for batch, output in predict(lambda images: respond(network, images), network, loader, run, "pseudo-labels"):
         for logits, index in zip(output.logits, batch["index"].tolist(), strict=True):
             label, lowest = keep_most_certain(logits, data.unseen, options.percent, options.pooling, options.others)
-            write_label(folder / f"{samples[index].id}.png", label.cpu().numpy())
+            write_label(folder / f"{samples[index].id}.png", label.cpu().numpy(), settled=False)
             kept = {data.names[number]: value for number, value in lowest.items()}
             entries.append({"id": samples[index].id, "labelled": int((label != IGNORE).sum()), "lowest": kept})
     entries = sorted((entry for part in dist.gather(entries) for entry in part), key=lambda entry: entry["id"])
-    if dist.is_main():
+    if dist.is_main():  # gathered, so that all processes have written theirs
+        checkpoint.settle(folder)
         about = {"network": checkpoint.digest(labelled_by), **options.model_dump(), "images": entries}
         checkpoint.write_json(folder / "manifest.json", about)
     dist.barrier()

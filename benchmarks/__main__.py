@@ -1,11 +1,12 @@
 """Every CPU benchmark in one table: the released programs' way, ours, and how many times as fast that is.
 
 One thread; both ways in turn, in processor time of this process, so that other programs on the machine disturb little.
-The least of the repeats counts. Repeats on a shared machine vary by a fifth. Less than ten minutes in all.
+The least of the repeats counts. Repeats on a shared machine vary by a fifth. A table of memory and one of growth with
+the number of images (benchmarks/growth.py) follow. Less than ten minutes in all.
 
     python -m benchmarks
     python -m benchmarks --only SSUL --repeats 5
-    python -m benchmarks --save docs/performance.json    # what docs/performance.md shows
+    python -m benchmarks --save docs/performance.json    # and its tables into docs/performance.md
 """
 
 import argparse
@@ -13,7 +14,6 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,15 @@ import numpy as np
 import PIL
 import torch
 
-from benchmarks.rows import Row, memory, rows
-from utils.checkpoint import write_json
+from benchmarks import growth
+from benchmarks.rows import Row, cpu_seconds, memory, rows
+from utils.checkpoint import write_json, write_text
 from utils.report.tables import table
 
+LIMIT = 30.0  # seconds after which a row is not repeated, on a machine that does other things besides
 HEADING = ["work", "released way, ms", "ours, ms", "ratio", ""]
-SPACE = ["SSUL loss, per image", "released way, MiB", "ours, MiB"]
-
-
-def cpu_seconds(function: Callable[[], Any]) -> float:
-    start = time.process_time()
-    function()
-    return time.process_time() - start
+SPACE = ["memory of a loss, per image", "released way, MiB", "ours, MiB"]
+BEGIN, END = "<!-- tables of python -m benchmarks --save -->\n\n", "\n\n<!-- end of the tables -->"
 
 
 def measure(row: Row, repeats: int) -> dict[str, Any]:
@@ -42,7 +39,9 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
         row.same()
     else:
         row.theirs(), row.ours()  # to warm up
-    pairs = [(cpu_seconds(row.theirs), cpu_seconds(row.ours)) for _ in range(repeats)]
+    begun, pairs = time.perf_counter(), []
+    while len(pairs) < repeats and (not pairs or time.perf_counter() - begun < LIMIT):
+        pairs.append((cpu_seconds(row.theirs), cpu_seconds(row.ours)))
     theirs, ours = (1e3 * min(times) / row.count for times in zip(*pairs, strict=True))
     return {"name": row.name, "theirs_ms": theirs, "ours_ms": ours, "ratio": theirs / ours, "note": row.note}
 
@@ -64,8 +63,17 @@ def markdown(found: dict[str, Any]) -> str:
         for row in found["rows"]
     ]
     space = [[m["name"], f"{m['theirs_mib']:.0f}", f"{m['ours_mib']:.1f}"] for m in found["memory"]]
-    tables = (table([heading, *lines], "markdown") for heading, lines in ((HEADING, speed), (SPACE, space)))
-    return "\n\n".join((found["machine"], *tables))
+    items = tuple(found["items"])
+    listed = [HEADING, *speed], [SPACE, *space], growth.rows(found["growth"], items)
+    return "\n\n".join((found["machine"], *(table(rows, "markdown") for rows in listed)))
+
+
+def write_page(page: Path, tables: str) -> None:
+    """Replace the tables of a page, between its two marks; nothing where there is no such page."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    if BEGIN in text and END in text:
+        head, rest = text.split(BEGIN, 1)
+        write_text(page, f"{head}{BEGIN}{tables}{END}{rest.split(END, 1)[1]}")
 
 
 def run(only: str, repeats: int, quick: bool = False) -> dict[str, Any]:
@@ -79,19 +87,23 @@ def run(only: str, repeats: int, quick: bool = False) -> dict[str, Any]:
             measured.append(measure(row, repeats))
             print(f"{row.name}: {measured[-1]['ratio']:.1f}", file=sys.stderr, flush=True)
     space = [{"name": m.name, "theirs_mib": m.theirs, "ours_mib": m.ours} for m in memory(quick)]
-    return {"machine": machine(), "repeats": repeats, "rows": measured, "memory": space}
+    items = (100, 200) if quick else growth.ITEMS
+    grown = [] if only else growth.measure(items)
+    about = {"machine": machine(), "repeats": repeats, "items": list(items)}
+    return {**about, "rows": measured, "memory": space, "growth": grown}
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--save", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--save", type=Path, help="write the figures to this JSON file, and the tables beside it")
     options = parser.parse_args(argv)
     found = run(options.only, options.repeats)
     print(markdown(found))
     if options.save:
         write_json(options.save, found)
+        write_page(options.save.with_suffix(".md"), markdown(found))
 
 
 if __name__ == "__main__":

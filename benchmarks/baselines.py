@@ -83,6 +83,36 @@ def native_counts(pred: np.ndarray, label: np.ndarray, classes: int) -> np.ndarr
 
 # ---- training samples
 
+# Parts that decide the values of a sample, whoever calls them: no faithful way of making it takes less.
+
+
+def ssul_floor(sample: Sample, draw: Random) -> None:
+    """Reading, and Pillow's scaling."""
+    image = Image.open(sample.image).convert("RGB")
+    scale = draw.uniform(0.5, 2)
+    image.resize([int(side * scale) for side in image.size], Image.Resampling.BILINEAR)
+
+
+def ncdss_floor(sample: Sample, size: int, hues: int = 0) -> None:
+    """Reading, OpenCV's cubic warp and scaling; a turn of Pillow's hue there and back."""
+    image = cv2.imread(str(sample.image))
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 3, 1.1)
+    image = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC)
+    image = cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC)
+    for _ in range(hues):
+        Image.fromarray(image).convert("HSV").convert("RGB")
+
+
+def contrast_floor(sample: Sample, size: int) -> None:
+    """Reading, and of each view Pillow's scaling; of four in five its hue."""
+    image = Image.open(sample.image).convert("RGB")
+    for _ in range(2):
+        box = T.RandomResizedCrop.get_params(image, (0.2, 1.0), (3 / 4, 4 / 3))
+        view = TF.resized_crop(image, *box, [size, size], T.InterpolationMode.BILINEAR)
+        if torch.rand(1) < 0.8:
+            view.convert("HSV").convert("RGB")
+
 
 def _normalised(image: np.ndarray | Image.Image) -> torch.Tensor:
     return TF.normalize(TF.to_tensor(image), MEAN, STD)

@@ -1,6 +1,6 @@
 """What a step and an evaluation of weak-shot segmentation take the published way and ours: assignment and losses of
 proposals, and their way to classes of pixels. Both ways are compared before they are timed, in CPU seconds of one
-thread; the plain way is that of the published code, in few lines.
+thread; the plain way is that of the published code, in few lines. A minute of processor time.
 
     python -m benchmarks.weakshot --size 640 --classes 171
 """
@@ -10,7 +10,9 @@ import ctypes
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,14 +26,23 @@ from models.maskformer import MaskOutput
 from models.simnet import SimNet
 
 LAYERS, QUERIES, NOVEL = 6, 100, (3, 6)
+IMAGES = 2  # of a batch
+LIMIT = 30.0  # seconds after which a call is not repeated, also on a machine that does other things besides
 WEIGHTS = {"classes": 1.0, "focal": 20.0, "dice": 1.0, "complement": 0.15}
 
 
+class Ways(NamedTuple):
+    """The published way and ours, and a check that both give the same."""
+
+    plain: Callable[[], object]
+    ours: Callable[[], object]
+    same: Callable[[], None]
+
+
 def least(step: Callable[[], object], repeats: int) -> float:
-    """Least CPU seconds of some calls, after one to warm up."""
-    step()
-    seconds = []
-    for _ in range(repeats):
+    """Least CPU seconds of some calls."""
+    begun, seconds = time.perf_counter(), []
+    while len(seconds) < repeats and (not seconds or time.perf_counter() - begun < LIMIT):
         start = time.process_time()
         step()
         seconds.append(time.process_time() - start)
@@ -129,35 +140,37 @@ def our_criterion(logits: torch.Tensor, masks: torch.Tensor, targets: Targets) -
     return torch.stack([WEIGHTS[name] * loss.sum() for name, loss in losses.items()]).sum()
 
 
-def criterion(size: int, classes: int, repeats: int) -> dict[str, tuple[float, float]]:
-    """Seconds, the plain way and ours: assignment alone, all losses, all losses and their gradients."""
+def criterion(size: int, classes: int) -> dict[str, Ways]:
+    """Assignment alone, all losses, all losses and their gradients."""
     logits, masks, label = batch(size, classes)
     present = torch.stack([(label == number).flatten(1).any(1) for number in range(classes)], 1)
     targets = find_targets(label, present, [number for number in range(classes) if number not in NOVEL])
-    ours, plain = match(logits, masks, targets), plain_assignment(logits, masks, targets)
-    assert torch.equal(ours, torch.stack([torch.cat(layer) for layer in plain]))
     leaves = [values.requires_grad_() for values in (logits, masks)]
+
+    def gradients(way: Callable[..., torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(way(*leaves, targets), leaves)
+
+    def same_assignment() -> None:
+        plain = plain_assignment(logits, masks, targets)
+        assert torch.equal(match(logits, masks, targets), torch.stack([torch.cat(layer) for layer in plain]))
+
+    def same_loss() -> None:
+        with torch.no_grad():
+            torch.testing.assert_close(*(way(*leaves, targets) for way in ways), rtol=1e-4, atol=0)
+
+    def same_gradients() -> None:
+        for pair in zip(*(gradients(way) for way in ways), strict=True):
+            torch.testing.assert_close(*pair, rtol=1e-3, atol=1e-6)
+
     ways = plain_criterion, our_criterion
-    losses = [way(*leaves, targets) for way in ways]
-    gradients = [torch.autograd.grad(loss, leaves) for loss in losses]
-    torch.testing.assert_close(*losses, rtol=1e-4, atol=0)
-    for pair in zip(*gradients, strict=True):
-        torch.testing.assert_close(*pair, rtol=1e-3, atol=1e-6)
-
-    def both(*steps: Callable[[], object]) -> tuple[float, float]:
-        first, second = (least(step, repeats) for step in steps)
-        return first, second
-
     return {
-        "assignment": both(lambda: plain_assignment(logits, masks, targets), lambda: match(logits, masks, targets)),
-        "losses": both(*(lambda way=way: way(*leaves, targets) for way in ways)),
-        "losses and gradients": both(
-            *(lambda way=way: torch.autograd.grad(way(*leaves, targets), leaves) for way in ways)
-        ),
+        "assignment": Ways(*(partial(way, *leaves, targets) for way in (plain_assignment, match)), same_assignment),
+        "losses": Ways(*(partial(way, *leaves, targets) for way in ways), same_loss),
+        "losses and gradients": Ways(*(partial(gradients, way) for way in ways), same_gradients),
     }
 
 
-def similarity(points: int, repeats: int) -> tuple[float, float]:
+def similarity(points: int) -> Ways:
     """SimNet and its gradients on all pairs of points of two images: both embeddings side by side, and ours."""
     torch.manual_seed(0)
     model, features = SimNet(), torch.randn(1, 2, points, 256)
@@ -170,10 +183,16 @@ def similarity(points: int, repeats: int) -> tuple[float, float]:
         different, same = model.out_head(x).unbind(1)
         return (same - different).view(1, 2, points, points)
 
-    torch.testing.assert_close(plain(), model.pairs(features), atol=1e-4, rtol=1e-4)
-    steps = [lambda way=way: way().square().mean().backward() for way in (plain, lambda: model.pairs(features))]
-    first, second = (least(step, repeats) for step in steps)
-    return first, second
+    def learn(way: Callable[[], torch.Tensor]) -> None:
+        model.zero_grad()
+        way().square().mean().backward()
+
+    def same() -> None:
+        with torch.no_grad():
+            torch.testing.assert_close(plain(), ours(), atol=1e-4, rtol=1e-4)
+
+    ours = partial(model.pairs, features)
+    return Ways(partial(learn, plain), partial(learn, ours), same)
 
 
 def plain_classes(output: MaskOutput, size: tuple[int, int]) -> torch.Tensor:
@@ -198,19 +217,19 @@ def peak(step: Callable[[], object]) -> float:
     return (read("VmHWM:") - before) / 1024
 
 
-def inference(size: int, classes: int, repeats: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(seconds, megabytes), each the plain way and ours, of one image of 3 : 4 whose shorter side is `size`."""
+def inference(size: int, classes: int) -> Ways:
+    """Classes of the pixels of one image of 3 : 4 whose shorter side is `size`."""
     torch.manual_seed(0)
     height, width = size, -(-size * 4 // 3 // 32) * 32
     masks = 3 * torch.randn(1, 1, QUERIES, height // 4, width // 4)
     inner, wanted = (height, width - 10), (height * 3 // 4, width * 3 // 4)
     output = MaskOutput(torch.randn(1, 1, QUERIES, classes + 1), masks, masks, inner, (height, width))
-    steps = [lambda way=way: way(output, wanted) for way in (plain_classes, predict_classes)]
-    first, second = (step() for step in steps)
-    assert (first != second).float().mean() < 1e-3  # but for ties
-    memory = peak(steps[1]), peak(steps[0])
-    plain, ours = (least(step, repeats) for step in steps)
-    return (plain, ours), memory[::-1]
+    plain, ours = (partial(way, output, wanted) for way in (plain_classes, predict_classes))
+
+    def same() -> None:
+        assert (plain() != ours()).float().mean() < 1e-3  # but for ties
+
+    return Ways(plain, ours, same)
 
 
 def host(repeats: int) -> tuple[float, float]:
@@ -233,13 +252,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    sizes = options.size, options.classes, options.repeats
-    times = criterion(*sizes)
-    times["similarity of pairs"] = similarity(options.points, options.repeats)
-    times["classes of pixels"], memory = inference(*sizes)
-    for name, (plain, ours) in times.items():
-        print(f"{name:22} published way {plain:7.3f} s, ours {ours:7.3f} s, {plain / ours:5.1f} times")
-    print(f"{'memory of the last':22} published way {memory[0]:6.0f} MB, ours {memory[1]:6.0f} MB")
+    work = criterion(options.size, options.classes)
+    work["similarity of pairs"] = similarity(options.points)
+    work["classes of pixels"] = classes = inference(options.size, options.classes)
+    needs = [peak(way) for way in (classes.ours, classes.plain)]  # first, while little has been left to be used again
+    for name, ways in work.items():
+        ways.same()
+        plain, ours = (least(way, options.repeats) for way in ways[:2])
+        times = f"published way {plain:7.3f} s, ours {ours:7.3f} s, {plain / ours:5.1f} times"
+        print(f"{name:22} {times}", flush=True)
+    print(f"{'memory of the last':22} published way {needs[1]:6.0f} MB, ours {needs[0]:6.0f} MB")
     alone, pooled = host(options.repeats)
     print(f"48 assignment problems one by one {1000 * alone:.2f} ms, by four threads {1000 * pooled:.2f} ms")
 

@@ -18,7 +18,7 @@ from data.lists import ImageLists, load_lists
 from data.loading import Source
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
-from utils.checkpoint import read_json, read_list
+from utils.checkpoint import read_as, read_list
 from utils.cluster_names import Names, cluster_classes, read_cluster_names
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
@@ -188,7 +188,7 @@ class DiscoveryData:
     def to_label(self) -> list[tuple[Path, float | None]]:
         """(photograph, how well its object fits its cluster, None if it was not clustered) of the novel images."""
         path = stage_dir(self.cfg, f"pseudo{self.cfg.reference}") / "certainty.json"
-        certain = read_json(path) if path.is_file() else {}
+        certain = read_as(path, dict[str, float]) if path.is_file() else {}
         return [(s.image, certain.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
 
     def evaluation(self, network) -> Protocol:

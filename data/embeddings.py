@@ -4,6 +4,7 @@ A name is looked up as it is, word by word ("traffic light" is the mean of "traf
 names.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from utils.checkpoint import atomic, first_line
 from utils.config.common import WordedData
 from utils.errors import UserError
 from utils.log import log
+from utils.text import require_file
 
 SHIPPED, TABLE = "shipped", "vectors.npz"
 ALIASES = {  # of the class names of VOC, Pascal-Context, COCO and the tables that ship
@@ -41,6 +43,9 @@ class Table(NamedTuple):
 
 def class_vectors(names: Sequence[str], source: WordedData) -> np.ndarray:
     """float32 [C, D], a row per class name. UserError that lists every class without a vector."""
+    stray = [name for name in source.aliases if name not in names]
+    if stray:
+        log.warning("data.aliases: '%s' is no class of the data set; classes: %s", stray[0], ", ".join(names))
     vectors = look_up(names, source.embeddings, source.dataset, source.aliases)
     return scaled(vectors, source.vector_scale)
 
@@ -80,18 +85,21 @@ def look_up(names: Sequence[str], source: str, dataset: str, aliases: Mapping[st
     if source == GLOVE:
         known, where = read_glove(wanted), GLOVE
     elif path.suffix == ".npy":
-        return _plain_rows(path, names)
+        return _usable(_plain_rows(path, names), names, str(path))
     else:
         if source == SHIPPED and not path.is_file():
             raise UserError(f"data.embeddings={SHIPPED}: none ship for data.dataset={dataset}; {_advice()}")
         known, where = (_rows(path) if path.suffix == ".npz" else read_words(path, wanted)), str(path)
     chosen = _choose(tokens, known, where)
-    return np.stack([chosen[name] for name in names])
+    return _usable(np.stack([chosen[name] for name in names]), names, where)
 
 
 def spellings(name: str, aliases: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """The ways to look a name up, the best first; the vector of several words is their mean."""
-    for whole in dict.fromkeys((*_own(name, aliases), name, *_own(name, ALIASES))):
+    """The ways to look a name up, the best first; the vector of several words is their mean.
+
+    A name in `aliases` is looked up under these words alone.
+    """
+    for whole in _own(name, aliases) or dict.fromkeys((name, *_own(name, ALIASES))):
         words = whole.replace("-", " ").replace("_", " ").split()
         exact = (whole, whole.lower(), "_".join(words), "_".join(words).lower(), "-".join(words).lower())
         for token in dict.fromkeys(exact):
@@ -122,6 +130,20 @@ def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, whe
     return {name: values.mean(0, dtype=np.float64).astype(np.float32) for name, values in rows.items()}
 
 
+def _usable(vectors: np.ndarray, names: Sequence[str], where: str) -> np.ndarray:
+    """The vectors [n, D]; UserError for one of no numbers, a warning for one of zeros, and for two that are equal."""
+    known: dict[bytes, str] = {}
+    for name, row in zip(names, vectors, strict=True):
+        if not np.isfinite(row).all():
+            raise UserError(f"{where}: the vector of '{name}' is not finite; give it another, or {_advice()}")
+        if not row.any():
+            log.warning("%s: the vector of '%s' is zero, which tells nothing of it", where, name)
+        other = known.setdefault(row.tobytes(), name)
+        if other != name:
+            log.warning("%s: '%s' and '%s' have one vector, so that nothing tells them apart", where, other, name)
+    return vectors
+
+
 def _advice() -> str:
     return (
         "set data.embeddings to a table (npz with 'embeddings' and 'class_names'), a text file of word2vec, fastText "
@@ -135,6 +157,7 @@ def _advice() -> str:
 def read_table(path: Path) -> Table:
     """An npz with `embeddings` [N, D] and `class_names` [N]; UserError for another file."""
     expected = "expected an npz with 'embeddings' [N, D] and 'class_names' [N]"
+    require_file(path)
     try:
         with np.load(path) as content:
             if not {"embeddings", "class_names"} <= set(content.files):
@@ -144,6 +167,9 @@ def read_table(path: Path) -> Table:
         raise UserError(f"{path}: no such table of vectors" if isinstance(error, OSError) else str(error)) from None
     except Exception as error:  # zipfile and numpy raise many types for damaged files
         raise UserError(f"{path}: not a readable table ({first_line(error)}); {expected}") from None
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: has '{twice}' twice; keep one vector of each name")
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise UserError(f"{path}: {len(names)} names for vectors of shape {vectors.shape}; {expected}")
     return Table(_finite(vectors, path), tuple(names))
@@ -162,6 +188,7 @@ def _rows(path: Path) -> Vectors:
 
 def _plain_rows(path: Path, names: Iterable[str]) -> np.ndarray:
     """A matrix without names, as the official tables: taken in the order of the classes, if there are as many rows."""
+    require_file(path)
     try:
         vectors = np.load(path)
     except FileNotFoundError:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal, NamedTuple
 
 import cv2
@@ -90,8 +91,10 @@ def read_image(path: Path, as_shown: bool = False) -> np.ndarray:
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file; UserError when it cannot be read."""
+    """The content of a file; UserError when it cannot be read, or is none: a pipe would be waited for."""
     try:
+        if not S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: not a file; expected {what}")
         return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected {what}") from None

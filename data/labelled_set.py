@@ -1,6 +1,7 @@
 """A data set of photographs with the labels that a network gave them, in the formats of annotation tools."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,15 @@ import cv2
 import numpy as np
 import yaml
 
-from data.io import read_image, voc_palette, write_label, write_picture
-from utils.checkpoint import write_json, write_list, write_text
+from data.io import orientation, read_image, voc_palette, write_label, write_picture
+from utils.checkpoint import read_as, write_json, write_list, write_text
 from utils.errors import UserError
 from utils.labels import IGNORE
 
 Format = Literal["folder", "voc", "coco", "labelme"]
 FORMATS = get_args(Format)
-MARKER = "confidence.csv"  # tells a folder that may be replaced
+MARKER = "confidence.csv"  # tells an export
+STAMPS = ".export"  # in it: what was written, so that it is replaced only as long as nobody changed it
 SPECK = 9  # pixels, below which a region gets no polygon
 HEADING = ("image", "class", "share", "confidence", "cluster_certainty")
 
@@ -27,6 +29,8 @@ HEADING = ("image", "class", "share", "confidence", "cluster_certainty")
 @dataclass(frozen=True)
 class LabelledImage:
     """label uint8 [H, W] of class numbers, 255 where none fits; `confidence` [H, W] in [0, 1] of the network.
+
+    Both lie on the photograph as it is shown, which EXIF may turn.
 
     `certainty` says how well the image's object fits its cluster, in [-1, 1]; None where it was not clustered.
     """
@@ -56,10 +60,11 @@ Writer = Callable[[Path, LabelledImage], Any]  # writes an image's files, and gi
 def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names: Sequence[str]) -> int:
     """Photographs, labels, classes and confidence.csv below `target`; how many. `names` by number, background first.
 
-    Made in a folder beside and moved when it is whole. UserError where `target` holds anything but an earlier export.
+    Made in a folder beside and moved when it is whole. UserError where `target` holds anything but an earlier export as
+    it was made: labels may have been corrected there.
     """
-    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not (target / MARKER).is_file())):
-        raise UserError(f"{target}: exists, and is no earlier export; give another folder")
+    target = target.resolve()
+    require_untouched(target)
     new, ids, rows, parts = target.with_name(f".{target.name}.new"), [], [HEADING], []
     shutil.rmtree(new, ignore_errors=True)
     write = _writers(names)[form]
@@ -75,11 +80,33 @@ def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names
             write_json(new / "annotations.json", _coco_file(parts, names))
         with (new / MARKER).open("w", newline="") as file:
             csv.writer(file).writerows(rows)
+        write_text(new / STAMPS, json.dumps(_stamps(new)))
         shutil.rmtree(target, ignore_errors=True)
         new.rename(target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return len(ids)
+
+
+def require_untouched(target: Path) -> None:
+    """UserError unless a folder is missing, empty, or holds the files of an export as they were written, no other."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not target.is_dir() or not (target / MARKER).is_file():
+        raise UserError(f"{target}: exists, and is no earlier export; give another folder")
+    made, there = read_as(target / STAMPS, dict[str, list[int]]) if (target / STAMPS).is_file() else {}, _stamps(target)
+    changed = next((name for name in sorted(made.keys() | there.keys()) if made.get(name) != there.get(name)), None)
+    if changed:
+        raise UserError(
+            f"{target}: {changed} was changed since it was exported; give another folder, or remove this one"
+        )
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Size and time of change in ns of every file below a folder, by its place there."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != STAMPS)
+    found = {path.relative_to(folder).as_posix(): path.stat() for path in files}
+    return {name: [about.st_size, about.st_mtime_ns] for name, about in found.items()}
 
 
 def _lines(image: LabelledImage, names: Sequence[str]) -> list[tuple]:
@@ -103,9 +130,14 @@ def _writers(names: Sequence[str]) -> dict[str, Writer]:
     return {"folder": _folder, "voc": _voc, "coco": _coco, "labelme": partial(_labelme, names)}
 
 
-def _copy(image: LabelledImage, folder: Path) -> None:
+def _copy(image: LabelledImage, folder: Path) -> str:
+    """Put the photograph into a folder, turned as EXIF asks, which not all programs do; its name there."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(image.path, folder / image.path.name)
+    if orientation(image.path) == 1:
+        shutil.copyfile(image.path, folder / image.path.name)
+        return image.path.name
+    write_picture(folder / f"{image.id}.jpg", read_image(image.path, as_shown=True))
+    return f"{image.id}.jpg"
 
 
 def _folder(new: Path, image: LabelledImage) -> None:
@@ -115,11 +147,11 @@ def _folder(new: Path, image: LabelledImage) -> None:
 
 def _voc(new: Path, image: LabelledImage) -> None:
     target = new / "JPEGImages" / f"{image.id}.jpg"
-    if image.path.suffix.lower() in (".jpg", ".jpeg"):
+    if image.path.suffix.lower() in (".jpg", ".jpeg") and orientation(image.path) == 1:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(image.path, target)
     else:
-        write_picture(target, read_image(image.path))
+        write_picture(target, read_image(image.path, as_shown=True))
     write_label(new / "SegmentationClass" / f"{image.id}.png", image.label)
 
 
@@ -128,7 +160,7 @@ def _voc(new: Path, image: LabelledImage) -> None:
 
 def _coco(new: Path, image: LabelledImage) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(entry of `images`, its annotations): one per class, as a network does not tell objects of one class apart."""
-    _copy(image, new / "images")
+    name = _copy(image, new / "images")
     height, width = image.label.shape
     things = []
     for number, _, confidence in image.found():
@@ -145,7 +177,7 @@ def _coco(new: Path, image: LabelledImage) -> tuple[dict[str, Any], list[dict[st
                 "score": round(confidence, 4),
             }
         )
-    return {"file_name": image.path.name, "height": height, "width": width}, things
+    return {"file_name": name, "height": height, "width": width}, things
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
@@ -170,15 +202,15 @@ def _coco_file(parts: list[tuple[dict[str, Any], list[dict[str, Any]]]], names: 
 
 
 def _labelme(names: Sequence[str], new: Path, image: LabelledImage) -> None:
-    _copy(image, new)
+    name = _copy(image, new)
     height, width = image.label.shape
-    shapes = [{"label": name, "points": points} for name, points in polygons(image.label, names)]
+    shapes = [{"label": label, "points": points} for label, points in polygons(image.label, names)]
     about: dict[str, Any] = {"group_id": None, "shape_type": "polygon", "flags": {}}
     content = {
         "version": "5.0.1",
         "flags": {},
         "shapes": [shape | about for shape in shapes],
-        "imagePath": image.path.name,
+        "imagePath": name,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from utils.checkpoint import first_line
 from utils.errors import UserError
@@ -36,6 +35,8 @@ def _matrix(path: Path, most: int, variable: str, *fields: str) -> np.ndarray:
 
 
 def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
+    from scipy.io import loadmat  # a twentieth of what a command takes to start
+
     try:
         content = loadmat(path, variable_names=[variable])
     except NotImplementedError:  # MATLAB 7.3 is HDF5

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from data.video import is_video, video_maker
 from utils.errors import UserError
 
 
 def maker_of(path: Path) -> str:
-    """The program that wrote a PNG or JPEG (data.io.write_label, write_picture); empty when it does not say."""
+    """The program that wrote a PNG, JPEG (data.io) or MP4 file (data.video); empty when it does not say."""
+    if is_video(path):
+        return video_maker(path)
     try:
         with Image.open(path) as image:
             named = image.info.get("Software") or image.info.get("comment") or ""

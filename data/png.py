@@ -8,7 +8,7 @@ from utils.errors import UserError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 2**30  # as OpenCV's limit for pictures: a damaged header may claim anything
-GREY = 0  # colour type
+GREY, PALETTE = 0, 3  # colour types
 
 
 @dataclass(frozen=True)

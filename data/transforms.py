@@ -8,8 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
-from PIL import Image
-from torchvision.transforms import functional as TF
+from PIL import Image, ImageEnhance
 
 from utils.config.common import Transforms
 from utils.labels import ignore_of
@@ -137,11 +136,14 @@ def _blended(level: int, factor: float) -> np.ndarray:
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    return np.asarray(TF.adjust_saturation(Image.fromarray(image), factor))
+    return np.asarray(ImageEnhance.Color(Image.fromarray(image)).enhance(factor))
 
 
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
-    return np.asarray(TF.adjust_hue(Image.fromarray(image), shift))
+    """Torchvision's: PIL's hue, of 256 values, is turned around its circle by `shift` of it."""
+    hue, *rest = Image.fromarray(image).convert("HSV").split()
+    turned = np.asarray(hue) + np.uint8(int(shift * 255) % 256)
+    return np.asarray(Image.merge("HSV", (Image.fromarray(turned), *rest)).convert("RGB"))
 
 
 def fast_saturation(image: np.ndarray, factor: float) -> np.ndarray:
@@ -158,4 +160,4 @@ def fast_hue(image: np.ndarray, shift: float) -> np.ndarray:
 
 def grayscale(image: np.ndarray) -> np.ndarray:
     """Luminance (ITU-R 601) in all three channels, uint8 [H, W, 3]."""
-    return np.asarray(TF.rgb_to_grayscale(Image.fromarray(image), num_output_channels=3))
+    return np.repeat(np.asarray(Image.fromarray(image).convert("L"))[..., None], 3, axis=2)

@@ -9,6 +9,7 @@ import numpy as np
 from utils.checkpoint import atomic
 from utils.errors import UserError
 
+LONGEST = 64  # bytes at the end that may tell the maker
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 
 
@@ -38,8 +39,26 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         capture.release()
 
 
-def write_video(path: Path, frames: Iterator[np.ndarray], rate: float) -> int:
-    """Write frames of one size as MP4, atomically; how many. UserError when there is none."""
+def frame_count(path: Path) -> int:
+    """How many frames the file says that it has; some formats guess."""
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return max(0, count)
+
+
+def video_maker(path: Path) -> str:
+    """What `write_video` was given as the maker of an MP4 file; empty for any other."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST))
+        _, found, maker = file.read().rpartition(b"free")
+    return maker.decode(errors="replace") if found else ""
+
+
+def write_video(path: Path, frames: Iterator[np.ndarray], rate: float, maker: str = "") -> int:
+    """Write frames of one size as MP4, atomically; how many. `maker` is kept behind its end, where players see free
+    space. UserError when there is no frame, or not all are in the file: OpenCV says nothing of a full disk.
+    """
     with atomic(path) as temporary:
         named = temporary.with_suffix(".mp4")  # OpenCV goes by the ending
         writer, count = None, 0
@@ -52,6 +71,10 @@ def write_video(path: Path, frames: Iterator[np.ndarray], rate: float) -> int:
             if writer is None:
                 raise UserError(f"{path}: the video has no frame")
             writer.release()
+            if frame_count(named) != count:
+                raise UserError(f"{path}: cannot be written; is the disk full, or is OpenCV without the codec mp4v?")
+            with named.open("ab") as file:
+                file.write((8 + len(maker)).to_bytes(4, "big") + b"free" + maker.encode())
             named.replace(temporary)
         finally:
             named.unlink(missing_ok=True)

@@ -1,20 +1,20 @@
 """What is known of each training image of weak-shot segmentation: its mask, if it has one, and its classes."""
 
 import csv
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from data.classes import ClassList, class_numbers
+from data.io import read_image
 from data.label_map import LabelMap
 from data.layouts import Sample
 from data.presence import TABLE, values_in
 from data.source import DataContext
+from utils.checkpoint import read_lines
 from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 from utils.labels import IGNORE
@@ -42,14 +42,14 @@ def read_tags(path: Path, classes: ClassList) -> dict[str, frozenset[int]]:
 
 
 def _rows(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets save it, too
-    except FileNotFoundError:
-        raise UserError(f"data.tags={path}: no such file; give crop, image, or a file of tags") from None
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path}: not a readable text file; {FORM}") from None
+    if not path.exists():
+        raise UserError(f"data.tags={path}: no such file; give crop, image, or a file of tags")
     rows: dict[str, list[int | str]] = {}
-    for number, (name, *cells) in enumerate((row for row in csv.reader(io.StringIO(text)) if row), start=1):
+    try:
+        lines = [row for row in csv.reader(read_lines(path), strict=True) if row]
+    except csv.Error as error:
+        raise UserError(f"{path}: {error}; {FORM}") from None
+    for number, (name, *cells) in enumerate(lines, start=1):
         if number == 1 and name.strip().lower() in HEADS:
             continue
         if name.strip() in rows:
@@ -115,6 +115,11 @@ def known_by_tags(
         else:
             image = next(masked)
             known.append(image._replace(classes=image.classes | tagged.intersection(novel)))
+    if not any(sample.id in tags for sample in samples):
+        raise UserError(
+            f"{source}: none of its {len(tags)} images, as '{next(iter(tags))}', is in the training list, as "
+            f"'{samples[0].id}'; give ids, names without folder and ending"
+        )
     untagged = sum(sample.id not in tags for sample in samples)
     if untagged:
         log.info(
@@ -130,5 +135,4 @@ def _scanned(context: DataContext, samples: Sequence[Sample], label_map: LabelMa
 
 def unlabelled(image: Path) -> np.ndarray:
     """The label of an image without a mask: uint8 [H, W] of its size, 255 everywhere."""
-    with Image.open(image) as opened:
-        return np.full(opened.size[::-1], IGNORE, np.uint8)
+    return np.full(read_image(image).shape[:2], IGNORE, np.uint8)

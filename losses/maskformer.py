@@ -52,8 +52,8 @@ def find_targets(
 ) -> Targets:
     """Targets of label maps uint8 [B, H, W]; present [B, K] tells the classes of each image, not 0.
 
-    Classes of `with_mask` come first, ascending, then the others, ascending. `present` is read on the host: before the
-    forward pass that waits for nothing but its copy to the device.
+    Classes of `with_mask` come first, ascending, then the others, ascending. `present` is read on the host: keep it
+    there, or the step before is waited for.
     """
     trusted = np.isin(np.arange(present.shape[1]), list(with_mask))
     rows = present.cpu().numpy() != 0

@@ -48,7 +48,8 @@ def complementary_loss(
     if not chosen:
         return mask_logits.new_zeros(len(mask_logits))
     image, proposal = targets.image[targets.unmasked], assigned[:, targets.unmasked]
-    rest = not_base(targets, unlabelled)[chosen]
+    weak = torch.tensor(chosen).to(mask_logits.device, non_blocking=True)
+    rest = not_base(targets, unlabelled).index_select(0, weak)
     bounds = [0, *accumulate(counts[number] for number in chosen)]
     losses = []
     for logits, assigned_to in zip(mask_logits, proposal, strict=True):

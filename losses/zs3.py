@@ -92,14 +92,14 @@ def keep_most_certain(
     score, label = logits.float().softmax(0).max(0)
     found = [label == number for number in unseen]
     groups = [torch.stack(found).any(0)] if pooling == "image" else found
-    kept, thresholds = torch.zeros_like(found[0]), {}
-    for group in groups:
-        count = math.ceil(percent / 100 * int(group.sum()))
+    kept = torch.zeros_like(found[0])
+    sizes = torch.stack([group.sum() for group in groups]).tolist()
+    for group, size in zip(groups, sizes, strict=True):
+        count = math.ceil(percent / 100 * size)
         if count:
-            kept |= group & (score >= score[group].topk(count).values[-1])
-    for number, mask in zip(unseen, found, strict=True):
-        if (mask & kept).any():
-            thresholds[number] = float(score[mask & kept].min())
+            kept |= group & (score >= torch.where(group, score, -1).flatten().topk(count).values[-1])
+    lowest = torch.stack([torch.where(mask & kept, score, torch.inf).min() for mask in found]).tolist()
+    thresholds = {number: value for number, value in zip(unseen, lowest, strict=True) if value < torch.inf}
     if others == "keep":
         kept |= ~torch.stack(found).any(0)
     return torch.where(kept, label, IGNORE).to(torch.uint8), thresholds

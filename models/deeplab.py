@@ -1,4 +1,4 @@
-"""DeepLabV3 (Chen et al., 2017): torchvision's ASPP decoder and key names on any backbone.
+"""DeepLabV3 (Chen et al., 2017): the ASPP decoder and torchvision's key names on any backbone.
 
 B batch, C classes, D decoder width, H W pixels, h w feature cells.
 """
@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
 from models.output import Output
+from models.parts import ASPP
 from utils.errors import UserError
 
 
@@ -105,8 +105,7 @@ class DeepLabV3(nn.Module):
 
 def build_decoder(in_channels: int, atrous_rates: Sequence[int], head_channels: int, dropout: float) -> nn.Sequential:
     """DeepLabV3's head without its last convolution: [B, in_channels, h, w] -> [B, head_channels, h, w]."""
-    aspp = ASPP(in_channels, list(atrous_rates), head_channels)
-    aspp.project[-1].p = dropout
+    aspp = ASPP(in_channels, atrous_rates, head_channels, dropout)
     convolution = nn.Conv2d(head_channels, head_channels, 3, padding=1, bias=False)
     return nn.Sequential(aspp, convolution, nn.BatchNorm2d(head_channels), nn.ReLU())
 

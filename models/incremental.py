@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
 from models.inplace_abn import AbnDeepLab, convert_abn, rename_abn
 from models.output import Output
+from models.parts import ASPP
 from models.weights import WeightsFile, load_strict, read_weights
 from utils.channels import largest
 from utils.errors import UserError
@@ -45,8 +45,7 @@ class Classifier(nn.Module):
             assert backbone.low_channels  # of every backbone that a configuration names
             narrow = nn.Conv2d(backbone.low_channels, LOW_LEVEL_WIDTH, 1, bias=False)
             self.project = nn.Sequential(narrow, nn.BatchNorm2d(LOW_LEVEL_WIDTH), nn.ReLU())
-        self.aspp = ASPP(backbone.out_channels, list(rates), width)
-        self.aspp.project[-1].p = dropout
+        self.aspp = ASPP(backbone.out_channels, rates, width, dropout)
         features = width + LOW_LEVEL_WIDTH if plus else width
         self.head = nn.ModuleList(make_head(features, width, count, linear) for count in num_classes)
 

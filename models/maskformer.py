@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
@@ -18,6 +17,7 @@ from models.backbones.imagenet import load_imagenet
 from models.backbones.vit import create_vit
 from models.mask_decoder import MaskEmbedding, PixelDecoder, QueryDecoder, xavier
 from models.maskformer_files import backbone_file
+from models.parts import FrozenBatchNorm2d
 from utils.recipe import trainable
 
 DIVISOR = 32  # images are padded to multiples of it

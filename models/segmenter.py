@@ -13,7 +13,8 @@ from torch import nn
 from models.output import Output
 from models.weights import WeightsFile
 from utils.channels import largest
-from utils.cluster_names import cluster_classes, read_cluster_names
+from utils.checkpoint import read_json
+from utils.cluster_names import OF, cluster_classes, read_cluster_names
 from utils.measure.confusion import respond
 from utils.resize import resize_square
 
@@ -58,14 +59,19 @@ def square_segmenter(file: WeightsFile, model: nn.Module, config: Any, outputs: 
 def saved_classes(file: WeightsFile, outputs: int) -> tuple[list[tuple[int, str]], int]:
     """(number and name of the class of each output that the file knows; how many outputs were labelled).
 
-    Clusters that no mask names may have been named since, in clusters.yaml beside the stage's folder.
+    Clusters that no mask names may have been named since, in clusters.yaml beside the stage's folder, whose inputs.json
+    tells which clusters they were.
     """
     classes = [(int(number), str(name)) for number, name in file.extra.get("classes", [])]
     match = file.extra.get("metrics", {}).get("match", [])
     if len(classes) != outputs:
         return classes, outputs
     known = outputs - len(match)
-    given = read_cluster_names(file.path.resolve().parent.parent)
-    if given and all(number < 0 for _, number in match):
+    if not match or any(number >= 0 for _, number in match):
+        return classes, known
+    stage = file.path.resolve().parent
+    inputs = read_json(stage / "inputs.json") if (stage / "inputs.json").is_file() else {}
+    given = read_cluster_names(stage.parent, inputs.get(OF))
+    if given:
         classes = classes[:known] + cluster_classes(classes[:known], len(match), given)
     return classes, known

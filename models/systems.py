@@ -113,6 +113,11 @@ def load_zero_shot(file: WeightsFile, config: Any) -> Segmenter:
     def extend(
         names: list[str], new: torch.Tensor, known: torch.Tensor, generator_file: Path | None = None
     ) -> Segmenter:
+        if vectors is not None and not (vectors.shape == known.shape and torch.allclose(vectors, known, atol=1e-5)):
+            raise UserError(
+                f"{file.path}: trained with other word vectors of its classes than those that are given; new classes "
+                "need vectors from the same source (--embeddings, data.embeddings)"
+            )
         generator = read_generator(generator_file or config.generator_checkpoint or file)
         add_classes(network, generator, known, new, config.zs3.noise)
         classes = named_behind(made.classes, names)

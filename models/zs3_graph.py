@@ -35,17 +35,20 @@ class LabelGraph:
         values = np.ones(edges.shape[1], np.float32)
         if normalize:
             values /= np.bincount(edges[0], minlength=count)[edges[0]]
-        indices = torch.from_numpy(edges).to(device)
-        weights = torch.from_numpy(values).to(device)
-        return torch.sparse_coo_tensor(indices, weights, (count, count), check_invariants=False).coalesce()
+        order = np.lexsort(edges[::-1])  # sorted here, and no edge is there twice: on the device that would be a wait
+        indices = torch.from_numpy(edges[:, order]).to(device, non_blocking=True)
+        weights = torch.from_numpy(values[order]).to(device, non_blocking=True)
+        size = (count, count)
+        return torch.sparse_coo_tensor(indices, weights, size, check_invariants=False, is_coalesced=True)
 
     def features(self, cells: torch.Tensor, how: Literal["first", "mean"] = "first") -> torch.Tensor:
         """Feature [N, D] of each node, of `cells` [hw, D]: that of its first cell (official code), or their mean."""
         if how == "first":
-            return cells[torch.from_numpy(self.first).to(cells.device)]
-        node = torch.from_numpy(self.component.ravel().astype(np.int64)).to(cells.device)
-        sums = cells.new_zeros(len(self), cells.shape[1]).index_add_(0, node, cells)
-        return sums / torch.bincount(node, minlength=len(self))[:, None]
+            return cells[torch.from_numpy(self.first).to(cells.device, non_blocking=True)]
+        component = self.component.ravel().astype(np.int64)
+        sizes = torch.from_numpy(np.bincount(component, minlength=len(self)))
+        node, sizes = (values.to(cells.device, non_blocking=True) for values in (torch.from_numpy(component), sizes))
+        return cells.new_zeros(len(self), cells.shape[1]).index_add_(0, node, cells) / sizes[:, None]
 
 
 def label_graph(label: np.ndarray) -> LabelGraph:

@@ -12,7 +12,7 @@ import numpy as np
 from data.discovery import DiscoveryData, main_class
 from data.io import read_image, read_label
 from data.layouts import Sample
-from utils.checkpoint import read_json
+from utils.checkpoint import read_as
 from utils.config.ncdss import NcdssConfig
 from utils.errors import UserError
 from utils.report import charts, html, pictures
@@ -116,7 +116,7 @@ class Chain:
     @cached_property
     def clusters(self) -> dict[str, int]:
         """Image id -> cluster 1..K."""
-        return read_json(self.folder / "pseudo" / "clusters.json")
+        return read_as(self.folder / "pseudo" / "clusters.json", dict[str, int])
 
     @cached_property
     def true_class(self) -> dict[str, int]:

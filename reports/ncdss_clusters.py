@@ -14,8 +14,8 @@ from reports.ncdss_chain import (
     collapse_confusion,
     split_point,
 )
-from utils.checkpoint import read_json, read_list
-from utils.cluster_names import cluster_label
+from utils.checkpoint import read_as, read_json, read_list
+from utils.cluster_names import Suggested, cluster_label
 from utils.report import charts, html, pictures
 
 CROPS = 10  # objects in a row
@@ -63,7 +63,7 @@ def clusters(chain: Chain) -> str:
     for name, cluster in sorted(chain.clusters.items()):
         members.setdefault(cluster, []).append(name)
     path = chain.folder / "pseudo" / "names.json"
-    suggested = read_json(path) if path.is_file() else {}
+    suggested = read_as(path, Suggested) if path.is_file() else {}
     called, colors = ["no novel class", *chain.novel_names], pictures.cluster_colors(max(members))
     cards = []
     for cluster in sorted(members, key=lambda c: (chain.main_class.get(c, (0, 0))[0], c)):

@@ -11,8 +11,8 @@ import numpy as np
 from data.io import read_image, read_label, voc_palette
 from reports.common import COLUMNS
 from reports.ncdss_chain import Chain
-from utils.checkpoint import read_json, read_list
-from utils.cluster_names import DROP, cluster_label
+from utils.checkpoint import read_as, read_json, read_list
+from utils.cluster_names import DROP, Suggested, cluster_label
 from utils.report import charts, html, pictures
 
 SURE, UNSURE = 8, 4  # objects of a cluster that are shown, with the best fit and with the worst
@@ -56,7 +56,7 @@ def naming(chain: Chain) -> str:
     for name, cluster in chain.clusters.items():
         members.setdefault(cluster, []).append(name)
     path = chain.folder / "pseudo" / "certainty.json"
-    certainty = read_json(path) if path.is_file() else dict.fromkeys(chain.clusters, 0.0)
+    certainty = read_as(path, dict[str, float]) if path.is_file() else dict.fromkeys(chain.clusters, 0.0)
     count = chain.metrics["pseudo"].get("k", max(members))
     colors = pictures.cluster_colors(count)
     rows = [_cluster(chain, k, members.get(k, []), certainty, colors[k - 1]) for k in range(1, count + 1)]
@@ -109,7 +109,7 @@ def _alike(chain: Chain, names: Sequence[str]) -> list[str]:
 
 def _suggested(chain: Chain, cluster: int) -> list[str]:
     path = chain.folder / "pseudo" / "names.json"
-    found = read_json(path).get(str(cluster), []) if path.is_file() else []
+    found = read_as(path, Suggested).get(str(cluster), []) if path.is_file() else []
     return [f"could be {', '.join(name for name, _ in found)}"] if found else []
 
 

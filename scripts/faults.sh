@@ -1,30 +1,83 @@
 #!/usr/bin/env bash
-# Faults on purpose, each against an undisturbed run: kills at file operations (ckpt-chaos) of three trainings with one
-# process and two, 50 kills of the chain at random moments, signals while it saves, a full disk, two processes then one,
-# two runs in one folder; 400 damaged copies for every reader of files; and 1,000 cases of each property that tests hold
-# against a slow reference. POINTS=4 file operations of each training.
+# Faults on purpose, each against an undisturbed run: half an hour of CPU time, a quarter on two cores.
+#   scripts/faults.sh [PART ...]    default: all, processes beside the others
+# processes   50 kills of the chain of discovery at random moments, signals while it saves, a full disk (a tmpfs), two
+#             processes then one, two runs in one folder
+# chaos       kills at file operations (ckpt-chaos) of a training of each system, with one process and with two
+# fuzz        400 damaged copies for every reader of files
+# properties  1,000 cases of each property that tests hold against a slow reference
+# POINTS=4 file operations of each training; all of one of them, in an hour:
+#   TRAININGS=base POINTS=1000 MODES=before,torn scripts/faults.sh chaos
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 use_requirements requirements.txt tests/requirements.txt
 export OMP_NUM_THREADS=1
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/faults.XXXXXX")
-status=0
-python -m tests.fuzz --count 400 2> "$work/fuzz.log" || status=1
-HYPOTHESIS_PROFILE=many python -m pytest -q -n 2 tests/data/test_{label_map,transforms,crops,loading}.py \
-    tests/utils/test_checkpoint.py tests/utils/config/test_reader.py tests/utils/measure || status=1
-python -m tests.faults "$work" || status=1
+begun=$SECONDS
 
-python tests/make_tiny.py "$work"  # three configurations on a data set of a few drawn images
-chaos() {  # chaos RANKS NAME FOLDER SCRIPT.py CONFIG [key=value ...]
-    local ranks=$1 name=$2 folder=$3
-    shift 3
-    ckpt-chaos run --ranks "$ranks" --modes torn --max-points "${POINTS:-4}" --timeout 300 --work "$work/$name$ranks" \
-        --result-cmd "python tests/fingerprint.py {out}/$folder" -- python "$@" output_dir={out} || status=1
+processes() {
+    local inside=()
+    if unshare --map-root-user --mount true 2>/dev/null; then inside=(unshare --map-root-user --mount); fi  # to mount
+    "${inside[@]}" python -m tests.faults "$work/processes"
 }
-for ranks in 1 2; do
-    chaos "$ranks" base two/base train_base.py "$work/tiny.yaml" model.backbone=efficientnet_lite0 base_training.epochs=2
-    chaos "$ranks" step abc-overlap/ssul_m/step1 train_incremental.py "$work/small.yaml" method=ssul_m
-    chaos "$ranks" contrast pretrain pretrain_contrast.py "$work/contrast.yaml"
-done
-[ "$status" = 0 ] && rm -r "$work" || echo "what failed, and logs: $work"
-exit $status
+
+fuzz() { python -m tests.fuzz --count 400 2>"$work/fuzz.log"; }
+
+properties() {
+    HYPOTHESIS_PROFILE=many python -m pytest -q tests/data/test_{label_map,transforms,crops,loading}.py \
+        tests/utils/test_checkpoint.py tests/utils/config/test_reader.py tests/utils/measure
+}
+
+chaos() {
+    local failed=0 ranks name
+    python tests/make_tiny.py "$work" >/dev/null  # the configurations below, on a data set of a few drawn images
+    python train_base.py "$work/zero_shot.yaml" output_dir="$work/before" >/dev/null
+    for ranks in ${RANKS:-1 2}; do
+        for name in ${TRAININGS:-base incremental contrast zeroshot weakshot}; do
+            training "$name"
+            ckpt-chaos run --ranks "$ranks" --modes "${MODES:-torn}" --max-points "${POINTS:-4}" --timeout 300 \
+                --work "$work/chaos/$name$ranks" --result-cmd "python tests/fingerprint.py {out}/$folder" \
+                -- python "${command[@]}" output_dir={out} >"$work/$name$ranks.log" 2>&1 || failed=1
+            echo "$name, $ranks process(es): $(tail -1 "$work/$name$ranks.log")"
+        done
+    done
+    return $failed
+}
+
+training() {  # training NAME: its `command`, and the `folder` of its stage
+    case $1 in
+        base)
+            folder=two/base
+            command=(train_base.py "$work/tiny.yaml" model.backbone=efficientnet_lite0 base_training.epochs=2) ;;
+        incremental)  # SSUL-M, all steps
+            folder=abc-overlap/ssul_m/step2
+            command=(train_incremental.py "$work/small.yaml" method=ssul_m) ;;
+        contrast)
+            folder=pretrain
+            command=(pretrain_contrast.py "$work/contrast.yaml") ;;
+        zeroshot)
+            folder=dots/zs3_gc
+            command=(train_zeroshot.py "$work/zero_shot.yaml" method=zs3_gc zs3.pace=batch
+                step1_checkpoint="$work/before/dots/step1/last.pth") ;;
+        weakshot)
+            folder=two/simformer
+            command=(train_weakshot.py "$work/weak_shot.yaml" method=simformer) ;;
+    esac
+}
+
+run() { for part in "$@"; do "$part" || echo "$part" >>"$work/failed"; done; }
+
+if [ $# -gt 0 ]; then
+    run "$@"
+else
+    run processes &
+    run fuzz properties chaos
+    wait $!
+fi
+times >"$work/times"  # of the shell, of its children
+echo "took $((SECONDS - begun)) s; CPU, user and system: $(tail -1 "$work/times")"
+if [ -e "$work/failed" ]; then
+    echo "failed: $(xargs <"$work/failed"); logs: $work"
+    exit 1
+fi
+rm -r "$work"

@@ -7,8 +7,10 @@ prints a line per reader, and with exit status 1 the first error of another kind
 """
 
 import argparse
+import base64
 import contextlib
 import gzip
+import io
 import json
 import resource
 import sys
@@ -23,17 +25,22 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from scipy.io import savemat
 
-from data.classes import load_split, load_task, read_classes
+from data.classes import ClassList, load_split, load_task, read_classes
 from data.embeddings import read_table, write_table
 from data.exemplars import Candidate, read_memory, write_memory
 from data.io import read_array, read_image, read_label, read_mask, write_array, write_grey, write_label, write_picture
 from data.mat import read_context, read_sbd
+from data.prepare.annotations import read_labelme
+from data.prepare.class_files import read_colors
 from data.prepare.coco import read_drawings
+from data.weak_tags import read_tags
 from data.word_files import read_words
 from models.weights import read_weights
 from utils import checkpoint
+from utils.cluster_names import read_cluster_names
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.report.results import find_stages, read_history
@@ -83,6 +90,21 @@ def _coco(path: Path) -> None:
     path.write_text(json.dumps({"images": [image], "categories": [{"id": 3, "name": "cat"}], "annotations": things}))
 
 
+def _labelme(path: Path) -> None:
+    png = io.BytesIO()
+    Image.fromarray(np.ones((3, 4), np.uint8)).save(png, "PNG")
+    shapes = [
+        {"label": "cat", "points": [[1, 1], [9, 1], [9, 9]]},
+        {"label": "dog", "points": [[2, 2]], "shape_type": "mask", "mask": base64.b64encode(png.getvalue()).decode()},
+    ]
+    path.write_text(json.dumps({"shapes": shapes, "imageHeight": 12, "imageWidth": 9}))
+
+
+def _draw(path: Path) -> None:
+    for draw in read_labelme({path.stem: path}).draw.values():
+        draw((12, 9))
+
+
 def _stage(path: Path) -> None:
     path.write_text(json.dumps({"miou": 0.5, "per_class": {"cat": 0.5}, "config_sha256": "0"}))
     (path.parent / "config.yaml").write_text("system: probe\n")
@@ -102,6 +124,7 @@ def _beside_classes(text: str) -> Callable[[Path], None]:
     return write
 
 
+CLASSES = ClassList(("background", "cat", "dog", "horse"))
 CONFIG = "system: ncdss\nseed: 3\ndata: {image_size: 32, root: x}\nbasic:\n  epochs: 3\n  milestones: [1]\n  lr: 1e-2\n"
 HISTORY = '{"step": 1, "epoch": 1, "train": {"loss": 0.5}}\n{"step": 3, "epoch": 1, "val": {"miou": 0.1}}\n'
 STATE = {"model": {"a": torch.arange(6.0), "b": torch.ones(2)}, "progress": {"step": 3}}
@@ -120,6 +143,17 @@ READERS: dict[str, Reader] = {
     "history": Reader(lambda p: p.write_text(HISTORY), read_history, ".jsonl", True),
     "exemplars": Reader(lambda p: write_memory(p, {1: [Candidate("a", (1, 2))]}, "xyz"), read_memory, ".json", True),
     "COCO annotations": Reader(_coco, lambda p: list(read_drawings(p)), ".json", True),
+    "LabelMe": Reader(_labelme, _draw, ".json", True),
+    "classes by colour": Reader(lambda p: p.write_text("cat,1,2,3\ndog,4,5,6\n"), read_colors, ".csv", True),
+    "tags of images": Reader(
+        lambda p: p.write_text('a,"cat;dog"\nb,2\nc,horse,dog\n'), lambda p: read_tags(p, CLASSES), ".csv", True
+    ),
+    "names of clusters": Reader(
+        lambda p: p.write_text("pseudo_labels: 5a\n1: dog\n2: drop\n"),
+        lambda p: read_cluster_names(p.parent),
+        "clusters.yaml",
+        True,
+    ),
     "photograph, JPEG": Reader(lambda p: write_picture(p, _image()), read_image, ".jpg"),
     "photograph, PNG": Reader(lambda p: cv2.imwrite(str(p), _image()), read_image, ".png"),
     "mask": Reader(lambda p: write_label(p, _image()[..., 0] % 4), read_label, ".png"),

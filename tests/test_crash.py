@@ -1,4 +1,4 @@
-"""Training killed at any file operation comes out as if it had not been; at full length: scripts/crash_test.sh."""
+"""Training killed at any file operation comes out as if it had not been; at full length: scripts/faults.sh."""
 
 import shutil
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_kill_points_of_starting_over(tiny, tmp_path):
 
 
 def test_train_base_itself(tiny, tmp_path):
-    """Its checkpoints cut in half; at every point, in processes of their own: scripts/crash_test.sh."""
+    """Its checkpoints cut in half; at other points, in processes of their own: scripts/faults.sh."""
 
     def run(output: Path, **how) -> int:
         options = [str(tiny), f"output_dir={output}", *SMALL, "base_training.epochs=1"]

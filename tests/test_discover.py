@@ -130,6 +130,33 @@ def test_names_change_what_outputs_are_called_and_no_stage(discovered, tmp_path,
     assert "no such cluster" not in capsys.readouterr().err
     assert run(name_clusters.main, config, "9=dog") == 2
     assert "9=dog: no such cluster; they are numbered 1 to" in capsys.readouterr().err
+    assert run(name_clusters.main, config, "1=Disc") == 2
+    assert "classes 'disc' and 'Disc' differ in capitals or spaces alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("clusters", '{"a": [1]}'), ("names", '{"1": 5}'), ("certainty", '{"a": "b"}')]
+)
+def test_results_of_another_kind_are_one_line(discovered, tmp_path, capsys, file, text):
+    config, out = discovered
+    shutil.copytree(out, tmp_path / "unknown")
+    (tmp_path / "unknown" / "pseudo" / f"{file}.json").write_text(text)
+    assert run(report.main, config, f"output_dir={tmp_path}") == 2
+    error = capsys.readouterr().err
+    assert f"{file}.json: '" in error and "so make it again" in error and error.count("\n") == 1
+
+
+def test_names_do_not_go_over_to_other_clusters(discovered, tmp_path, caplog):
+    config, out = discovered
+    shutil.copytree(out, tmp_path / "unknown")
+    options = (config, f"output_dir={tmp_path}", "cluster.k=3")
+    assert run(cluster_pseudolabel.main, *options, "resume=false") == 0
+    assert not (tmp_path / "unknown" / "clusters.yaml").exists()
+    assert run(name_clusters.main, *options, "1=dot", "2=bar", "3=drop") == 0
+    photo = next((config.parent / "photos").iterdir())
+    assert run(predict.main, tmp_path / "unknown" / "eums" / "best.pth", photo, "--to", tmp_path) == 0
+    assert read_list(tmp_path / "classes.txt")[3] == "long bar"  # as when it was trained
+    assert "names other clusters than these" in caplog.text
 
 
 def test_photographs_without_labels_are_labelled(discovered):

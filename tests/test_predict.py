@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -129,6 +130,41 @@ def test_a_video_gets_an_overlay_and_areas_of_every_frame(evaluated, voc, tmp_pa
     assert len(list(read_frames(tmp_path / "clip_overlay.mp4"))) == 3
     [found] = json.loads((tmp_path / "predictions.json").read_text())
     assert found["frames_per_second"] == 4 and [sum(frame.values()) for frame in found["frames"]] == [40 * 40] * 3
+
+
+@pytest.mark.parametrize("there", ["another film", "the film itself", "its own, made before"])
+def test_no_film_of_others_is_replaced(evaluated, tmp_path, capsys, there):
+    film, shown = tmp_path / "clip.mp4", tmp_path / "clip_overlay.mp4"
+    write_video(film, iter([np.full((40, 40, 3), 99, np.uint8)] * 2), 4.0)
+    given = [str(evaluated / "model.pth"), str(film), "--to", str(tmp_path)]
+    if there == "its own, made before":
+        assert [guarded(predict.main, given) for _ in range(2)] == [0, 0]
+        return
+    film.rename(shown) if there == "the film itself" else shown.write_bytes(b"another")
+    if there == "the film itself":
+        film.symlink_to(shown)
+    before = shown.read_bytes()
+    assert guarded(predict.main, given) == 2 and shown.read_bytes() == before
+    assert "clip_overlay.mp4 is" in capsys.readouterr().err
+
+
+def test_a_film_cut_short_is_told(evaluated, tmp_path, caplog):
+    film = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 4, (64, 48))
+    for frame in np.random.default_rng(0).integers(0, 255, (8, 48, 64, 3), dtype=np.uint8):
+        writer.write(frame)
+    writer.release()
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    assert guarded(predict.main, [str(evaluated / "model.pth"), str(film), "--to", str(tmp_path / "made")]) == 0
+    assert "of some 8 frames could be read; cut short or damaged?" in caplog.text
+
+
+def test_predictions_of_others_are_kept(evaluated, voc, tmp_path, capsys):
+    (tmp_path / "predictions.json").write_text('{"mine": 1}')
+    photo = next((voc / "images").glob("v*.jpg"))
+    assert guarded(predict.main, [str(evaluated / "model.pth"), str(photo), "--to", str(tmp_path)]) == 2
+    assert "predictions.json is there and not made by predict.py" in capsys.readouterr().err
+    assert (tmp_path / "predictions.json").read_text() == '{"mine": 1}'
 
 
 def test_a_list_of_classes_of_ones_own_is_kept(evaluated, voc, tmp_path, capsys):

@@ -40,18 +40,22 @@ TINY = {
 NOVEL = (3, 4)
 
 
-@pytest.fixture(scope="module")
-def shapes(voc, tmp_path_factory) -> Path:
+def write_weak_shot(folder: Path, voc: Path) -> Path:
     """A configuration file for `voc`: bar and dot have tags only; output beside it."""
-    folder = tmp_path_factory.mktemp("weakshot")
-    (folder / "shapes").mkdir()
-    (folder / "shapes/classes.yaml").write_text(yaml.safe_dump(CLASSES))
-    (folder / "shapes/two.yaml").write_text("novel: [bar, dot]\n")
-    (folder / "shapes/other.yaml").write_text("novel: [disc]\n")
-    data = {**TINY["data"], "dataset": str(folder / "shapes"), "root": str(voc)}
-    path = folder / "simformer.yaml"
+    dataset = folder / "weak_shapes"
+    dataset.mkdir()
+    (dataset / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
+    (dataset / "two.yaml").write_text("novel: [bar, dot]\n")
+    (dataset / "other.yaml").write_text("novel: [disc]\n")
+    data = {**TINY["data"], "dataset": str(dataset), "root": str(voc)}
+    path = folder / "weak_shot.yaml"
     path.write_text(yaml.safe_dump({**TINY, "data": data, "output_dir": str(folder / "out")}))
     return path
+
+
+@pytest.fixture(scope="module")
+def shapes(voc, tmp_path_factory) -> Path:
+    return write_weak_shot(tmp_path_factory.mktemp("weakshot"), voc)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ ZERO_SHOT = {
 
 
 def write_zero_shot(folder: Path, voc: Path) -> Path:
-    dataset = folder / "shapes"
+    dataset = folder / "zero_shapes"
     dataset.mkdir(parents=True)
     (dataset / "classes.yaml").write_text(yaml.safe_dump(CLASSES))
     (dataset / "dots.yaml").write_text("unseen: [dot]\n")
@@ -166,6 +166,14 @@ def test_classes_that_were_in_no_list(trained, voc, tmp_path, capsys):
     assert guarded(predict.main, wanted) == 0
 
 
+def test_word_vectors_of_another_source_are_refused(trained, voc, tmp_path, capsys):
+    write_table(tmp_path / "others.npz", WORDS, np.random.RandomState(1).randn(len(WORDS), 4))
+    image, model = next((voc / "images").glob("v*.jpg")), stage(trained, "zs3") / "last.pth"
+    given = [model, image, "--classes", "blob", "--embeddings", tmp_path / "others.npz", "--to", tmp_path / "a"]
+    assert guarded(predict.main, [str(word) for word in given]) == 2
+    assert "trained with other word vectors of its classes" in capsys.readouterr().err
+
+
 def test_evaluation_with_classes_of_ones_own(trained, tmp_path):
     (tmp_path / "own.yaml").write_text("[blob]\n")
     arguments = [str(trained), f"classes={tmp_path / 'own.yaml'}", f"output_dir={tmp_path / 'own'}"]
@@ -224,7 +232,7 @@ def test_wrong_input(trained, tmp_path, capsys):
     assert "method=step1: this script trains the other methods" in line("method=step1")
     assert "run first: python train_base.py CONFIG" in line(f"output_dir={tmp_path}")
     other = write_zero_shot(tmp_path / "other", Path(yaml.safe_load(trained.read_text())["data"]["root"]))
-    (tmp_path / "other" / "shapes" / "classes.yaml").write_text(yaml.safe_dump([*CLASSES, "blob"]))
+    (tmp_path / "other" / "zero_shapes" / "classes.yaml").write_text(yaml.safe_dump([*CLASSES, "blob"]))
     step1 = stage(trained, "step1") / "last.pth"
     assert guarded(train_zeroshot.main, [str(other), f"step1_checkpoint={step1}"]) == 2
     assert "has 5 outputs, this run needs 6; check data.dataset" in capsys.readouterr().err

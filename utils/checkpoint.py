@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.text import read_text
+from utils.text import read_text, require_file
 
 FORMAT = 1  # of our checkpoints; raise it when their contents change
 
@@ -63,6 +63,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_list(path: Path, names: list[str]) -> None:
+    """A name per line; UserError for one that would not be read back as it is."""
+    lost = next((name for name in names if [name.strip()] != name.splitlines()), None)
+    if lost is not None:
+        raise UserError(f"{path}: {lost!r} cannot be a line, for its spaces at the ends or line breaks; rename it")
     write_text(path, "".join(f"{name}\n" for name in names))
 
 
@@ -74,8 +78,7 @@ def read_list(path: Path) -> list[str]:
 def read_lines(path: Path) -> list[str]:
     """Non-empty lines of a text file in UTF-8, or UTF-16 with a byte order mark; UserError for any other."""
     wanted = "expected a list with one image id per line"
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        raise UserError(f"{path}: not a file; {wanted}")
+    require_file(path, wanted)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -121,6 +124,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds a {type(value).__name__}, not an object of keys and values; make it again")
     return Record(path, value)
+
+
+def read_as(path: Path, kind: Any) -> Any:
+    """A JSON object of values of one kind, as dict[str, int]; UserError that names the first other one."""
+    from pydantic import TypeAdapter, ValidationError  # not every reader of JSON needs it
+
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(read_json(path)), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: '{where}': {first['msg']}; damaged or of another version, so make it again") from None
 
 
 def save(path: Path, state: dict, keep: Path | None = None) -> None:

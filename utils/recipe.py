@@ -25,6 +25,7 @@ class Recipe(ABC):
 
     score: str | None
     smallest_batch: int = 2  # images of a process and part: BatchNorm of a pooled feature needs two values
+    on_host: frozenset[str] = frozenset()  # fields that `step` reads as values: on the device it would wait for them
 
     def __init__(
         self,

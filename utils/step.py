@@ -39,7 +39,7 @@ def train_step(
     forward pass only, while its backward pass already runs.
     """
     device = next(recipe.model.parameters()).device
-    batch = {name: _to_device(part, device) for name, part in batch.items()}
+    batch = {name: _to_device(part, device, recipe.on_host) for name, part in batch.items()}
     scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
     recipe.before_step()
     optimizer.zero_grad(set_to_none=True)
@@ -51,7 +51,7 @@ def train_step(
             total = torch.stack([loss for loss in losses.values() if loss.requires_grad]).sum()
         sums = {name: loss.detach() + sums.get(name, 0) for name, loss in {**losses, "loss": total}.items()}
         if part is cut[-1]:
-            finite = sums["loss"].isfinite().to("cpu", non_blocking=True)
+            finite = torch.stack(list(sums.values())).isfinite().all().to("cpu", non_blocking=True)
             done = torch.cuda.Event() if device.type == "cuda" else None
             if done:
                 done.record()
@@ -109,5 +109,6 @@ def _parts(batch: dict[str, dict], count: int) -> list[dict[str, dict]]:
     ]
 
 
-def _to_device(batch: dict, device: torch.device) -> dict:
-    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+def _to_device(batch: dict, device: torch.device, on_host: frozenset[str]) -> dict:
+    moved = {name for name, values in batch.items() if torch.is_tensor(values)} - on_host
+    return {name: v.to(device, non_blocking=True) if name in moved else v for name, v in batch.items()}

@@ -6,10 +6,15 @@ from pathlib import Path
 from utils.errors import UserError
 
 
+def require_file(path: Path, wanted: str = "") -> None:
+    """UserError for a folder, and for a pipe, which would be waited for; nothing is said of what is not there."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file{wanted and f'; {wanted}'}")
+
+
 def read_text(path: Path) -> str:
     """A text file in UTF-8; UserError when it cannot be read, or is of another encoding."""
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        raise UserError(f"{path}: not a file")
+    require_file(path)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
-from data.io import read_label
-from data.prepare.class_files import Color, read_colors, read_names
-from data.prepare.coco import Drawing, draw, read_drawings
-from utils.checkpoint import read_json
+from data.io import read_bytes, read_image, read_label
+from data.png import GREY, PALETTE, check_png
+from data.prepare.class_files import Color, read_colors, read_names, require_distinct
+from data.prepare.coco import Drawing, draw, fill, read_drawings
+from utils.checkpoint import first_line, read_json
 from utils.errors import UserError
 from utils.labels import IGNORE
 
@@ -83,9 +83,8 @@ def index_masks(masks: Mapping[str, Path], names: list[str] | None) -> Annotatio
 
 
 def _index(path: Path, num_classes: int | None, size: Size | None) -> np.ndarray:
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L", "1", "I;16", "I"):
-            raise UserError(f"{path}: a colour picture; give --colors FILE with a line 'name,red,green,blue' per class")
+    if check_png(read_bytes(path, "a PNG"), path).colour not in (GREY, PALETTE):
+        raise UserError(f"{path}: a colour picture; give --colors FILE with a line 'name,red,green,blue' per class")
     values = read_label(path)
     if values.dtype != np.uint8:
         raise UserError(f"{path}: 16 bits per pixel; expected class numbers up to 254 in 8 bits")
@@ -108,8 +107,7 @@ def colour_masks(masks: Mapping[str, Path], colors: Mapping[Color, str]) -> Anno
 
 
 def _colours(path: Path, table: Mapping[int, int], size: Size) -> np.ndarray:
-    with Image.open(path) as image:
-        rgb = np.array(image.convert("RGB")).astype(np.int32)
+    rgb = read_image(path).astype(np.int32)
     codes, where = np.unique((rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2], return_inverse=True)
     for code in codes.tolist():
         if code not in table:
@@ -131,8 +129,8 @@ def _fits(path: Path, values: np.ndarray, size: Size | None) -> np.ndarray:
 def read_coco(path: Path) -> Annotations:
     """Images with an object that is no crowd, drawn by the rule `correct`: polygons or run lengths, crowds ignored."""
     drawings = list(read_drawings(path))
-    called = [str(category["name"]) for category in read_json(path)["categories"]]
-    names = [name for name in dict.fromkeys(called) if name not in (*NOTHING, *IGNORED)]
+    called = [_name(category["name"], path) for category in read_json(path)["categories"]]
+    names = require_distinct([name for name in called if name not in (*NOTHING, *IGNORED)], path)
     numbers, table = _numbers(names), np.full(IGNORE + 1, IGNORE, np.uint8)
     table[: 1 + len(called)] = [0, *(numbers[name] for name in called)]
     drawn = {drawing.id: partial(_coco, path, drawing, table) for drawing in drawings}
@@ -152,9 +150,11 @@ def _coco(path: Path, drawing: Drawing, table: np.ndarray, size: Size) -> np.nda
 def read_labelme(files: Mapping[str, Path]) -> Annotations:
     """A file per image; polygons, rectangles, circles and masks are drawn in their order, later ones on top."""
     shapes = {key: _shapes(path) for key, path in files.items()}
-    names = sorted({shape[0] for found in shapes.values() for shape in found} - {*NOTHING, *IGNORED})
+    folder = next(iter(files.values())).parent
+    called = {shape[0] for found in shapes.values() for shape in found} - {*NOTHING, *IGNORED}
+    names = require_distinct(sorted(called), folder)
     if not names:
-        raise UserError(f"{next(iter(files.values())).parent}: no labelled shape in its LabelMe files")
+        raise UserError(f"{folder}: no labelled shape in its LabelMe files")
     drawn = {key: partial(_labelme, files[key], found, _numbers(names)) for key, found in shapes.items()}
     return Annotations("LabelMe", (BACKGROUND, *names), drawn)
 
@@ -164,7 +164,7 @@ def _shapes(path: Path) -> list[tuple[str, dict[str, Any]]]:
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise UserError(f"{path}: not a LabelMe file; expected the key 'shapes', a list")
     try:
-        return [(str(shape["label"]), shape) for shape in content["shapes"]]
+        return [(_name(shape["label"], path), shape) for shape in content["shapes"]]
     except (KeyError, TypeError):
         raise UserError(f"{path}: a shape without 'label'; name it") from None
 
@@ -176,19 +176,20 @@ def _labelme(
     said = content.get("imageHeight") or size[0], content.get("imageWidth") or size[1]
     if said != size:
         raise UserError(f"{path}: drawn on {said[1]}x{said[0]} pixels, but its image has {size[1]}x{size[0]}")
-    for name, shape in shapes:
-        _draw_shape(values, shape, numbers[name], path)
+    for place, (name, shape) in enumerate(shapes):
+        try:
+            _draw_shape(values, shape, numbers[name])
+        except (ValueError, TypeError, KeyError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            problem = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+            raise UserError(f"{path}: shape {place}, '{name}': {problem}; draw it again") from None
     return values
 
 
-def _draw_shape(values: np.ndarray, shape: dict[str, Any], number: int, path: Path) -> None:
-    kind, points = shape.get("shape_type") or "polygon", np.array(shape.get("points", []), np.float64).reshape(-1, 2)
+def _draw_shape(values: np.ndarray, shape: dict[str, Any], number: int) -> None:
+    """Whatever is wrong with a shape raises an error that says so."""
+    kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], np.float64).reshape(-1, 2)
     if kind == "mask":
-        with Image.open(io.BytesIO(base64.b64decode(shape["mask"]))) as image:
-            inside = np.array(image) > 0
-        left, top = np.round(points[0]).astype(int)
-        part = values[top : top + inside.shape[0], left : left + inside.shape[1]]
-        part[inside[: part.shape[0], : part.shape[1]]] = number
+        _paste(values, shape, points, number)
         return
     if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
@@ -197,10 +198,28 @@ def _draw_shape(values: np.ndarray, shape: dict[str, Any], number: int, path: Pa
         radius, turn = np.linalg.norm(points[1] - points[0]), np.linspace(0, 2 * np.pi, 64, endpoint=False)
         points = points[0] + radius * np.stack([np.cos(turn), np.sin(turn)], 1)
     if kind in ("polygon", "rectangle", "circle") and len(points) >= 3:
-        fixed = np.round((points - 0.5) * 16).astype(np.int32)  # pixel centres lie at whole numbers in OpenCV
-        cv2.fillPoly(values, [fixed], number, shift=4)
+        fill(values, points, number)
     elif kind not in ("point", "line", "linestrip", "points"):  # these enclose nothing
-        raise UserError(f"{path}: shape '{shape['label']}' is a {kind} of {len(points)} points; draw a polygon")
+        raise ValueError(f"a {kind} of {len(points)} points, expected a polygon")
+
+
+def _paste(values: np.ndarray, shape: dict[str, Any], points: np.ndarray, number: int) -> None:
+    """A PNG whose upper left corner lies at the first point; what of it is outside is cut off."""
+    with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True))) as image:
+        mask = np.array(image)
+    if mask.ndim != 2 or not len(points):
+        raise ValueError("a mask in colours, or without points, expected its upper left corner")
+    rows, columns = np.nonzero(mask)
+    left, top = np.round(points[0]).astype(int)
+    rows, columns = rows + top, columns + left
+    inside = (rows >= 0) & (columns >= 0) & (rows < values.shape[0]) & (columns < values.shape[1])
+    values[rows[inside], columns[inside]] = number
+
+
+def _name(given: Any, path: Path) -> str:
+    if not isinstance(given, (str, int)):
+        raise UserError(f"{path}: a class is called {given!r}; give it a name")
+    return str(given).strip()
 
 
 def _numbers(names: list[str]) -> dict[str, int]:

@@ -27,6 +27,7 @@ from data.io import (
 from data.label_map import LabelMap
 from data.layouts import Located, Sample, locate
 from data.png import check_png
+from data.prepare.kinds import KINDS
 from data.prepare.roles import ABOUT, Found, Role, roles_of
 from data.presence import values_in_label
 from utils.checkpoint import first_line, read_lines, write_text
@@ -38,20 +39,6 @@ try:
 except ImportError:
     simplejpeg = None
 
-KINDS = {
-    "list": "a list that cannot be used, an image that is in it twice, or one of another layout",
-    "missing": "no file for an image of a list",
-    "damaged": "cannot be read as it was written: cut short, or other bytes than those that were stored",
-    "kind": "another depth or number of channels than is read",
-    "size": "a map of another size than its image",
-    "value": "a number that is no class",
-    "luminance": "grey levels of VOC's colours instead of class numbers",
-    "palette": "VOC's colours at other numbers",
-    "saliency": "no object, or no background",
-    "turned": "EXIF turns the image when it is shown: does its map lie on what is stored?",
-    "overlap": "trained on and validated on",
-    "duplicate": "the same picture under two names",
-}
 JPEG = b"\xff\xd8\xff"
 
 

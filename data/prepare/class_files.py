@@ -1,6 +1,7 @@
 """Lists of classes and of their colours, as people and annotation tools write them."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from utils.checkpoint import read_list
@@ -9,6 +10,20 @@ from utils.errors import UserError
 
 Color = tuple[int, int, int]
 CVAT = re.compile(r"(?P<name>[^:]+):(?P<color>\d+,\d+,\d+):.*")  # a line of its labelmap.txt
+
+
+def require_distinct(names: Iterable[str], where: Path | str) -> list[str]:
+    """The different names in their order; UserError for one that is empty or takes two lines, and for two that differ
+    in capitals or spaces alone: a slip of annotating, which would make two classes of one.
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        if not name or len(name.splitlines()) > 1:
+            raise UserError(f"{where}: a class is called {name!r}; give it a name of one line")
+        other = known.setdefault("".join(name.split()).casefold(), name)
+        if other != name:
+            raise UserError(f"{where}: classes '{other}' and '{name}' differ in capitals or spaces alone; use one name")
+    return list(known.values())
 
 
 def read_names(path: Path) -> list[str]:
@@ -20,7 +35,7 @@ def read_names(path: Path) -> list[str]:
         names = read_list(path)
     if not 2 <= len(set(names)) == len(names):
         raise UserError(f"{path}: expected different class names, one per line, background first")
-    return names
+    return require_distinct(names, path)
 
 
 def read_colors(path: Path) -> dict[Color, str]:
@@ -29,7 +44,7 @@ def read_colors(path: Path) -> dict[Color, str]:
     for place, line in enumerate(read_list(path)):
         match = CVAT.fullmatch(line)
         cells = [match["name"], *match["color"].split(",")] if match else re.split(r"[,;\t]", line)
-        cells = [cell.strip() for cell in cells]
+        cells = [cell.strip().strip('"') for cell in cells]
         if line.startswith("#") or (place == 0 and not any(cell.isdecimal() for cell in cells)):
             continue  # a remark, a heading
         numbers = [int(cell) for cell in cells[1:] if cell.isdecimal()]
@@ -41,4 +56,5 @@ def read_colors(path: Path) -> dict[Color, str]:
         found[color] = cells[0]
     if not found:
         raise UserError(f"{path}: no line name,red,green,blue")
+    require_distinct(found.values(), path)
     return found

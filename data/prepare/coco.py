@@ -1,7 +1,7 @@
 """Label masks and image lists of COCO 2014, drawn from its annotation files into the layout of data.layouts.COCO."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ except ImportError:  # optional: OpenCV draws the same polygons, up to pixels on
 Rule = Literal["published", "correct"]
 PARTS = ("train2014", "val2014")
 MARKER = "masks.json"
+FARTHEST = 2**20  # pixels: coordinates beyond are a slip, and do not fit into OpenCV's numbers
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,14 @@ def read_drawings(path: Path) -> Iterator[Drawing]:
     except (KeyError, TypeError, ValueError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not a COCO instances file ({problem}); expected instances_train2014.json") from None
+    for what, given in {
+        "image id": [str(image["id"]) for image in content["images"]],
+        "category id": [str(category["id"]) for category in content["categories"]],
+        "name of an image": [Path(name).stem for name, _, _ in named.values()],
+    }.items():
+        twice = next((value for value, count in Counter(given).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"{path}: the {what} '{twice}' is there twice; give each its own")
     if len(classes) >= IGNORE:
         raise UserError(f"{path}: {len(classes)} categories; masks of 8 bits hold at most {IGNORE - 1}")
     objects = defaultdict(list)
@@ -125,8 +134,7 @@ def _require_polygons(polygons: list) -> None:
             raise ValueError("segmentation is a list of numbers, expected a list of polygons")
         if len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(f"a polygon has {len(polygon)} numbers, expected x, y of three points or more")
-        if not np.isfinite(np.array(polygon, dtype=np.float64)).all():
-            raise ValueError("a polygon has a coordinate that is no number")
+        require_near(np.array(polygon, dtype=np.float64))
 
 
 def _require_runs(segmentation: dict, height: int, width: int) -> None:
@@ -137,6 +145,8 @@ def _require_runs(segmentation: dict, height: int, width: int) -> None:
     if isinstance(counts, str):
         if coco_mask is None:
             raise ValueError("compressed run lengths need pycocotools (pip install pycocotools)")
+    elif not all(isinstance(count, int) for count in counts):
+        raise ValueError("run lengths that are no whole numbers")
     elif min(counts, default=0) < 0 or sum(counts) != height * width:
         raise ValueError(f"run lengths of {sum(counts)} pixels, but the image has {height * width}")
 
@@ -176,9 +186,21 @@ def region(segmentation: Any, height: int, width: int) -> np.ndarray:
         return np.repeat(values, segmentation["counts"]).reshape(width, height).T
     mask = np.zeros((height, width), np.uint8)
     for polygon in segmentation:
-        points = np.array(polygon).reshape(-1, 2) - 0.5  # pixel centres lie at whole numbers here
-        cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 1, shift=4)
+        fill(mask, np.array(polygon).reshape(-1, 2), 1)
     return mask.astype(bool)
+
+
+def fill(values: np.ndarray, points: np.ndarray, number: int) -> None:
+    """Set [H, W] to `number` inside a polygon of points x, y [N, 2], to a sixteenth of a pixel."""
+    require_near(points)
+    fixed = np.round((points - 0.5) * 16).astype(np.int32)  # pixel centres lie at whole numbers in OpenCV
+    cv2.fillPoly(values, [fixed], number, shift=4)
+
+
+def require_near(coordinates: np.ndarray) -> None:
+    """ValueError for a coordinate that is no number, or of no picture."""
+    if not (np.abs(coordinates) < FARTHEST).all():  # no number is less
+        raise ValueError("a polygon has a coordinate that is no number, or far outside of any picture")
 
 
 def _write_mask(folder: Path, rule: Rule, drawing: Drawing) -> None:

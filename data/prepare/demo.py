@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,10 +39,9 @@ class DemoOptions:
 def build_demo(root: Path, options: DemoOptions | None = None, workers: int = 2) -> None:
     """Draw the set into `root`, which appears only when complete; the same options again return at once."""
     options = options or DemoOptions()
-    wanted = {"drawing": DRAWING, **asdict(options)}
+    if is_drawn(root, options):
+        return
     if (root / MARKER).exists():
-        if read_json(root / MARKER) == wanted:
-            return
         raise UserError(f"{root}: holds a demo set with other options; remove it or choose another --root")
     if root.exists() and any(root.iterdir()):
         raise UserError(f"{root}: is not empty and not a demo set; choose another --root")
@@ -55,13 +55,22 @@ def build_demo(root: Path, options: DemoOptions | None = None, workers: int = 2)
             list(tqdm(drawn, total=len(jobs), desc="drawing", leave=False, disable=None))
         write_list(building / "sets" / "trainaug.txt", [image_id(*job) for job in jobs if job[0] == "train"])
         write_list(building / "sets" / "val.txt", [image_id(*job) for job in jobs if job[0] == "val"])
-        (building / MARKER).write_text(json.dumps(wanted))
+        (building / MARKER).write_text(json.dumps(_about(options)))
         building.chmod(0o755)
         if root.exists():
             root.rmdir()
         os.replace(building, root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def is_drawn(root: Path, options: DemoOptions) -> bool:
+    """Whether the set is there as a whole, drawn with these options."""
+    return (root / MARKER).exists() and read_json(root / MARKER) == _about(options)
+
+
+def _about(options: DemoOptions) -> dict[str, Any]:
+    return {"drawing": DRAWING, **asdict(options)}
 
 
 def image_id(part: str, index: int) -> str:

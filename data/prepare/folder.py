@@ -1,19 +1,20 @@
 """A data root for class discovery from photographs of one's own, of which some have labels."""
 
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import yaml
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
-from data.io import find_images, read_image, voc_palette, write_label, write_picture
+from data.io import find_images, orientation, read_image, voc_palette, write_label, write_picture
 from data.prepare.annotations import Annotations
 from data.prepare.folder_config import Facts
 from utils.checkpoint import write_list, write_text
@@ -23,6 +24,7 @@ from utils.labels import IGNORE
 PARTS = ("images", "labels", "sets")  # of a data root, made anew each time
 FEWEST = 4  # photographs with labels, and without
 SPLIT = "unknown"
+SPLIT_TEXT = "novel: unknown  # no list of them, no labels: clusters are named by hand\n"
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,24 @@ class FolderSet:
 
 
 def build_folder(
-    root: Path, photos: Sequence[Path], annotations: Annotations, *, val: float = 0.2, seed: int = 0, workers: int = 2
+    root: Path,
+    photos: Sequence[Path],
+    annotations: Annotations,
+    *,
+    labels: Path | None = None,
+    val: float = 0.2,
+    seed: int = 0,
+    workers: int = 2,
 ) -> FolderSet:
     """Write images/ (links), labels/, sets/, classes.yaml, unknown.yaml, legend.jpg below `root`.
 
     Photographs without labels are the unlabelled list; a share `val` of the others, drawn with `seed`, validates. All
-    is made in a folder beside and moved when it is whole. Raises UserError for the first fault.
+    is made in a folder beside and moved when it is whole. Raises UserError for the first fault, and where what is made
+    anew would replace photographs, the `labels` that `annotations` were read from, or anything that was not made here.
     """
-    found = {path.stem: path for path in find_images(list(photos))}
+    found = {_composed(path.stem): path for path in find_images(list(photos))}
+    _require_own(root, [*found.values(), *([labels] if labels else [])])
+    annotations = replace(annotations, draw={_composed(name): draw for name, draw in annotations.draw.items()})
     labelled = [name for name in found if name in annotations.draw]
     rest = [name for name in found if name not in annotations.draw]
     if not labelled:
@@ -95,8 +107,6 @@ def build_folder(
             f"{photos[0]}: {len(labelled)} photographs with labels and {len(rest)} without; needs {FEWEST} of each: "
             "known classes are learned from the first, unknown ones discovered in the others"
         )
-    if any(path.resolve().is_relative_to((root / part).resolve()) for path in found.values() for part in PARTS):
-        raise UserError(f"--root {root}: holds the photographs in a folder that is made anew; choose another --root")
     new = root / ".new"
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -115,6 +125,7 @@ def build_folder(
             raise UserError(f"{photos[0]}: no pixel of a class in {len(labelled)} labels, background alone")
         for part, ids in made_set.lists.items():
             write_list(new / "sets" / f"{part}.txt", ids)
+        write_text(root / f"{SPLIT}.yaml", SPLIT_TEXT)  # first: it tells that the others were made here
         for part in PARTS:
             shutil.rmtree(root / part, ignore_errors=True)
             (new / part).rename(root / part)
@@ -122,6 +133,23 @@ def build_folder(
         shutil.rmtree(new, ignore_errors=True)
     write_classes(root, annotations.names)
     return made_set
+
+
+def _composed(name: str) -> str:
+    """A name with accents in one form: file systems keep them composed or decomposed, and both look the same."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _require_own(root: Path, inputs: Sequence[Path]) -> None:
+    """UserError where an input lies in a folder that is made anew, or such a folder was not made by `build_folder`."""
+    made = [(root / part).resolve() for part in PARTS]
+    inside = next((path for path in inputs if any(path.resolve().is_relative_to(part) for part in made)), None)
+    if inside:
+        raise UserError(f"--root {root}: {inside} lies in a folder that is made anew; choose another --root")
+    split = root / f"{SPLIT}.yaml"
+    there = next((root / name for name in (*PARTS, "classes.yaml") if (root / name).exists()), None)
+    if there and not (split.is_file() and split.read_text(encoding="utf-8", errors="replace") == SPLIT_TEXT):
+        raise UserError(f"--root {root}: {there} is there and was not made by this command; choose another --root")
 
 
 def draw_validation(shown: Mapping[str, Set[int]], share: float, seed: int) -> dict[str, list[str]]:
@@ -143,9 +171,8 @@ def draw_validation(shown: Mapping[str, Set[int]], share: float, seed: int) -> d
 
 
 def write_classes(root: Path, names: Sequence[str]) -> None:
-    """classes.yaml, the split whose novel classes nobody knows, and the colours to look at."""
+    """classes.yaml, and the colours to look at."""
     write_text(root / "classes.yaml", yaml.safe_dump(list(names), allow_unicode=True))
-    write_text(root / f"{SPLIT}.yaml", "novel: unknown  # no list of them, no labels: clusters are named by hand\n")
     write_picture(root / "legend.jpg", legend(names))
 
 
@@ -162,7 +189,7 @@ def legend(names: Sequence[str], height: int = 28) -> np.ndarray:
 
 def _photo(new: Path, name: str, path: Path, annotations: Annotations) -> Photo:
     """Link a photograph and write its label; one that was labelled the way EXIF turns it is written that way round."""
-    target = new / "images" / path.name
+    target = new / "images" / f"{name}{path.suffix}"
     target.parent.mkdir(parents=True, exist_ok=True)
     height, width = read_image(path).shape[:2]
     if name not in annotations.draw:
@@ -172,17 +199,10 @@ def _photo(new: Path, name: str, path: Path, annotations: Annotations) -> Photo:
         label = annotations.draw[name]((height, width))
         target.symlink_to(path.resolve())
     except UserError:
-        if height == width or not _is_turned(path):
+        if height == width or orientation(path) < 5:  # 5 to 8 exchange height and width
             raise
         label = annotations.draw[name]((width, height))
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image).convert("RGB").save(target.with_suffix(".png"))
+        Image.fromarray(read_image(path, as_shown=True)).save(target.with_suffix(".png"))
     write_label(new / "labels" / f"{name}.png", label)
     counts = Counter(dict(enumerate(np.bincount(label.ravel(), minlength=IGNORE + 1).tolist())))
     return Photo(path, label.shape, {number: count for number, count in counts.items() if count and number != IGNORE})
-
-
-def _is_turned(path: Path) -> bool:
-    """Whether the camera lay on its side: EXIF orientations 5 to 8 exchange height and width."""
-    with Image.open(path) as image:
-        return image.getexif().get(0x0112, 1) >= 5

@@ -7,10 +7,10 @@ from models.backbones.base import Backbone
 from models.backbones.efficientnet_lite import EfficientNetLite0
 from models.backbones.imagenet import load_imagenet
 from models.backbones.mobilenet import MobileNetV2
-from models.backbones.resnet import CONSTRUCTORS, ResNet
+from models.backbones.resnet import RESNETS, ResNet
 
 BACKBONES: dict[str, Callable[[int], Backbone]] = {
-    **{name: partial(ResNet, name) for name in CONSTRUCTORS},
+    **{name: partial(ResNet, name) for name in RESNETS},
     "efficientnet_lite0": EfficientNetLite0,
     "mobilenet_v2": MobileNetV2,
 }

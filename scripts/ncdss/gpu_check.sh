@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a GPU makes of every system: the drawn set, and with DATA_ROOT a VOC folder (sets/trainaug.txt, sets/val.txt), at the
-# papers' image sizes in bf16; then time, images per second and memory of every stage, and whether CPU and GPU compute the
-# same. Without a GPU it stops at once (exit status 2); what a GPU should need, `python -m benchmarks.cost CONFIG` estimates.
+# papers' image sizes in bf16; then time, images per second and memory of every stage, whether CPU and GPU compute the
+# same, and what a training step of every system reaches (benchmarks/gpu.py). Without a GPU it stops at once (exit status 2); what a GPU should need, `python -m benchmarks.cost CONFIG` estimates.
 #   DATA_ROOT=/data/voc scripts/ncdss/gpu_check.sh [key=value ...]
 #   SYSTEMS=ncdss scripts/ncdss/gpu_check.sh model.backbone=resnet50 model.trained=null    # ImageNet weights must be at hand
 # SYSTEMS="ncdss ssul maskcontrast zs3" are those with a function check_NAME below. OUT=output/gpu_check, DEVICE=cuda and SIZE
@@ -73,3 +73,6 @@ python prepare_data.py demo
 for system in $SYSTEMS; do "check_$system"; done
 python collect.py --cost "$OUT"
 [ -z "${devices:-}" ] || python -m benchmarks.devices "$devices" datasets/demo/images --device "$DEVICE"
+steps=(--device "$DEVICE" --save "$OUT/gpu.json")
+[ "$DEVICE" != cpu ] || steps+=(--batch 2 --steps 1)
+python -m benchmarks.gpu "${steps[@]}" ${SIZE:+--size "$SIZE"}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as main
+from benchmarks import growth
 from benchmarks.rows import Row, _close
 from utils.checkpoint import read_json
 
@@ -24,7 +25,9 @@ def test_every_row_checks_and_measures_both_ways():
     assert all(row["theirs_ms"] > 0 and row["ours_ms"] > 0 for row in found["rows"])
     noted = {row["name"] for row in found["rows"] if "data.transforms=fast" in row["note"]}
     assert noted == {name for name in names if name.endswith(", fast")}
-    assert all(row["ours_mib"] < row["theirs_mib"] for row in found["memory"])
+    assert all(0 < row["ours_mib"] < 1.2 * row["theirs_mib"] for row in found["memory"])
+    assert all(row["ours_mib"] < row["theirs_mib"] for row in found["memory"] if row["name"].startswith("SSUL"))
+    assert all(len(row["costs"]) == 2 for row in found["growth"]) and len(found["growth"]) == len(growth.PARTS)
 
 
 def test_the_least_time_of_each_way_counts(monkeypatch):
@@ -40,6 +43,23 @@ def test_ways_that_differ_are_not_timed():
     theirs, ours = (lambda value=value: torch.tensor(value) for value in (1.0, 1.1))
     with pytest.raises(AssertionError):
         main.measure(Row("work", theirs, ours, same=lambda: _close(theirs, ours, 1e-6)), repeats=1)
+
+
+def test_memory_and_seconds_of_a_call_are_its_own():
+    """40 MiB of ones, held for a moment: not what the process holds besides."""
+    kept = torch.ones(10 * 2**20)
+    found = growth.in_own_process(lambda: torch.ones(10 * 2**20).sum())
+    assert 38 < found.mib < 60 and 0 < found.seconds < 5 and len(kept)
+
+
+def test_tables_go_between_their_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{main.BEGIN}old{main.END}\nafter\n")
+    for _ in range(2):
+        main.write_page(page, "new")
+        assert page.read_text() == f"before\n{main.BEGIN}new{main.END}\nafter\n"
+    main.write_page(tmp_path / "none.md", "new")
+    assert not (tmp_path / "none.md").exists()
 
 
 def test_the_page_shows_the_run_that_is_kept():

@@ -60,6 +60,32 @@ def test_aliases_come_first(words):
     assert found.tolist() == [[2, 1], [1, 0]]
 
 
+def test_an_alias_is_not_passed_over(words, caplog):
+    with pytest.raises(UserError, match="no vector for 1 of 1 names: 'cow'"):
+        class_vectors(["cow"], options(words, aliases={"cow": "nothing"}))
+    class_vectors(["cow"], options(words, aliases={"kow": "Paris"}))
+    assert "data.aliases: 'kow' is no class of the data set; classes: cow" in caplog.text
+
+
+@pytest.mark.parametrize("row", ["nan 1", "1e99 1"])
+def test_vectors_of_no_numbers_are_refused(tmp_path, row):
+    (tmp_path / "words.txt").write_text(f"cow 1 0\ndog {row}\n")
+    with pytest.raises(UserError, match=r"words\.txt: the vector of 'dog' is not finite"):
+        look_up(["cow", "dog"], str(tmp_path / "words.txt"), "pascal")
+
+
+def test_two_names_of_one_vector_are_warned_of(tmp_path, caplog):
+    write_table(tmp_path / "t.npz", ["cow", "dog"], np.ones((2, 3)))
+    look_up(["cow", "dog"], str(tmp_path / "t.npz"), "pascal")
+    assert "'cow' and 'dog' have one vector" in caplog.text
+    write_table(tmp_path / "t.npz", ["cow", "dog"], np.eye(2, 3, k=1) * [[1], [0]])
+    look_up(["cow", "dog"], str(tmp_path / "t.npz"), "pascal")
+    assert "the vector of 'dog' is zero" in caplog.text
+    write_table(tmp_path / "t.npz", ["cow", "cow"], np.ones((2, 3)))
+    with pytest.raises(UserError, match=r"t\.npz: has 'cow' twice"):
+        look_up(["cow"], str(tmp_path / "t.npz"), "pascal")
+
+
 def test_scales(words):
     names = ["cow", "light", "traffic"]
     assert class_vectors(names, options(words)).tolist() == [[1, 0], [4, 0], [0, 2]]

@@ -74,6 +74,35 @@ def test_an_export_is_replaced_and_nothing_else(images, tmp_path):
     assert (tmp_path / "own" / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("change", ["corrected", "added", "removed"])
+def test_an_export_that_was_worked_on_is_kept(images, tmp_path, change):
+    write_set(tmp_path / "out", "labelme", images, NAMES)
+    file = tmp_path / "out" / ("one.json" if change != "added" else "notes.txt")
+    file.unlink() if change == "removed" else file.write_text("{}")
+    with pytest.raises(UserError, match=rf"out: {file.name} was changed since it was exported"):
+        write_set(tmp_path / "out", "labelme", images, NAMES)
+    assert (file.read_text() == "{}") if file.exists() else change == "removed"
+
+
+def test_a_link_is_followed(images, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    write_set(tmp_path / "link", "coco", images, NAMES)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "annotations.json").exists()
+
+
+@pytest.mark.parametrize(("form", "folder"), [("folder", "images"), ("voc", "JPEGImages"), ("labelme", ".")])
+def test_photographs_are_turned_as_their_labels_lie(tmp_path, form, folder):
+    """Programs that heed EXIF and those that do not show the same."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    label = np.ones((50, 40), np.uint8)
+    write_set(tmp_path / "out", form, [LabelledImage(tmp_path / "a.jpg", label, label * 0.5)], NAMES)
+    with Image.open(tmp_path / "out" / folder / "a.jpg") as image:
+        assert image.size == (40, 50) and 0x0112 not in image.getexif()
+
+
 def test_a_fault_leaves_no_folder(images, tmp_path):
     with pytest.raises(UserError, match="no photograph to label"):
         write_set(tmp_path / "out", "coco", [], NAMES)

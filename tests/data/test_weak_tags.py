@@ -38,6 +38,9 @@ def test_numbers_of_a_data_set_without_background_count_from_0(tmp_path):
         ("tags.csv", "a,background\n", r"image 'a': unknown class 'background'"),
         ("tags.csv", "a,cat\na,dog\n", r"tags\.csv: image 'a' is there twice; give all its tags in one line"),
         ("tags.csv", "id,tags\n", r"tags\.csv: no image; expected a CSV file"),
+        ("tags.csv", 'a,"cat\n', r"tags\.csv: unexpected end of data; expected a CSV file"),
+        ("tags.csv", f"a,{'b' * 200_000}\n", r"tags\.csv: field larger than field limit"),
+        ("tags.csv", "a\0,cat\n", r"tags\.csv: holds zero bytes"),
         ("tags.yaml", "- a\n", r"tags\.yaml: no mapping; expected a CSV file"),
         ("tags.yaml", "a: cat\n", r"tags\.yaml, image 'a': expected a list of class names or numbers, got 'cat'"),
     ],
@@ -52,6 +55,6 @@ def test_bad_tags_are_one_line(tmp_path, name, text, message):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match=r"data\.tags=.*none\.csv: no such file; give crop, image, or a file of tags"):
         read_tags(tmp_path / "none.csv", CLASSES)
-    (tmp_path / "tags.csv").write_bytes(b"\xff\xfe\x00a")
-    with pytest.raises(UserError, match=r"tags\.csv: not a readable text file"):
+    (tmp_path / "tags.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match=r"tags\.csv: line 1 is not in utf-16"):
         read_tags(tmp_path / "tags.csv", CLASSES)

@@ -101,7 +101,8 @@ def test_new_channels_start_as_the_unknown_one():
     model.transfer_unknown()
     assert model.num_classes == [1, 1, 3, 2]
     logits = model(torch.randn(2, 3, 40, 40)).logits
-    assert logits[:, 5].equal(logits[:, 0]) and logits[:, 6].equal(logits[:, 0])
+    for channel in (5, 6):  # a convolution may sum its channels in other orders
+        torch.testing.assert_close(logits[:, channel], logits[:, 0])
     assert not logits[:, 1].equal(logits[:, 0])
     with torch.no_grad():  # copies, not the same tensors
         model.classifier.head[0][3].bias += 1

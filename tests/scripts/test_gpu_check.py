@@ -50,7 +50,7 @@ def test_unknown_system(tmp_path):
 
 
 def test_every_system_is_checked(tmp_path):
-    """A python that only says how it was called: each system's chain in turn, then the costs and the devices."""
+    """A python that only says how it was called: each system's chain in turn, then costs, devices and steps."""
     program(tmp_path / "bin", "python", 'echo "$@"')
     found = check(tmp_path, VENV="none", DEVICE="cpu", SIZE="64", DATA_ROOT="/voc")
     assert found.returncode == 0, found.stderr
@@ -67,7 +67,7 @@ def test_every_system_is_checked(tmp_path):
     ):
         assert call in calls, call
     assert calls[0] == ["prepare_data.py", "demo"]
-    assert calls[-2:] == [["collect.py", "--cost"], ["-m", "benchmarks.devices"]]
+    assert calls[-3:] == [["collect.py", "--cost"], ["-m", "benchmarks.devices"], ["-m", "benchmarks.gpu"]]
     assert "train_base.py configs/ncdss/pascal_subset.yaml" in found.stdout and "data.root=/voc" in found.stdout
 
 

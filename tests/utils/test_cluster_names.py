@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils.cluster_names import cluster_classes, read_cluster_names, write_cluster_names
+from utils.cluster_names import cluster_classes, read_cluster_names, set_aside, write_cluster_names
 from utils.errors import UserError
 
 KNOWN = [(0, "background"), (1, "cat"), (2, "cow")]
@@ -28,8 +28,18 @@ def test_several_share_a_name_some_are_dropped_one_is_a_known_class():
 
 def test_a_file_is_written_and_read(tmp_path):
     assert read_cluster_names(tmp_path) == {}
-    write_cluster_names(tmp_path, {2: "great dane", 1: "drop"})
-    assert read_cluster_names(tmp_path) == {1: "drop", 2: "great dane"}
+    write_cluster_names(tmp_path, {2: "great dane", 1: "drop"}, "5a")
+    assert read_cluster_names(tmp_path) == read_cluster_names(tmp_path, "5a") == {1: "drop", 2: "great dane"}
+
+
+def test_names_stick_to_the_clusters_that_they_were_given_to(tmp_path, caplog):
+    write_cluster_names(tmp_path, {1: "dog"}, "5a")
+    set_aside(tmp_path, "5a")  # made again, the same
+    assert not caplog.text and read_cluster_names(tmp_path) == {1: "dog"}
+    assert read_cluster_names(tmp_path, "6b") == {}
+    set_aside(tmp_path, "6b")
+    assert read_cluster_names(tmp_path) == {} and (tmp_path / "clusters_before.yaml").exists()
+    assert "now clusters_before.yaml, name them again" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["[dog]", "dog: 1", "0: dog", "1: [dog]", "1: ''"])

@@ -4,13 +4,16 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 import train_base
+from data.prepare.demo import MARKER, DemoOptions, build_demo
 from tests.utils.test_loop import SMALL
 from utils import early
+from utils.checkpoint import read_json
 from utils.config.reader import load_config
 from utils.log import log
 from utils.run import guarded, start_run
@@ -30,6 +33,15 @@ for script, *arguments in json.loads(sys.argv[1]):
 slow = {"torch", "torchvision", "sklearn", "scipy", "cv2", "PIL"}
 print(json.dumps([statuses, sorted(slow & sys.modules.keys())]))
 """
+
+
+def answered(*commands: tuple[str, ...]) -> tuple[list[str], list[int], set[str]]:
+    """(what they print, their exit statuses, slow packages that they import)."""
+    argv = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    *said, outcome = done.stdout.splitlines()
+    statuses, slow = json.loads(outcome)
+    return said, statuses, set(slow)
 
 
 def load(tiny, *overrides):
@@ -155,8 +167,18 @@ def test_torch_is_not_imported(tiny, monkeypatch):
         (SCRIPT, *small, "sed=1"): 2,
         **{(path.name, "none.yaml"): 2 for path in sorted(ROOT.glob("*.py")) if "answer(__doc__" in path.read_text()},
     }
-    argv = [sys.executable, "-c", COMMANDS, json.dumps(list(commands))]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
-    *said, outcome = done.stdout.splitlines()
-    assert json.loads(outcome) == [list(commands.values()), []], done.stderr
+    said, statuses, slow = answered(*commands)
+    assert statuses == list(commands.values()) and not slow
     assert said[0].startswith("base: already finished") and len(commands) >= 12
+
+
+def test_other_commands_answer_help_and_mistakes_without_torch_too(tmp_path):
+    """And that the demo set is drawn already."""
+    build_demo(tmp_path, DemoOptions(train=1, val=1, size=32), workers=1)
+    drawn = {**read_json(tmp_path / MARKER), **asdict(DemoOptions())}
+    (tmp_path / MARKER).write_text(json.dumps(drawn))
+    scripts = ("predict.py", "export.py", "collect.py", "prepare_data.py")
+    others = ("collect.py", "output", "--stile"), ("prepare_data.py", "demo", "--root", str(tmp_path))
+    said, statuses, slow = answered(*((script, "--help") for script in scripts), *others)
+    assert statuses == [0, 0, 0, 0, 2, 0] and not slow - {"cv2", "PIL"} and said[-1] == f"demo set: {tmp_path}"
+    assert [line.split()[1] for line in said if line.startswith("usage: ")] == list(scripts)

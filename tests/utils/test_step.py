@@ -11,7 +11,7 @@ import torch
 from tests.utils.toy import ToyRecipe
 from utils.config.common import Training
 from utils.config.zs3 import SeenTraining
-from utils.step import NonFiniteLoss, build_optimizer, set_learning_rate, train_step
+from utils.step import NonFiniteLoss, _to_device, build_optimizer, set_learning_rate, train_step
 
 
 def toy(**settings) -> tuple[ToyRecipe, torch.optim.Optimizer]:
@@ -51,6 +51,12 @@ def test_parts_of_a_batch_give_its_gradient():
     assert parts.steps == 4 and losses.keys() == {"toy", "loss"}
 
 
+def test_what_a_recipe_reads_as_values_stays_on_the_host():
+    fields = {"image": torch.zeros(1), "present": torch.zeros(1), "names": ["a"]}
+    moved = _to_device(fields, torch.device("meta"), frozenset({"present"}))
+    assert moved["image"].is_meta and moved["present"].device.type == "cpu" and moved["names"] == ["a"]
+
+
 def test_clipping_limits_the_norm_of_all_gradients_together():
     recipe, optimizer = toy(momentum=0.0, weight_decay=0.0)
     before = parameters(recipe)
@@ -62,6 +68,16 @@ def test_a_loss_that_is_not_finite_changes_no_weight():
     recipe, optimizer = toy()
     before, recipe.factor = parameters(recipe), float("nan")
     with pytest.raises(NonFiniteLoss, match="toy=nan"):
+        train_step(recipe, batch(), optimizer)
+    assert torch.equal(parameters(recipe), before)
+
+
+def test_a_loss_that_another_optimizer_goes_by_is_watched_too(monkeypatch):
+    """As the generator's, which is only reported."""
+    recipe, optimizer = toy()
+    before, step = parameters(recipe), recipe.step
+    monkeypatch.setattr(recipe, "step", lambda *given: {**step(*given), "mmd": torch.tensor(float("nan"))})
+    with pytest.raises(NonFiniteLoss, match="mmd=nan"):
         train_step(recipe, batch(), optimizer)
     assert torch.equal(parameters(recipe), before)
 

@@ -193,7 +193,9 @@ class WordedData(Data):
 class DeepLab(Section):
     backbone: BackboneName = Field("resnet50", description="network under the DeepLabV3 decoder")
     output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")
-    atrous_rates: tuple[PositiveInt, ...] = Field((12, 24, 36), description="dilation of the ASPP branches")
+    atrous_rates: tuple[PositiveInt, ...] = Field(
+        (12, 24, 36), min_length=1, description="dilation of the ASPP branches"
+    )
     head_channels: PositiveInt = Field(256, description="width of the decoder")
     dropout: Fraction = Field(0.5, description="dropout after the ASPP projection")
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")

@@ -51,7 +51,7 @@ class Kmeans(Section):
     clusters: PositiveInt | None = Field(
         None, le=65534, description="clusters besides background; default one per class. More are assigned many-to-one"
     )
-    seeds: tuple[Seed, ...] = Field((1234, 1235, 1236, 1237, 1238), description="one clustering each")
+    seeds: tuple[Seed, ...] = Field((1234, 1235, 1236, 1237, 1238), min_length=1, description="one clustering each")
     pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the features themselves")
     whiten: bool = Field(True, description="PCA whitening")
     n_init: PositiveInt = Field(3, description="restarts (3 when the paper was made)")

@@ -6,7 +6,8 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
 
 from utils.config.common import (
     NEUTRAL,
@@ -31,7 +32,9 @@ LABELLERS = (*WEAK, "clusters")
 
 class WeakImages(WordedData, defaults={"dataset": "cocostuff10k", "image_size": 640}):
     sizes: tuple[PositiveInt, ...] = Field(
-        tuple(range(320, 961, 64)), description="shorter sides that a training image is scaled to, one drawn by chance"
+        tuple(range(320, 961, 64)),
+        min_length=1,
+        description="shorter sides that a training image is scaled to, one drawn by chance",
     )
     longest: PositiveInt = Field(2560, description="longest side after scaling, in training and evaluation")
     tags: str = Field(
@@ -71,6 +74,15 @@ class MaskTransformer(Section):
     simnet_width: PositiveInt = Field(256, description="width inside SimNet")
     simnet_blocks: PositiveInt = Field(3, description="residual blocks of SimNet")
     simnet_norm: bool = Field(True, description="BatchNorm inside SimNet (published)")
+
+    @model_validator(mode="after")
+    def _width_divides(self) -> "MaskTransformer":
+        wrong = next((name for name, part in (("32", 32), ("heads", self.heads)) if self.width % part), None)
+        if wrong:
+            raise PydanticCustomError(
+                "keys", f"width={self.width}, heads={self.heads}: width is no multiple of {wrong}"
+            )
+        return self
 
 
 class WeakTraining(
@@ -139,7 +151,9 @@ class Distillation(Section):
 
 class Views(Section):
     tta: bool = Field(False, description="mean of the scores at all tta_sizes, each also mirrored")
-    tta_sizes: tuple[PositiveInt, ...] = Field((320, 480, 640, 800, 960), description="shorter sides, pixels")
+    tta_sizes: tuple[PositiveInt, ...] = Field(
+        (320, 480, 640, 800, 960), min_length=1, description="shorter sides, pixels"
+    )
     tta_longest: PositiveInt = Field(4480, description="longest side at those sizes")
 
 

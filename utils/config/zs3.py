@@ -91,7 +91,9 @@ class GeneratorTraining(
     noise_dim: PositiveInt = Field(300, description="length of the noise beside the word vector")
     noise: Literal["uniform", "gaussian"] = Field("uniform", description="uniform in [0, 1) (code), gaussian (paper)")
     samples: PositiveInt = Field(128, description="features of a class and image, real and generated, in one MMD")
-    bandwidths: tuple[PositiveFloat, ...] = Field((2, 5, 10, 20, 40, 80), description="sigma^2 of the MMD's kernels")
+    bandwidths: tuple[PositiveFloat, ...] = Field(
+        (2, 5, 10, 20, 40, 80), min_length=1, description="sigma^2 of the MMD's kernels"
+    )
     pace: Literal["sequential", "image", "batch"] = Field(
         "sequential", description="a step of the generator per image and class (published), per image, or per batch"
     )

@@ -4,7 +4,6 @@ from typing import get_args
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from utils.config.common import MatchingRule
 from utils.measure.metrics import as_array
@@ -47,6 +46,8 @@ def _assign(block: np.ndarray, rule: MatchingRule) -> np.ndarray:
     overlap = np.divide(block, union, out=np.zeros_like(block), where=union > 0)
     num_classes, num_clusters = block.shape
     if rule == "one_to_one" or (rule == "official" and num_clusters == num_classes):
+        from scipy.optimize import linear_sum_assignment  # a tenth of what a command takes to start
+
         match = np.full(num_clusters, -1, dtype=np.int64)
         classes, clusters = linear_sum_assignment(overlap, maximize=True)
         match[clusters] = classes

@@ -98,17 +98,21 @@ def finished_stages(folder: Path, first: str) -> dict[str, dict[str, Any]]:
 
 
 def read_history(path: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    """(losses over steps, validation scores over epochs) of history.jsonl, as lists of (x, y) by name."""
-    train, val = defaultdict(list), defaultdict(list)
+    """(losses over steps, validation scores over epochs) of history.jsonl, as lists of (x, y) by name.
+
+    What is no number is left out: a score that was not defined, a line cut by a kill.
+    """
+    train: dict[str, Curve] = defaultdict(list)
+    val: dict[str, Curve] = defaultdict(list)
     for line in read_text(path).splitlines() if path.exists() else ():
         try:
             entry = json.loads(line)
-            for name, value in entry.get("train", {}).items():
-                train[name].append((entry["step"], value))
-            for name, value in entry.get("val", {}).items():
-                val[name].append((entry["epoch"], value))
+            for curves, kind, over in ((train, "train", "step"), (val, "val", "epoch")):
+                for name, value in entry.get(kind, {}).items():
+                    if isinstance(value, (int, float)) and isinstance(entry[over], (int, float)):
+                        curves[name].append((entry[over], value))
         except (ValueError, LookupError, AttributeError):
-            continue  # cut by a kill
+            continue
     return dict(train), dict(val)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from utils.checkpoint import read_json
 from utils.config.keys import flatten
 from utils.config.reader import find_system
-from utils.config.strict_yaml import read_yaml
+from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError
 from utils.report.results import CONFIG, METRICS, Stage, read_history
 from utils.report.tables import Rows, percent
@@ -56,7 +56,7 @@ def find_runs(places: Sequence[Path]) -> list[RunState]:
 
 
 def _state(folder: Path) -> RunState:
-    config = read_yaml(folder / CONFIG)
+    config = read_mapping(folder / CONFIG)
     _, history = read_history(folder / "history.jsonl")
     scores = {name: max(value for _, value in curve) for name, curve in history.items() if curve}
     if is_held(folder / LOCK):
@@ -74,7 +74,7 @@ def is_held(lock: Path) -> bool:
     """Whether a process holds the lock, without taking it."""
     if not lock.is_file():
         return False
-    with lock.open("r+") as handle:
+    with lock.open("rb") as handle:  # a lock may be asked for in a folder of others, where nothing can be written
         asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # struct flock
         kind = struct.unpack("hhqqi", fcntl.fcntl(handle, fcntl.F_GETLK, asked))[0]
     return kind != fcntl.F_UNLCK

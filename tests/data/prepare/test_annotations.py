@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -117,6 +118,65 @@ def test_labelme_shapes(tmp_path):
     assert not found.draw["b"](SIZE).any()
     with pytest.raises(UserError, match=r"a\.json: drawn on 6x4 pixels, but its image has 8x4"):
         found.draw["a"]((4, 8))
+
+
+POLYGON = {"label": "dog", "points": [[0, 0], [3, 0], [3, 3]]}
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (POLYGON | {"points": [1, 2, 3]}, "cannot reshape"),
+        (POLYGON | {"points": [["a", "b"]]}, "could not convert"),
+        (POLYGON | {"points": [[float("nan"), 1], [2, 3], [4, 5]]}, "far outside"),
+        (POLYGON | {"points": [[1e300, 1], [2, 3], [4, 5]]}, "far outside"),
+        (POLYGON | {"shape_type": "mask"}, "no 'mask'"),
+        (POLYGON | {"shape_type": "mask", "mask": "§"}, "ASCII"),
+        (POLYGON | {"shape_type": "mask", "mask": "aaaa"}, "cannot identify"),
+        (POLYGON | {"shape_type": "ellipse"}, "a ellipse of 3 points"),
+        ({"label": "dog"}, "no 'points'"),
+    ],
+)
+def test_a_shape_that_cannot_be_drawn_is_one_line(tmp_path, shape, said):
+    write_json(tmp_path / "a.json", {"shapes": [POLYGON, shape]})
+    with pytest.raises(UserError, match=r"a\.json: shape 1, 'dog': ") as caught:
+        read_annotations(tmp_path).draw["a"](SIZE)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_mask_that_begins_outside_is_cut_off(tmp_path):
+    inside = io.BytesIO()
+    Image.fromarray(np.ones((3, 3), np.uint8)).save(inside, "PNG")
+    mask = {"label": "dog", "shape_type": "mask", "mask": base64.b64encode(inside.getvalue()).decode()}
+    write_json(tmp_path / "a.json", {"shapes": [mask | {"points": [[-1, -2]]}, mask | {"points": [[5, 3]]}]})
+    expected = [[1, 1, 0, 0, 0, 0], [0] * 6, [0] * 6, [0, 0, 0, 0, 0, 1]]
+    assert read_annotations(tmp_path).draw["a"](SIZE).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["Dog", "d og", "", "two\nlines", None])
+def test_classes_that_differ_by_a_slip_or_have_no_name(tmp_path, name):
+    write_json(tmp_path / "a.json", {"shapes": [POLYGON, POLYGON | {"label": name}]})
+    with pytest.raises(UserError, match="differ in capitals or spaces alone|is called"):
+        read_annotations(tmp_path)
+    write_json(tmp_path / "a.json", {"shapes": [POLYGON, POLYGON | {"label": " dog "}]})
+    assert read_annotations(tmp_path).names == ("background", "dog")
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_coco_ids_are_there_once(tmp_path, key):
+    things = [{"image_id": 7, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 3]]}]
+    image = {"id": 7, "file_name": "a.jpg", "height": 4, "width": 6}
+    content = {"images": [image], "annotations": things, "categories": [{"id": 1, "name": "dog"}]}
+    content[key] = content[key] + [content[key][0] | {"name": "cat", "file_name": "b.jpg"}]
+    with pytest.raises(UserError, match=r"coco\.json: the (image|category) id '\d' is there twice"):
+        read_annotations(write_json(tmp_path / "coco.json", content))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    save(tmp_path / "a.png", LEFT)
+    os.mkfifo(tmp_path / "b.png")
+    with pytest.raises(UserError, match=r"b\.png: not a file"):
+        read_annotations(tmp_path)
 
 
 def test_options_that_nothing_reads_are_refused(tmp_path):

@@ -1,5 +1,7 @@
 """A data root from photographs of one's own: a handful of pictures, some with labels."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from data.prepare.folder_config import Facts, batch_size, image_size
 from utils.checkpoint import read_list
 from utils.config.reader import load_config
 from utils.errors import UserError
+from utils.run import guarded
 
 LABELLED, ALL = 6, 12
 
@@ -96,6 +99,51 @@ def test_too_few_and_none_that_fit_are_errors(tmp_path):
     with pytest.raises(UserError, match=r"no photograph has labels; .*photograph 'p00', label 'mask_p00'"):
         prepare_data.main(arguments(tmp_path))
     assert not (tmp_path / "mine" / "sets").exists()
+
+
+@pytest.mark.parametrize("case", ["photographs", "labels", "others"])
+def test_nothing_is_deleted_that_was_not_made_here(tmp_path, capsys, case):
+    write_photos(tmp_path)
+    mine, given = tmp_path / "mine", arguments(tmp_path)
+    mine.mkdir()
+    source, part = {
+        "photographs": ("photos", "images"),
+        "labels": ("masks", "labels"),
+        "others": ("notes", "sets"),
+    }[case]
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("mine")
+    (tmp_path / source).rename(mine / part)
+    before = sorted(path.name for path in (mine / part).iterdir())
+    given = [word.replace(str(tmp_path / source), str(mine / part)) for word in given]
+    assert guarded(prepare_data.main, given) == 2
+    said = "was not made by this command" if case == "others" else "lies in a folder that is made anew"
+    assert said in capsys.readouterr().err
+    assert sorted(path.name for path in (mine / part).iterdir()) == before
+
+
+def test_accents_go_together_however_they_are_stored(tmp_path):
+    write_photos(tmp_path)
+    for folder, form in (("photos", "NFD"), ("masks", "NFC")):
+        for path in (tmp_path / folder).glob("p00.*"):
+            path.rename(path.with_stem(unicodedata.normalize(form, "é")))
+    assert guarded(prepare_data.main, arguments(tmp_path)) == 0
+    listed = [name for part in ("train", "val") for name in read_list(tmp_path / "mine" / "sets" / f"{part}.txt")]
+    assert unicodedata.normalize("NFC", "é") in listed and len(listed) == LABELLED
+
+
+@pytest.mark.parametrize("name", [" p07", "p\n07", "p07\u2028x"])
+def test_names_that_no_list_can_hold_are_refused(tmp_path, capsys, name):
+    write_photos(tmp_path)
+    (tmp_path / "photos" / "p07.png").rename(tmp_path / "photos" / f"{name}.png")
+    assert guarded(prepare_data.main, arguments(tmp_path)) == 2
+    assert "cannot be a line" in capsys.readouterr().err and not (tmp_path / "mine" / "images").exists()
+
+
+@pytest.mark.parametrize("option", [("--workers", "0"), ("--seed", "-1"), ("--workers", "two")])
+def test_numbers_of_the_command_line(tmp_path, option):
+    with pytest.raises(SystemExit, match="2"):
+        prepare_data.main([*arguments(tmp_path), *option])
 
 
 def test_validation_is_drawn_by_the_seed():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torchvision.models import mobilenet_v2
+from torchvision.models import get_model_weights, mobilenet_v2
 
 from models.backbones import build_backbone, imagenet
 from models.weights import read_weights
@@ -141,7 +141,7 @@ def test_a_failed_download_names_the_file_to_put_in_place(problem, monkeypatch, 
 
 
 def test_the_cache_of_torchvision_is_used(source, monkeypatch, tmp_path):
-    weights = imagenet.TORCHVISION["resnet18"]
+    weights = get_model_weights("resnet18")["IMAGENET1K_V1"]
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     torch.save(source, tmp_path / "checkpoints" / weights.url.rsplit("/", 1)[-1])

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet
+from torchvision.models import get_model, resnet
 
-from models.backbones.resnet import CONSTRUCTORS, ResNet
+from models.backbones.resnet import RESNETS, ResNet
 from utils.errors import UserError
 
 OUT_CHANNELS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048}
@@ -22,11 +22,11 @@ def randomize(network: nn.Module, seed: int = 0) -> nn.Module:
     return network.double().eval()
 
 
-@pytest.mark.parametrize("name", CONSTRUCTORS)
+@pytest.mark.parametrize("name", RESNETS)
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_keys_and_feature_size(name, stride):
     with torch.device("meta"):
-        backbone, full = ResNet(name, stride), CONSTRUCTORS[name]()
+        backbone, full = ResNet(name, stride), get_model(name)
         features = backbone(torch.empty(1, 3, 64, 96))
     assert features.shape == (1, OUT_CHANNELS[name], 64 // stride, 96 // stride)
     assert backbone.out_channels == OUT_CHANNELS[name]
@@ -38,7 +38,7 @@ def test_keys_and_feature_size(name, stride):
 def test_convolutions_are_those_of_torchvision(name, stride):
     with torch.device("meta"):
         ours = ResNet(name, stride)
-        theirs = CONSTRUCTORS[name](replace_stride_with_dilation=REPLACE_STRIDE[stride])
+        theirs = get_model(name, replace_stride_with_dilation=REPLACE_STRIDE[stride])
     modules = dict(ours.named_modules())
     for key, module in theirs.named_modules():
         if isinstance(module, nn.Conv2d):

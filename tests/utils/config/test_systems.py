@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from utils.config.common import Common, Decides
 from utils.config.keys import walk
@@ -22,6 +23,21 @@ def test_a_configuration_of_no_known_system():
         find_system({"system": "other", "cluster": {}}, str(Path("x.yaml")))
     with pytest.raises(UserError, match="x.yaml: no key 'system'; add one of ncdss, "):
         find_system({"data": {}}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("system", "tree"),
+    [
+        ("simformer", {"model": {"heads": 3}}),
+        ("simformer", {"model": {"width": 48, "heads": 4}}),
+        ("simformer", {"data": {"sizes": []}}),
+        ("zs3", {"zs3": {"bandwidths": []}}),
+        ("ncdss", {"model": {"atrous_rates": []}}),
+    ],
+)
+def test_values_that_no_network_or_loss_can_have(system, tree):
+    with pytest.raises(ValidationError):
+        SCHEMAS[system].model_validate(tree)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)

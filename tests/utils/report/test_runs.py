@@ -4,9 +4,11 @@ import fcntl
 import json
 import multiprocessing
 
+import pytest
 import yaml
 
 import collect
+from utils.errors import UserError
 from utils.report.results import Stage
 from utils.report.runs import age, differences, find_runs, is_held
 from utils.run import guarded
@@ -61,6 +63,16 @@ def test_states_and_best_scores(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "run,system,split,state,best,of,age"
     assert f"{out / 'eums'},ncdss,fold0,stopped,30.0,novel mIoU" in "\n".join(lines)
+
+
+def test_values_of_another_kind(tmp_path):
+    """A score that was not defined is no score; a configuration that is empty is an error that names it."""
+    history = [{"step": 1, "epoch": 1, "val": {"miou": value, "other": 0.5}} for value in (None, "x", 0.25)]
+    folder = write_run(tmp_path / "out" / "fold0" / "eums", history=history)
+    assert find_runs([tmp_path])[0].scores == {"miou": 0.25, "other": 0.5}
+    (folder / "config.yaml").write_text("")
+    with pytest.raises(UserError, match=r"config\.yaml: no key 'system'"):
+        find_runs([tmp_path])
 
 
 def test_ages_have_one_unit():
