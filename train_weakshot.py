@@ -2,11 +2,12 @@
 
 method=single      classes and masks of proposals; those of novel classes together cover what is not base
 method=simformer   and pairs of images: what SimNet learns of base pixels, score maps learn of novel ones
-stage=pseudo       the network of one of these labels the training images
+stage=pseudo       the network of one of these labels the training images; method=clusters: class discovery does
 method=retrain     all classes learn from those labels
 method=supervised  all classes learn from their masks: the upper bound, or a segmenter of its own
 
-reads   images, masks and tags of data.train_list; for retrain <output_dir>/<split>/<labels_by>_pseudo
+reads   images, masks and tags of data.train_list; for retrain <output_dir>/<split>/<labels_by>_pseudo, for clusters
+        <output_dir>/<split>/pseudo (cluster_pseudolabel.py)
 writes  <output_dir>/<split>/<method>/{last.pth, metrics.json, ...}, <output_dir>/<split>/<method>_pseudo/labels
 
     python train_weakshot.py configs/demo/simformer.yaml
@@ -25,7 +26,8 @@ from typing import Any
 
 import torch
 
-from data.io import write_array
+from data.cluster_masks import LABELS
+from data.weak_chain import PSEUDO, label_folder, labelled_by
 from data.weakshot import WeakShotData
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
 from losses.simformer import (
@@ -52,22 +54,18 @@ from models.maskformer_files import load_maskformer
 from models.simformer import WeakShotNet, build_weak_shot, decide
 from models.systems import load_segmenter
 from models.weights import load_strict, read_weights
-from reports.common import pick_images
-from utils import checkpoint, dist
+from reports.simformer import SHOWN, Proposals, save_proposals
+from utils import dist
 from utils.config.reader import load_config
 from utils.config.simformer import SimformerConfig, require_sense
 from utils.errors import UserError
 from utils.labels import IGNORE
-from utils.log import log
 from utils.loop import fit
 from utils.measure.confusion import eval_mode, respond
 from utils.measure.protocol import Protocol, label_maps
 from utils.recipe import Recipe
 from utils.run import Run, entry, start_run
-from utils.run_folder import require_stage
 
-SCRIPT, PSEUDO = "train_weakshot.py", "labels"  # folder in the stage's
-SHOWN = 4  # proposals of an image in the report
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weak_crops.py
 
 
@@ -252,7 +250,8 @@ class SimFormerRecipe(SingleImageRecipe):
             options.student,
         )
         student = score_similarity(scores, options.pairing)
-        return options.weight * distillation_loss(student, teacher, shares, options.function)
+        valid = either(region.flatten(2).gather(2, points)) if options.valid else None
+        return options.weight * distillation_loss(student, teacher, shares, options.function, valid)
 
     def among(self, classes: tuple[int, ...]) -> torch.Tensor:
         """bool [K], true for these; on the host."""
@@ -311,7 +310,8 @@ def retrain_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe
 
 def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
     """A new network, or that of `init_from`, whose class layer and SimNet are taken where they fit."""
-    model = build_weak_shot(cfg.model, data.num_classes, pairs, "random" if cfg.init_from else None)
+    vectors = data.vectors if cfg.model.classes == "words" else None
+    model = build_weak_shot(cfg.model, data.num_classes, pairs, "random" if cfg.init_from else None, vectors)
     if cfg.init_from:
         weights = load_maskformer(model.network, cfg.init_from, other_classes=True)
         if model.simnet is not None and weights.simnet:
@@ -320,20 +320,10 @@ def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: boo
 
 
 @torch.inference_mode()
-def save_proposals(network: torch.nn.Module, data: WeakShotData, run: Run) -> None:
-    """proposals/: classes, scores and masks of the surest proposals on a few validation images, for report.py."""
-    if not dist.is_main():
-        return
-    images, listed = data.val_images(), {}
-    novel = {data.groups.order[number] for number in data.novel}
-    folder = run.dir / "proposals"
-    for number, sample in enumerate(pick_images(images.samples, novel)):
-        image = images[images.samples.index(sample)]["image"][None].to(run.device)
-        with eval_mode(network), run.autocast():
-            classes, scores, masks = surest(respond(network, image), SHOWN)
-        write_array(folder / f"{number}.npy", (255 * masks[0]).byte().cpu().numpy())
-        listed[sample.id] = list(zip(classes[0].tolist(), scores[0].tolist(), strict=True))
-    checkpoint.write_json(folder / "proposals.json", listed)
+def propose(network: torch.nn.Module, image: torch.Tensor, run: Run) -> Proposals:
+    """The surest proposals for an image uint8 [3, H, W], for report.py."""
+    with eval_mode(network), run.autocast():
+        return surest(respond(network, image[None].to(run.device)), SHOWN)
 
 
 def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
@@ -342,23 +332,20 @@ def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run
     data.check_split(start, file.extra.get("config", {}))
     views = {name: getattr(cfg.pseudo, name) for name in ("tta", "tta_sizes", "tta_longest")}
     labeller = load_segmenter(file, cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)}))
-    labels, model = data.pseudo_labels(run.dir / PSEUDO), run.place(labeller.model)
-    if dist.is_main():
-        labels.start(start, cfg.pseudo.model_dump(mode="json"))
-    dist.barrier()
-    for batch, maps in label_maps([model], labeller.decide, data.to_label(), run, "pseudo-labels", sized=True):
-        for index, prediction in zip(batch["index"].tolist(), maps[:, 0].cpu().numpy(), strict=True):
-            data.write_pseudo_label(labels, index, prediction)
-    dist.barrier()
-    log.info("pseudo-labels of %d images in %s", len(data.known), labels.folder)
-    return data.pseudo_quality(labels.folder) | {"images": len(data.known)}
+    model = run.place(labeller.model)
+    with data.labelling(run.dir / PSEUDO, start) as labels:
+        for batch, maps in label_maps([model], labeller.decide, data.to_label(), run, "pseudo-labels", sized=True):
+            for index, prediction in zip(batch["index"].tolist(), maps[:, 0].cpu().numpy(), strict=True):
+                data.write_pseudo_label(labels, index, prediction)
+    return data.pseudo_quality(labels.folder)
 
 
-def label_folder(cfg: SimformerConfig) -> Path:
-    """Pseudo-labels to learn from; UserError when they are not made."""
-    method = cfg.retraining.labels_by
-    made_by = f"{SCRIPT} CONFIG method={method} stage=pseudo"
-    return cfg.pseudo_dir or require_stage(cfg, f"{method}_pseudo", PSEUDO, made_by)
+def label_by_clusters(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
+    """The same by the clusters of class discovery, which the tags of the images name."""
+    masks = data.cluster_masks(start)
+    with data.labelling(run.dir / PSEUDO, start / LABELS) as labels:
+        data.write_clusters(labels, masks)
+    return data.pseudo_quality(labels.folder)
 
 
 METHODS: dict[str, Callable[..., Recipe]] = {
@@ -381,10 +368,12 @@ def main(argv: list[str] | None = None) -> None:
     data = WeakShotData.open(cfg)
     files = data.context.files
     if cfg.stage == "pseudo":
-        start = cfg.labels_checkpoint or require_stage(cfg, cfg.method, "last.pth", cfg.trained.made_by)
-        with start_run(cfg, cfg.stage_folder, ("pseudo", "evaluation"), {"network": start}, files=files) as run:
+        start, by_clusters = labelled_by(cfg), cfg.method == "clusters"
+        label = label_by_clusters if by_clusters else label_images
+        inputs = {"clusters": start / LABELS} if by_clusters else {"network": start}
+        with start_run(cfg, cfg.stage_folder, ("pseudo", "evaluation"), inputs, files=files) as run:
             if not run.finished:
-                run.finish(label_images(cfg, data, start, run))
+                run.finish(label(cfg, data, start, run))
         return
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
     inputs |= {"labels": label_folder(cfg)} if cfg.method == "retrain" else {}
@@ -392,7 +381,7 @@ def main(argv: list[str] | None = None) -> None:
         if not run.finished:
             recipe = METHODS[cfg.method](cfg, data, run)
             metrics = fit(recipe, cfg.training, run)
-            save_proposals(recipe.network, data, run)
+            save_proposals(lambda image: propose(recipe.network, image, run), data, run)
             run.finish(metrics)
 
 

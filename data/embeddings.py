@@ -14,7 +14,7 @@ import numpy as np
 from data.classes import class_folder
 from data.word_files import GLOVE, Vectors, read_glove, read_words
 from utils.checkpoint import atomic, first_line
-from utils.config.zs3 import ZeroShotImages
+from utils.config.common import WordedData
 from utils.errors import UserError
 from utils.log import log
 from utils.text import require_file
@@ -41,7 +41,7 @@ class Table(NamedTuple):
     names: tuple[str, ...]
 
 
-def class_vectors(names: Sequence[str], source: ZeroShotImages) -> np.ndarray:
+def class_vectors(names: Sequence[str], source: WordedData) -> np.ndarray:
     """float32 [C, D], a row per class name. UserError that lists every class without a vector."""
     stray = [name for name in source.aliases if name not in names]
     if stray:
@@ -50,7 +50,7 @@ def class_vectors(names: Sequence[str], source: ZeroShotImages) -> np.ndarray:
     return scaled(vectors, source.vector_scale)
 
 
-def name_vectors(names: Sequence[str], source: ZeroShotImages, classes: Sequence[str]) -> np.ndarray:
+def name_vectors(names: Sequence[str], source: WordedData, classes: Sequence[str]) -> np.ndarray:
     """float32 [n, D] of names in no list, in the scale of the vectors of the trained `classes`."""
     if source.embeddings.endswith(".npy"):
         raise UserError(

@@ -15,19 +15,24 @@ from data.label_map import LabelMap
 from utils import checkpoint
 from utils.errors import UserError
 from utils.labels import IGNORE
+from utils.text import few
 
 MANIFEST = "manifest.json"
 MAKE = "make them with stage=pseudo"
 
 
-def pseudo_label(prediction: np.ndarray, label: np.ndarray, tags: np.ndarray, novel: Sequence[int]) -> np.ndarray:
+def pseudo_label(
+    prediction: np.ndarray, label: np.ndarray, tags: np.ndarray, novel: Sequence[int], has_mask: bool = True
+) -> np.ndarray:
     """Train ids uint8 [H, W]: base pixels of `label`; else what is predicted, if a novel class of the tags; else 255.
 
-    prediction and label integers [H, W]; tags [K], 1 for each class of the image; novel are train ids.
+    Base classes of the tags are taken as predicted, too, where there is no mask to tell. prediction and label integers
+    [H, W]; tags [K], 1 for each class of the image; novel are train ids.
     """
     num_classes = len(tags)
     wanted = np.zeros(IGNORE + 1, bool)
-    wanted[list(novel)] = tags[list(novel)] > 0
+    unmasked = list(novel) if has_mask else list(range(num_classes))
+    wanted[unmasked] = tags[unmasked] > 0
     base = np.ones(IGNORE + 1, bool)
     base[[*novel, *range(num_classes, IGNORE + 1)]] = False
     values = prediction.astype(np.uint8)
@@ -97,12 +102,7 @@ class PseudoLabels:
             raise UserError(f"{path}: does not say which classes the pseudo-labels are of; {MAKE}")
         if set(found["novel"]) != set(self.origin.novel) or found["classes"] != list(self.origin.classes):
             raise UserError(
-                f"{self.folder}: pseudo-labels of split={found['split']} ({_some(found['novel'])} novel of "
-                f"{len(found['classes'])} classes), but split={self.origin.split} has {_some(self.origin.novel)} of "
+                f"{self.folder}: pseudo-labels of split={found['split']} ({few(found['novel'])} novel of "
+                f"{len(found['classes'])} classes), but split={self.origin.split} has {few(self.origin.novel)} of "
                 f"{len(self.origin.classes)}; give the folder of this split, or {MAKE}"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    listed = ", ".join(sorted(names)[:3])
-    return f"{len(names)}: {listed}, ..." if len(names) > 3 else listed

@@ -1,7 +1,7 @@
 """What is known of each training image of weak-shot segmentation: its mask, if it has one, and its classes."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +68,11 @@ class Known(NamedTuple):
     classes: frozenset[int]
     has_mask: bool = True
 
+    def without_mask(self) -> "Known":
+        """The same image, unlabelled everywhere: its classes are all that is known of it."""
+        blank = replace(self.sample, label=self.sample.image, read_label=unlabelled)
+        return self._replace(sample=blank, has_mask=False)
+
     def vector(self, num_classes: int) -> np.ndarray:
         """uint8 [K], 1 for each of its classes."""
         found = np.zeros(num_classes, np.uint8)
@@ -87,13 +92,15 @@ def known_by_tags(
     novel: Sequence[int],
     tags: Mapping[str, frozenset[int]],
     source: Path,
+    hidden: Collection[str] = (),
 ) -> list[Known]:
     """Images with the base classes of their masks and the `novel` ones of their tags, which are of the file `source`.
 
-    All classes are those of the tags where an image has no mask. UserError for one without either. `base_map` gives
-    novel pixels the ignored value. Classes of tags are train ids.
+    All classes are those of the tags where an image has no mask, or a `hidden` one. UserError for one without either.
+    `base_map` gives novel pixels the ignored value. Classes of tags are train ids.
     """
-    samples = context.index(ids, FIELDS, missing="none")
+    found = context.index(ids, FIELDS, missing="none")
+    samples = [replace(sample, label=None) if sample.id in hidden else sample for sample in found]
     masked = iter(_scanned(context, [sample for sample in samples if sample.label], base_map))
     known = []
     for sample in samples:
@@ -104,11 +111,10 @@ def known_by_tags(
                 "one of both, or take it out of the image list"
             )
         if sample.label is None:
-            blank = replace(sample, label=sample.image, read_label=unlabelled)
-            known.append(Known(blank, tagged, has_mask=False))
+            known.append(Known(sample, tagged).without_mask())
         else:
-            found = next(masked)
-            known.append(found._replace(classes=found.classes | tagged.intersection(novel)))
+            image = next(masked)
+            known.append(image._replace(classes=image.classes | tagged.intersection(novel)))
     if not any(sample.id in tags for sample in samples):
         raise UserError(
             f"{source}: none of its {len(tags)} images, as '{next(iter(tags))}', is in the training list, as "

@@ -1,7 +1,8 @@
 """Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from data.classes import ClassGroups, ClassList, class_files, class_folder, load_split
+from data.classes import ClassList, class_folder, load_split
+from data.cluster_masks import ClusterMasks
 from data.dataset import SegmentationDataset
+from data.embeddings import class_vectors
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import Sample
@@ -20,68 +23,43 @@ from data.loading import Source
 from data.pairs import Partners
 from data.pseudo_labels import Origin, PseudoLabels, pseudo_label
 from data.source import DataContext
+from data.two_groups import TwoGroups
 from data.weak_crops import ShortestEdge, WeakCrop
 from data.weak_images import WeakImages
 from data.weak_tags import FIELDS, Known, known_by_masks, known_by_tags, read_tags
+from utils import dist
 from utils.checkpoint import read_list
 from utils.config.simformer import SimformerConfig
+from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
-from utils.labels import IGNORE, is_wide
+from utils.labels import IGNORE
 from utils.log import log
 from utils.measure.confusion import image_confusion
-from utils.measure.protocol import Classes, Protocol
+from utils.measure.protocol import Protocol
 from utils.measure.spec import Spec, confusion_metrics
 
-NOVEL = 1  # group of a class split
 TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
 
 
-@dataclass(frozen=True)
-class WeakShotData:
-    """Class split and data root of a run, its training images with what is known of them, and how it is scored.
+class WeakShotData(TwoGroups[SimformerConfig]):
+    """Class split and data root of a run, its training images with what is known of them, and how it is scored."""
 
-    Train ids are the positions in `groups.order`: background, where it is a class, then all others by their number,
-    base and novel mixed. Background is a base class; with data.background=ignore its pixels are unlabelled.
-    """
-
-    context: DataContext[SimformerConfig]
-    groups: ClassGroups  # one group: every class of the split
-    novel: tuple[int, ...]  # train ids
-    background: int | None  # number in the masks, whether or not it is a class here
+    kind = "novel"
 
     @classmethod
     def open(cls, cfg: SimformerConfig) -> "WeakShotData":
         """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
-        split = load_split(cfg.split, cfg.data.dataset)
-        objects = tuple(sorted(number for group in split.groups for number in group))
-        background = split.background if cfg.data.background == "class" else None
-        groups = replace(split, groups=(objects,), background=background)
-        if is_wide(len(groups.order)):
-            raise UserError(
-                f"split={cfg.split}: {len(groups.order)} classes; weak-shot training takes at most {IGNORE}"
-            )
-        novel = tuple(sorted(groups.order.index(number) for number in split.groups[NOVEL]))
-        context = DataContext.open(cfg)
-        context.files.add(class_files(cfg.data.dataset, cfg.split))
-        return cls(context, groups, novel, split.background)
+        return cls.of(DataContext.open(cfg))
 
     @property
-    def cfg(self) -> SimformerConfig:
-        return self.context.cfg
-
-    @property
-    def names(self) -> list[str]:
-        """Class name of each train id."""
-        return self.groups.names
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.groups.order)
+    def novel(self) -> tuple[int, ...]:
+        """Train ids of the classes that have tags."""
+        return self.later
 
     @property
     def base(self) -> tuple[int, ...]:
         """Train ids of the classes that have masks."""
-        return tuple(number for number in range(self.num_classes) if number not in self.novel)
+        return self.first
 
     @property
     def tags_only(self) -> bool:
@@ -90,11 +68,12 @@ class WeakShotData:
 
     def label_map(self, base_only: bool = False) -> LabelMap:
         """Numbers in the masks to train ids; with `base_only` novel classes are ignored, as unlabelled pixels are."""
-        everything = self.groups.everything()
-        pairs = {number: everything.new_value(number) for number in range(len(self.groups.classes))}
-        if base_only:
-            pairs = {number: None if train_id in self.novel else train_id for number, train_id in pairs.items()}
-        return LabelMap.from_pairs(pairs)
+        return LabelMap.from_pairs(self.train_ids_of(base_only))
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """Word vectors float32 [K, E], a row per train id; UserError when a class has none."""
+        return torch.from_numpy(class_vectors(self.names, self.cfg.data))
 
     # ---- images and what is known of them
 
@@ -103,7 +82,7 @@ class WeakShotData:
         """Training images that show a class, in list order. UserError when there are none."""
         name, ids = self._train_list, self.context.cut(self.train_ids())
         warn_of_overlap(ids, self.val_ids())
-        found = known_by_masks(self.context, ids, self.label_map()) if self._tags is None else self._tagged(ids)
+        found = self._seen(ids) if self._tags is None else self._tagged(ids, self._tags)
         kept = [image for image in found if image.classes]
         if not kept:
             raise UserError(f"data.train_list={name}: none of its {len(ids)} images shows a class of the split")
@@ -134,10 +113,29 @@ class WeakShotData:
         place = {number: train_id for train_id, number in enumerate(self.groups.order)}
         return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
 
-    def _tagged(self, ids: Sequence[str]) -> list[Known]:
-        assert self._tags is not None
+    def _seen(self, ids: Sequence[str]) -> list[Known]:
+        """With the classes of their masks, also where nothing else of a mask may be looked at."""
+        found, objects = known_by_masks(self.context, ids, self.label_map()), set(range(self.num_classes))
+        if self.groups.background is not None:
+            objects.remove(0)  # no tag
+        hidden = self._hidden(ids, (image.sample.id for image in found if image.classes & set(self.novel)))
+        return [
+            image._replace(classes=image.classes & objects).without_mask() if image.sample.id in hidden else image
+            for image in found
+        ]
+
+    def _tagged(self, ids: Sequence[str], tags: Mapping[str, frozenset[int]]) -> list[Known]:
         base_map, source = self.label_map(base_only=True), Path(self.cfg.data.tags)
-        return known_by_tags(self.context, ids, base_map, self.novel, self._tags, source)
+        hidden = self._hidden(ids, (name for name, classes in tags.items() if classes & set(self.novel)))
+        return known_by_tags(self.context, ids, base_map, self.novel, tags, source, hidden)
+
+    def _hidden(self, ids: Sequence[str], novel: Iterable[str]) -> set[str]:
+        """Images whose masks are not looked at; `novel` are those that show a novel class."""
+        if self.cfg.data.masks == "all":
+            return set()
+        if self.cfg.data.masks == "base":
+            return set(novel)
+        return set(ids).difference(image_list(self.context, self.cfg.data.masks))
 
     @cached_property
     def presence(self) -> np.ndarray:
@@ -151,23 +149,6 @@ class WeakShotData:
         masked = [row for row, image in enumerate(self.known) if image.has_mask]
         tags[np.ix_(masked, self.base)] = 0
         return tags
-
-    def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
-        """UserError when the network of a file, with its configuration, knew the masks of classes that are novel here.
-
-        Official files have no configuration, and a split file may be gone: nothing can be said then.
-        """
-        try:
-            theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))
-        except (KeyError, UserError):
-            return
-        other, own = {theirs.classes[n] for n in theirs.groups[NOVEL]}, {self.names[n] for n in self.novel}
-        if other != own:
-            raise UserError(
-                f"{path}: trained with split={config['split']}, {len(other)} novel classes; those of "
-                f"split={self.cfg.split} are others ({', '.join(sorted(own ^ other)[:3])}, ...); give a network "
-                "of this split"
-            )
 
     # ---- training
 
@@ -210,30 +191,65 @@ class WeakShotData:
         novel = tuple(self.names[number] for number in self.novel)
         return PseudoLabels(folder, Origin(self.groups.name, tuple(self.names), novel))
 
+    @contextmanager
+    def labelling(self, folder: Path, source: Path) -> Iterator[PseudoLabels]:
+        """A folder of pseudo-labels while all processes write it; `source` is the file or folder they are made from."""
+        labels = self.pseudo_labels(folder)
+        if dist.is_main():
+            labels.start(source, self.cfg.pseudo.model_dump(mode="json"))
+        dist.barrier()
+        yield labels
+        dist.barrier()
+        log.info("pseudo-labels of %d images in %s", len(self.known), folder)
+
     def to_label(self) -> DataLoader:
         """The training images as the evaluation sees them; "index" is the place in `known`."""
         return self.context.loader(self._whole([image.sample for image in self.known]), self.cfg.pseudo.batch_size)
 
     def write_pseudo_label(self, labels: PseudoLabels, index: int, prediction: np.ndarray) -> None:
         """Of image `index` of `known`, from the train ids [H, W] predicted at its size."""
-        sample = self.known[index].sample
-        label = self.label_map(base_only=True)(sample.load_label(), where=str(sample.label))
-        labels.write(sample.id, pseudo_label(prediction, label, self.presence[index], self.novel))
+        image, tags = self.known[index], self.presence[index].copy()
+        if not image.has_mask and self.groups.background is not None:
+            tags[0] = 1  # background is in every image
+        label = self.label_map(base_only=True)(image.sample.load_label(), where=str(image.sample.label))
+        labels.write(image.sample.id, pseudo_label(prediction, label, tags, self.novel, image.has_mask))
+
+    def cluster_masks(self, folder: Path) -> ClusterMasks:
+        """Clusters of a folder of cluster_pseudolabel.py, named by what is known of these images.
+
+        UserError for a folder of other classes.
+        """
+        config = folder / "config.yaml"
+        self.check_split(folder, read_yaml(config) if config.is_file() else {})
+        split = load_split(self.cfg.split, self.cfg.data.dataset)
+        known = [self.groups.order.index(number) for number in split.groups[0]]
+        background = [] if split.background is None else [IGNORE if self.groups.background is None else 0]
+        tags = {image.sample.id: image.classes.intersection(self.novel) for image in self.known}
+        return ClusterMasks.open(folder, tags, [*background, *known], self.num_classes)
+
+    def write_clusters(self, labels: PseudoLabels, masks: ClusterMasks) -> None:
+        """Write this process's share of the pseudo-labels, by the clusters in the images."""
+        for index in dist.share(range(len(self.known))):
+            sample, classes = self.known[index].sample, self.known[index].classes
+            shape = sample.load_label().shape
+            found = masks.label(sample.id, classes.intersection(self.novel), (shape[0], shape[1]))
+            self.write_pseudo_label(labels, index, found)
 
     def pseudo_quality(self, folder: Path) -> dict[str, Any]:
-        """Metrics of pseudo-labels against the masks; pixels without one count as missed. Empty with tags of one's own.
+        """Number of images, and metrics of their pseudo-labels against the masks; pixels without one count as missed.
 
-        Then masks of novel classes need not exist.
+        No metrics with tags of one's own: then masks of novel classes need not exist.
         """
+        about = {"images": len(self.known)}
         if self._tags is not None:
-            return {}
+            return about
         labels, ids = self.pseudo_labels(folder), [image.sample.id for image in self.known]
-        images, paths = self._whole([image.sample for image in self.known]), labels.paths(ids)
+        images, paths = self._whole(self.context.index(ids, FIELDS)), labels.paths(ids)
         matrix = torch.zeros(self.num_classes, self.num_classes + 1, dtype=torch.int64)
         for index, path in enumerate(paths):
             found = np.minimum(labels.read(path), self.num_classes)[None]
             matrix += image_confusion(images.native(index), found, *matrix.shape)[0]
-        return confusion_metrics(matrix, replace(self._spec(), num_outputs=self.num_classes + 1))
+        return confusion_metrics(matrix, replace(self._spec(), num_outputs=self.num_classes + 1)) | about
 
     # ---- how networks are scored
 
@@ -280,7 +296,3 @@ class WeakShotData:
     def _spec(self) -> Spec:
         groups = {"base": self.base, "novel": self.novel}
         return Spec(self.names, self.num_classes, groups, absent=self.cfg.evaluation.absent)
-
-    def output_classes(self, _metrics: dict[str, Any]) -> Classes:
-        """(class number in the masks, name) of each output."""
-        return list(zip(self.groups.order, self.names, strict=True))

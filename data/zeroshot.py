@@ -1,6 +1,6 @@
 """Zero-shot segmentation: which images and labels the steps read, the word vectors of the classes, how it is scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from data.classes import ClassGroups, class_files, load_split
 from data.context_labels import context_map
 from data.crops import ScaleBlurCrop, ShorterSide, whole
 from data.dataset import SegmentationDataset
@@ -22,18 +21,17 @@ from data.loading import Source
 from data.mat import read_context
 from data.presence import TABLE, values_in
 from data.source import DataContext
+from data.two_groups import TwoGroups
 from data.zeroshot_lists import Listed, open_context, training_lists, validation_list
 from utils.config.strict_yaml import read_yaml
 from utils.config.zs3 import Zs3Config
 from utils.errors import UserError
-from utils.labels import IGNORE, is_wide
 from utils.log import log
 from utils.measure.protocol import Classes, Protocol
 from utils.measure.spec import Spec
 from utils.measure.sweep import Sweep
 
 FIELDS = ("image", "label")
-SEEN, UNSEEN = 0, 1  # groups of a class split
 
 
 @dataclass(frozen=True)
@@ -44,51 +42,28 @@ class Image:
     has_unseen: bool
 
 
-@dataclass(frozen=True)
-class ZeroShotData:
+class ZeroShotData(TwoGroups[Zs3Config]):
     """Class split and data root of a run, the images of its steps, and the data sets made from them.
 
-    Train ids are the positions in `groups.order`: background, then all other classes by their number, seen and unseen
-    mixed, as in the official networks. Labels have 8 bits; vectors are looked up by train id on the device.
+    Vectors are looked up by train id on the device.
     """
 
-    context: DataContext[Zs3Config]
-    groups: ClassGroups  # one group: every class of the split
-    unseen: tuple[int, ...]  # train ids
+    kind = "unseen"
 
     @classmethod
     def open(cls, cfg: Zs3Config) -> "ZeroShotData":
         """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
-        split = load_split(cfg.split, cfg.data.dataset)
-        objects = tuple(sorted(number for group in split.groups for number in group))
-        background = split.background if cfg.data.background == "class" else None
-        groups = replace(split, groups=(objects,), background=background)
-        if is_wide(len(groups.order)):
-            raise UserError(
-                f"split={cfg.split}: {len(groups.order)} classes; zero-shot training takes at most {IGNORE}"
-            )
-        unseen = tuple(sorted(groups.order.index(number) for number in split.groups[UNSEEN]))
-        context = open_context(cfg)
-        context.files.add(class_files(cfg.data.dataset, cfg.split))
-        return cls(context, groups, unseen)
+        return cls.of(open_context(cfg))
 
     @property
-    def cfg(self) -> Zs3Config:
-        return self.context.cfg
-
-    @property
-    def names(self) -> list[str]:
-        """Class name of each train id."""
-        return self.groups.names
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.groups.order)
+    def unseen(self) -> tuple[int, ...]:
+        """Train ids of the classes that have words."""
+        return self.later
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """Train ids of the seen classes, with background where that is a class."""
-        return tuple(number for number in range(self.num_classes) if number not in self.unseen)
+        """Train ids of the classes that have masks, with background where that is a class."""
+        return self.first
 
     @cached_property
     def embeddings(self) -> torch.Tensor:
@@ -110,22 +85,6 @@ class ZeroShotData:
         if not new:
             raise UserError(f"{path}: the data set has all of these classes; name others")
         return new, torch.from_numpy(name_vectors(new, self.cfg.data, self.names)), self.embeddings
-
-    def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
-        """UserError when the network of a file, with its configuration, learned without other classes than these.
-
-        Official files have no configuration, and a split file may be gone: nothing can be said then.
-        """
-        try:
-            theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))
-        except (KeyError, UserError):
-            return
-        other, own = {theirs.classes[n] for n in theirs.groups[UNSEEN]}, {self.names[n] for n in self.unseen}
-        if other != own:
-            raise UserError(
-                f"{path}: trained with split={config['split']}, unseen {', '.join(sorted(other))}; but "
-                f"split={self.cfg.split} has unseen {', '.join(sorted(own))}; give a network of this split"
-            )
 
     # ---- images
 
@@ -178,10 +137,7 @@ class ZeroShotData:
 
     def label_map(self, context: DataContext[Zs3Config] | None = None, strict: bool = False) -> LabelMap:
         """Values in the masks of a source to train ids; with `strict` unseen classes are ignored."""
-        everything, context = self.groups.everything(), context or self.context
-        new = {number: everything.new_value(number) for number in range(len(self.groups.classes))}
-        if strict:
-            new = {number: None if train_id in self.unseen else train_id for number, train_id in new.items()}
+        new, context = self.train_ids_of(strict), context or self.context
         if context.layout.read_label is not read_context:
             return LabelMap.from_pairs(new)
         folder = context.layout.folder(context.root, "SegmentationClass")
@@ -292,7 +248,3 @@ class ZeroShotData:
 
         loader = self.context.loader(images, options.batch_size, native)
         return Protocol(loader, spec, name, native=native, classes=classes)
-
-    def output_classes(self, _metrics: dict[str, Any]) -> Classes:
-        """(class number in the masks, name) of each output."""
-        return list(zip(self.groups.order, self.names, strict=True))

@@ -14,12 +14,14 @@ from torch import nn
 from models.backbones import build_backbone
 from models.backbones.base import Backbone
 from models.backbones.imagenet import load_imagenet
+from models.backbones.vit import create_vit
 from models.mask_decoder import MaskEmbedding, PixelDecoder, QueryDecoder, xavier
 from models.maskformer_files import backbone_file
 from models.parts import FrozenBatchNorm2d
 from utils.recipe import trainable
 
 DIVISOR = 32  # images are padded to multiples of it
+SHARPNESS = 1 / 0.07  # of the cosines at the start, as in CLIP (Radford et al., ICML 2021)
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -44,7 +46,8 @@ class MaskOutput:
 class MaskFormer(nn.Module):
     """backbone.*, pixel_decoder.*, decoder.*, query_embed, input_proj, class_embed, mask_embed.*
 
-    BatchNorm of the backbone is fixed, its affine weights too; everything else trains.
+    BatchNorm of the backbone is fixed, its affine weights too; everything else trains. With word vectors [K, E] of the
+    classes these tell a proposal's class, see WordClasses.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class MaskFormer(nn.Module):
         heads: int = 8,
         feedforward: int = 2048,
         dropout: float = 0.1,
+        vectors: torch.Tensor | None = None,
     ):
         super().__init__()
         freeze_batchnorm(backbone)
@@ -66,13 +70,13 @@ class MaskFormer(nn.Module):
         self.input_proj = nn.Conv2d(channels[-1], width, 1)
         self.query_embed = nn.Embedding(queries, width)
         self.decoder = QueryDecoder(layers, width, heads, feedforward, dropout)
-        self.class_embed = nn.Linear(width, num_classes + 1)
+        self.class_embed = nn.Linear(width, num_classes + 1) if vectors is None else WordClasses(width, vectors)
         self.mask_embed = MaskEmbedding(width)
         xavier(self.input_proj)
 
     @property
     def num_classes(self) -> int:
-        return self.class_embed.out_features - 1
+        return int(self.class_embed.out_features) - 1
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
@@ -99,6 +103,31 @@ class MaskFormer(nn.Module):
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         return trainable(self.backbone)
+
+
+class WordClasses(nn.Module):
+    """Class scores by words: logits [..., K + 1] = s cos(W x + b, v_c), x [..., D].
+
+    v_c are the word vectors [K, E] of the classes, which stay as they are, and a learned one of "no object"; s is
+    learned, too. Other vectors of the same words' space are other classes.
+    """
+
+    vectors: torch.Tensor
+
+    def __init__(self, width: int, vectors: torch.Tensor):
+        super().__init__()
+        self.project = nn.Linear(width, vectors.shape[1])
+        self.nothing = nn.Parameter(F.normalize(torch.randn(vectors.shape[1]), dim=0))
+        self.scale = nn.Parameter(torch.tensor(SHARPNESS))
+        self.register_buffer("vectors", vectors.float().clone())
+
+    @property
+    def out_features(self) -> int:
+        return len(self.vectors) + 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        words = F.normalize(torch.cat([self.vectors, self.nothing[None]]), dim=1)
+        return self.scale * (F.normalize(self.project(x).float(), dim=-1) @ words.T)
 
 
 def freeze_batchnorm(module: nn.Module) -> None:
@@ -149,13 +178,22 @@ def maskformer_groups(model: nn.Module, settings: Rates) -> list[dict[str, Any]]
     return [group for group in groups if group["params"]]
 
 
-def build_maskformer(cfg: Any, num_classes: int, init: str | None = None) -> MaskFormer:
-    """The network that a `model` section describes: backbone, output_stride, init, queries, layers, width, heads,
-    feedforward, dropout. `init` takes the place of the section's; a file may be detectron2's (R-50.pkl), too.
+def build_maskformer(
+    cfg: Any, num_classes: int, init: str | None = None, vectors: torch.Tensor | None = None
+) -> MaskFormer:
+    """The network that a `model` section describes: backbone, vit, output_stride, init, freeze, queries, layers, width,
+    heads, feedforward, dropout. `init` takes the place of the section's; a file may be detectron2's (R-50.pkl), too.
     """
-    init = init or cfg.init
+    backbone = _backbone(cfg, init or cfg.init)
+    backbone.requires_grad_(not cfg.freeze)
+    sizes = cfg.queries, cfg.layers, cfg.width, cfg.heads, cfg.feedforward, cfg.dropout
+    return MaskFormer(backbone, num_classes, *sizes, vectors)
+
+
+def _backbone(cfg: Any, init: str) -> Backbone:
+    if cfg.backbone == "vit":
+        return create_vit(cfg.vit, init)
     backbone = build_backbone(cfg.backbone, cfg.output_stride, init if init == "imagenet" else "random")
     if init not in ("imagenet", "random"):
         load_imagenet(backbone, cfg.backbone, backbone_file(Path(init)))
-    sizes = cfg.queries, cfg.layers, cfg.width, cfg.heads, cfg.feedforward, cfg.dropout
-    return MaskFormer(backbone, num_classes, *sizes)
+    return backbone

@@ -17,6 +17,7 @@ from utils.errors import UserError
 
 Tensors = dict[str, torch.Tensor]
 CLASSES, QUERIES = "class_embed.weight", "query_embed.weight"  # [K + 1, D] and [Q, D]
+VECTORS = "class_embed.vectors"  # [K, E] instead of the former, where words tell the classes
 NETWORK, SIMNET = "network.", "simnet."  # where both lie in our checkpoints of weak-shot training
 HEAD, PREDICTOR = "sem_seg_head.", "sem_seg_head.predictor."
 OFFICIAL_SIMNET = "criterion.cro_pixel_sim_net."
@@ -36,7 +37,12 @@ class MaskFormerWeights:
 
     @property
     def num_classes(self) -> int:
-        return len(self.state[CLASSES]) - 1
+        return count_classes(self.state)
+
+    @property
+    def vectors(self) -> torch.Tensor | None:
+        """Word vectors [K, E] of the classes, where they tell the classes."""
+        return self.state.get(VECTORS)
 
     @property
     def queries(self) -> int:
@@ -48,19 +54,20 @@ def read_maskformer(source: Path | WeightsFile) -> MaskFormerWeights:
     file = read_weights(source)
     official = any(key.startswith(f"backbone.{STEM}") for key in file.state)
     flavour, state, simnet = rename_official(file.state) if official else rename_own(file.state)
-    if CLASSES not in state or QUERIES not in state:
+    if not {CLASSES, VECTORS} & state.keys() or QUERIES not in state:
         problem = f"no MaskFormer (its keys begin with {file.starts()})"
         raise UserError(f"{file.path}: {problem}; model.init=FILE takes the weights of a backbone")
     return MaskFormerWeights(file.path, state, simnet, flavour, file.extra)
 
 
 def load_maskformer(model: nn.Module, source: Path | WeightsFile, *, other_classes: bool = False) -> MaskFormerWeights:
-    """Load a file into a MaskFormer, strictly; with `other_classes` another class layer stays as it is.
+    """Load a file into a MaskFormer, strictly; with `other_classes` another class layer stays as it is, or, where words
+    tell the classes, their vectors alone.
 
     Raises UserError that names the file and what does not fit.
     """
     weights, own = read_maskformer(source), model.state_dict()
-    classes, queries = len(own[CLASSES]) - 1, len(own[QUERIES])
+    classes, queries = count_classes(own), len(own[QUERIES])
     if weights.queries != queries:
         counts = f"has {weights.queries} queries, this network {queries}"
         raise UserError(f"{weights.path}: {counts}; set model.queries={weights.queries}")
@@ -69,10 +76,15 @@ def load_maskformer(model: nn.Module, source: Path | WeightsFile, *, other_class
         if not other_classes:
             counts = f"has {weights.num_classes} classes, this run needs {classes}"
             raise UserError(f"{weights.path}: {counts}; check data.dataset and split")
-        leave = "class_embed."
+        leave = VECTORS if VECTORS in own and VECTORS in state else "class_embed."
         state = {key: value for key, value in state.items() if not key.startswith(leave)}
     load_strict(model, state, weights.path, leave=[leave] if leave else [])
     return weights
+
+
+def count_classes(state: Tensors) -> int:
+    """K of a state dict."""
+    return len(state[VECTORS]) if VECTORS in state else len(state[CLASSES]) - 1
 
 
 def backbone_file(source: Path | WeightsFile) -> WeightsFile:

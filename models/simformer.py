@@ -50,10 +50,13 @@ class AugmentedNet(nn.Module):
         return see(self.network, image, [shortest_edge(image.shape[-2:], size, self.longest) for size in self.sizes])
 
 
-def build_weak_shot(cfg: Any, num_classes: int, pairs: bool = False, init: str | None = None) -> WeakShotNet:
+def build_weak_shot(
+    cfg: Any, num_classes: int, pairs: bool = False, init: str | None = None, vectors: torch.Tensor | None = None
+) -> WeakShotNet:
     """By a `model` section, see build_maskformer; with SimNet when images come in `pairs`."""
-    network = build_maskformer(cfg, num_classes, init)
-    return WeakShotNet(network, SimNet(cfg.width, cfg.simnet_width, cfg.simnet_blocks) if pairs else None)
+    network = build_maskformer(cfg, num_classes, init, vectors)
+    simnet = SimNet(cfg.width, cfg.simnet_width, cfg.simnet_blocks, cfg.simnet_norm) if pairs else None
+    return WeakShotNet(network, simnet)
 
 
 def decide(output: MaskOutput | list[View], size: Sequence[int] | None = None) -> torch.Tensor:
@@ -73,7 +76,7 @@ def load_weak_shot(file: WeightsFile, config: Any) -> Segmenter:
     """A MaskFormer, ours or official; it sees the image with its shorter side as in the evaluation."""
     weights, options = read_maskformer(file), config.evaluation
     outputs = weights.num_classes
-    network = build_maskformer(config.model, outputs, "random")
+    network = build_maskformer(config.model, outputs, "random", weights.vectors)
     load_maskformer(network, file)
     model = AugmentedNet(network, options.tta_sizes, options.tta_longest) if options.tta else network
     resize = partial(resize_edge, size=options.size, longest=config.data.longest)

@@ -9,13 +9,15 @@ from torch import nn
 
 
 class Block(nn.Module):
-    """Two layers of width C with BatchNorm and ReLU, beside the way around them: `sqz` where the width changes."""
+    """Two layers of width C with BatchNorm, or without, and ReLU, beside the way around them: a layer, `sqz`, in the
+    first block.
+    """
 
-    def __init__(self, inputs: int, width: int):
+    def __init__(self, inputs: int, width: int, norm: bool = True, first: bool = False):
         super().__init__()
-        self.layer1, self.bn1 = nn.Linear(inputs, width), nn.BatchNorm1d(width)
-        self.layer2, self.bn2 = nn.Linear(width, width), nn.BatchNorm1d(width)
-        self.sqz = nn.Linear(inputs, width) if inputs != width else None
+        self.layer1, self.layer2 = nn.Linear(inputs, width), nn.Linear(width, width)
+        self.bn1, self.bn2 = (nn.BatchNorm1d(width) if norm else nn.Identity() for _ in range(2))
+        self.sqz = nn.Linear(inputs, width) if first else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[N, inputs] -> [N, C]."""
@@ -34,9 +36,9 @@ class SimNet(nn.Module):
     BatchNorm takes the statistics of all pairs of a call in training mode, as a teacher too.
     """
 
-    def __init__(self, embedding: int = 256, width: int = 256, blocks: int = 3):
+    def __init__(self, embedding: int = 256, width: int = 256, blocks: int = 3, norm: bool = True):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(width if i else 2 * embedding, width) for i in range(blocks))
+        self.blocks = nn.ModuleList(Block(width if i else 2 * embedding, width, norm, i == 0) for i in range(blocks))
         self.out_head = nn.Linear(width, 2)
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,18 @@
-"""Weak-shot segmentation: what report.py shows of a split, all methods beside each other; collect.py's table."""
+"""Weak-shot segmentation: what report.py shows of a split, all methods beside each other; collect.py's table.
 
-from collections.abc import Mapping
+Training saves the proposals that are shown, as only the network can tell them.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from data.io import read_array, read_image, voc_palette
+from data.io import read_array, read_image, voc_palette, write_array
 from data.weakshot import FIELDS, WeakShotData
 from reports.common import (
     Page,
@@ -16,10 +20,12 @@ from reports.common import (
     label_painter,
     loss_charts,
     or_reason,
+    pick_images,
     saved_gallery,
     score_curves,
 )
-from utils.checkpoint import read_json
+from utils import dist
+from utils.checkpoint import read_json, write_json
 from utils.config.simformer import SimformerConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
@@ -28,6 +34,7 @@ from utils.report.aggregate import Column, ResultTable
 from utils.report.published import UPPER_BOUNDS
 from utils.report.results import Stage
 from utils.report.tables import percent
+from utils.run import Run
 from utils.run_folder import stage_dir
 
 METHODS = ("single", "simformer", "retrain", "supervised")
@@ -40,6 +47,9 @@ COLUMNS = (
     Column("base, strict", "base_miou_strict", optional=True),
 )
 EVALUATE = "python eval.py CONFIG method={}"
+PROPOSALS = "proposals"  # folder of a stage
+SHOWN = 4  # proposals of an image
+Proposals = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 SURE = 128  # of 255: where a proposal's mask is drawn
 
 
@@ -138,10 +148,26 @@ def gallery(run: SplitRun) -> str:
     )
 
 
+def save_proposals(propose: Callable[[torch.Tensor], Proposals], data: WeakShotData, run: Run) -> None:
+    """proposals/: those of a few validation images. `propose` gives the surest ones of an image uint8 [3, H, W]:
+    classes and scores [1, n], masks [1, n, h, w].
+    """
+    if not dist.is_main():
+        return
+    images, listed = data.val_images(), {}
+    novel = {data.groups.order[number] for number in data.novel}
+    folder = run.dir / PROPOSALS
+    for number, sample in enumerate(pick_images(images.samples, novel)):
+        classes, scores, masks = propose(images[images.samples.index(sample)]["image"])
+        write_array(folder / f"{number}.npy", (255 * masks[0]).byte().cpu().numpy())
+        listed[sample.id] = list(zip(classes[0].tolist(), scores[0].tolist(), strict=True))
+    write_json(folder / "proposals.json", listed)
+
+
 def proposals(run: SplitRun) -> str:
     """The surest proposals of each image, with class and score: how the network makes its answer."""
     title = "Proposals"
-    folders = {name: folder / "proposals" for name, folder in run.stages().items()}
+    folders = {name: folder / PROPOSALS for name, folder in run.stages().items()}
     found = next((item for item in folders.items() if (item[1] / "proposals.json").is_file()), None)
     if found is None:
         return html.absent(title, "No proposals are saved", f"python train_weakshot.py CONFIG method={run.cfg.method}")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,6 +13,7 @@ import eval as evaluation
 import predict
 import report
 import train_weakshot
+from data.embeddings import write_table
 from data.io import read_label
 from models.simformer import build_weak_shot
 from tests.conftest import CLASSES
@@ -96,6 +98,28 @@ def test_pseudo_labels_are_base_masks_and_tagged_classes(chain, voc):
     assert manifest["network"] == checkpoint.digest(chain / "simformer/last.pth")
 
 
+def test_clusters_of_class_discovery_serve_as_masks(shapes, pseudo, voc, tmp_path):
+    """Clusters are right in this folder: images of novel classes, without masks, get their labels back."""
+    given = [str(shapes), f"output_dir={tmp_path}", "data.tags=image", "data.masks=base"]
+    assert guarded(train_weakshot.main, [*given, "method=clusters", "stage=pseudo", f"clusters_dir={pseudo}"]) == 0
+    for number in range(4):
+        found = read_label(tmp_path / f"two/clusters_pseudo/labels/t00{number}.png")
+        truth = read_label(voc / f"SegmentationClassAug/t00{number}.png")
+        assert (found == np.where((truth == 255) & (number > 1), 0, truth)).all()  # the folder has no 255
+    assert guarded(train_weakshot.main, [*given, "method=retrain", "retraining.labels_by=clusters"]) == 0
+    assert metrics(tmp_path / "two/clusters_pseudo")["novel_miou"] == 1
+
+
+def test_words_tell_the_classes(shapes, tmp_path):
+    words = tmp_path / "words.npz"
+    write_table(words, CLASSES, np.eye(5, 7))
+    given = [str(shapes), f"output_dir={tmp_path}", "model.classes=words", f"data.embeddings={words}", "method=single"]
+    assert guarded(train_weakshot.main, given) == 0
+    assert guarded(evaluation.main, given) == 0
+    found = torch.load(tmp_path / "two/single/last.pth", weights_only=True)["model"]["network.class_embed.vectors"]
+    assert found.equal(torch.eye(5, 7))
+
+
 def test_a_finished_stage_is_skipped_and_a_stopped_one_goes_on_to_the_last_bit(chain, shapes, capsys, monkeypatch):
     assert guarded(train_weakshot.main, [str(shapes)]) == 0
     assert "already finished" in capsys.readouterr().out
@@ -139,6 +163,10 @@ def test_the_general_scripts_serve_it(chain, shapes, voc, tmp_path, capsys):
         (("training.batch_size=5",), "2.5 pairs of images do not part evenly"),
         (("distillation.points=65",), "has 64 cells only"),
         (("similarity.weight=0",), "SimNet would not train"),
+        (("method=clusters",), "trains no network; give stage=pseudo"),
+        (("data.masks=base",), "data.tags=crop reads the mask of every crop"),
+        (("method=supervised", "data.tags=image", "data.masks=base"), "method=supervised learns from all masks"),
+        (("method=clusters", "stage=pseudo"), "cluster_pseudolabel.py"),
         (("data.tags=image", "complement.unlabelled=false"), "novel pixels are unlabelled"),
         (("split=other", "method=retrain", "pseudo_dir={chain}/simformer_pseudo/labels"), "pseudo-labels of split=two"),
         (("split=other", "stage=pseudo", "labels_checkpoint={chain}/simformer/last.pth"), "trained with split=two"),
@@ -230,6 +258,19 @@ def test_gradients_of_the_parts():
     assert reaches("sim", simnet) and not reaches("sim", network)
     assert reaches("dist", network) and not reaches("dist", simnet)
     assert not reaches("comp", simnet) and reaches("comp", network)
+
+
+def test_distillation_may_leave_out_pairs_of_base_pixels():
+    """One cell is not base, the other points are: their pairs among themselves count by default."""
+    images = batch()
+    images["label"][:] = 0
+    images["label"][:, :8, :8], images["padding"] = 3, torch.zeros_like(images["padding"])
+    images["present"][:] = torch.tensor([1, 0, 0, 1, 0])
+    found = [
+        recipe(config(distillation={"points": 10, "valid": valid})).step({"pairs": pairs(images)}, 0)["dist"].item()
+        for valid in (False, True)
+    ]
+    assert found[0] != found[1]
 
 
 def test_pairs_that_share_no_novel_class_distil_nothing():

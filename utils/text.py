@@ -1,5 +1,6 @@
-"""Text files; without torch, so that a configuration is read before it is imported."""
+"""Text files, and names in messages; without torch, so that a configuration is read before it is imported."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from utils.errors import UserError
@@ -24,3 +25,9 @@ def read_text(path: Path) -> str:
         raise UserError(
             f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
         ) from None
+
+
+def few(names: Iterable[str]) -> str:
+    """Names for a message, in order: all of them, or of more than three their number and the first."""
+    listed = sorted(names)
+    return f"{len(listed)}: {', '.join(listed[:3])}, ..." if len(listed) > 3 else ", ".join(listed)

@@ -23,6 +23,12 @@ def test_an_image_without_novel_tags_keeps_its_base_pixels_alone():
     assert pseudo_label(prediction, label, np.array([0, 0, 0, 0, 1]), NOVEL).tolist() == [[4, 255, 255]]
 
 
+def test_an_image_without_mask_takes_base_classes_of_its_tags_too():
+    label, prediction = np.full((1, 4), 255, np.uint8), np.array([[0, 1, 2, 3]])
+    found = pseudo_label(prediction, label, np.array([0, 1, 1, 0, 0]), NOVEL, has_mask=False)
+    assert found.tolist() == [[255, 1, 2, 255]]
+
+
 @pytest.fixture
 def labels(tmp_path) -> PseudoLabels:
     (tmp_path / "network").write_text("weights")

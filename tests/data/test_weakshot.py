@@ -9,6 +9,7 @@ from torch import nn
 from data.io import read_label
 from data.weakshot import WeakShotData
 from tests.weakshot_data import BASE, NOVEL, TEST, TRAIN, UNLABELLED, make_ade, make_stuff, open_data
+from utils.checkpoint import write_list
 from utils.errors import UserError
 
 KEPT = list(TRAIN)[:6]  # neither left out officially nor without a class
@@ -122,7 +123,7 @@ def test_tags_of_a_file_stand_in_for_masks(stuff, tmp_path):
     batch = first_batch(data.source(6))
     row = batch["index"].tolist().index(2)
     assert (batch["label"][row] == UNLABELLED).all() and batch["present"][row].nonzero()[:, 0].tolist() == [1, 3]
-    assert data.pseudo_quality(tmp_path) == {}
+    assert data.pseudo_quality(tmp_path).keys() == {"images"}
     (tmp_path / "tags.csv").write_text(f"{KEPT[0]},motorcycle\n")
     with pytest.raises(
         UserError, match=rf"tags\.csv: image '{KEPT[2]}' has no tags there, and no mask below data\.root"
@@ -131,6 +132,30 @@ def test_tags_of_a_file_stand_in_for_masks(stuff, tmp_path):
     (tmp_path / "tags.csv").write_text(f"{KEPT[0]},motorcylce\n")
     with pytest.raises(UserError, match=rf"image '{KEPT[0]}': unknown class 'motorcylce' .*did you mean 'motorcycle'"):
         open_data(root, tmp_path, tags=str(tmp_path / "tags.csv")).source(2)
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_images_with_novel_classes_may_have_tags_alone(stuff, tmp_path, by_file):
+    tags = tmp_path / "tags.yaml"
+    tags.write_text("".join(f"{name}: {list(TRAIN[name])}\n" for name in KEPT))
+    data = open_data(stuff, tmp_path, tags=str(tags) if by_file else "image", masks="base")
+    assert {image.sample.id for image in data.known if image.has_mask} == {KEPT[4]}  # the only one without
+    assert [set(np.flatnonzero(row)) for row in data.presence] == [set(TRAIN[name]) for name in KEPT]
+    assert all((image.sample.load_label() == UNLABELLED).all() for image in data.known if not image.has_mask)
+    batch = first_batch(data.source(6))
+    assert set(NOVEL) & set(np.flatnonzero(batch["present"].any(0))) and batch["present"][:, 0].any()
+
+
+def test_masks_may_be_those_of_a_list(voc, tmp_path):
+    """Background is no tag: an image without a mask is not known to show it."""
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "shapes/classes.yaml").write_text("[background, disc, square, bar, dot]")
+    (tmp_path / "shapes/two.yaml").write_text("novel: [bar, dot]")
+    write_list(tmp_path / "lists/masked.txt", ["t001", "t002"])
+    options = {"dataset": str(tmp_path / "shapes"), "split": "two", "train_list": "trainaug", "tags": "image"}
+    data = open_data(voc, tmp_path, lists=tmp_path / "lists", masks="masked", **options)
+    assert [image.sample.id for image in data.known if image.has_mask] == ["t001", "t002"]
+    assert data.presence[:4].tolist() == [[0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
 
 
 def test_the_upper_bound_sees_every_mask(stuff, tmp_path):
@@ -162,6 +187,18 @@ def test_pseudo_labels_are_written_scored_and_learned_from(stuff, tmp_path):
     assert data.pseudo_quality(folder)["miou"] == 1
     batch = first_batch(data.retraining_source(folder, 6))
     assert set(NOVEL) & set(batch["label"].unique().tolist())
+
+
+def test_pseudo_labels_of_an_image_without_mask_are_scored_by_its_mask(stuff, tmp_path):
+    """What is predicted stands in it, base classes of its tags, too."""
+    (tmp_path / "network").write_text("weights")
+    data, seen = (open_data(stuff, tmp_path, tags="image", masks=masks) for masks in ("base", "all"))
+    labels = data.pseudo_labels(tmp_path / "pseudo")
+    labels.start(tmp_path / "network")
+    for index, image in enumerate(seen.known):
+        data.write_pseudo_label(labels, index, seen.label_map()(image.sample.load_label()))
+    found = data.pseudo_quality(tmp_path / "pseudo")
+    assert found["miou"] == 1 and found["images"] == 6
 
 
 def test_quality_of_pseudo_labels_counts_missed_pixels(stuff, tmp_path):

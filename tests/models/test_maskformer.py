@@ -14,7 +14,7 @@ from models.backbones import build_backbone
 from models.backbones.base import Backbone
 from models.mask_decoder import sine_position
 from models.mask_scores import semantic_scores
-from models.maskformer import MaskFormer, build_maskformer, maskformer_groups
+from models.maskformer import MaskFormer, WordClasses, build_maskformer, maskformer_groups
 from models.maskformer_files import load_maskformer
 from models.simnet import SimNet
 from models.weights import WeightsFile
@@ -25,7 +25,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures/simformer"
 KEYS = json.loads(gzip.decompress((FIXTURES / "keys.json.gz").read_bytes()))
 SECTION = {
     **{"backbone": "resnet18", "output_stride": 32, "init": "random", "queries": 9, "layers": 1},
-    **{"width": 8, "heads": 1, "feedforward": 8, "dropout": 0.0},
+    **{"width": 8, "heads": 1, "feedforward": 8, "dropout": 0.0, "freeze": False},
 }
 RATES = SimpleNamespace(lr=1e-4, backbone_lr_factor=0.1)
 
@@ -150,6 +150,29 @@ def test_build_from_a_section():
     section = SimpleNamespace(**SECTION | {"output_stride": 16})
     output = build_maskformer(section, 3).eval()(torch.zeros(1, 3, 64, 64))
     assert output.class_logits.shape == (1, 1, 9, 4) and output.mask_logits.shape == (1, 1, 9, 16, 16)
+
+
+def test_a_frozen_backbone_has_no_gradient_and_no_rate():
+    section = SimpleNamespace(**SECTION | {"freeze": True})
+    model = build_maskformer(section, 3)
+    model.train()(torch.rand(1, 3, 64, 64)).mask_logits.sum().backward()
+    assert not model.backbone_parameters() and model.pixel_decoder.mask_features.weight.grad is not None
+    assert {group["name"] for group in maskformer_groups(model, RATES)} == {"decoder", "decoder without decay"}
+
+
+def test_classes_by_the_cosine_with_their_words():
+    """A proposal that the projection turns into (3, 4): cosines 0.6, 0.8 and, with "nothing" (0, -1), -0.8."""
+    layer = WordClasses(2, torch.tensor([[2.0, 0], [0, 5]]))
+    with torch.no_grad():
+        layer.project.weight.copy_(torch.eye(2))
+        layer.project.bias.zero_()
+        layer.nothing.copy_(torch.tensor([0.0, -1]))
+        layer.scale.fill_(10)
+    assert layer(torch.tensor([[3.0, 4]])).tolist() == [pytest.approx([6, 8, -8])]
+    model = tiny(classes=2, vectors=torch.eye(3)[:2])
+    output = model.eval()(torch.rand(1, 3, 64, 64))
+    assert model.num_classes == 2 and output.class_logits.shape == (1, 1, 7, 3)
+    assert not any(vectors is layer.vectors for vectors in layer.parameters())
 
 
 def test_a_backbone_without_stages_is_an_error():

@@ -118,6 +118,21 @@ def test_another_number_of_classes_or_queries(tmp_path):
     assert torch.equal(model.class_embed.weight, before) and model.query_embed.weight.any()
 
 
+def test_networks_that_words_tell_the_classes_of(tmp_path):
+    """The file's vectors come with it; for other classes the run's stay, and all else is taken."""
+    path, made = tmp_path / "w.pth", tiny(classes=2, vectors=torch.eye(3)[:2])
+    torch.save({"model": made.state_dict()}, path)
+    assert read_maskformer(path).num_classes == 2 and read_maskformer(path).vectors.equal(torch.eye(3)[:2])
+    with pytest.raises(UserError, match="has 2 classes, this run needs 3"):
+        load_maskformer(tiny(classes=3, vectors=torch.eye(3)), path)
+    other = tiny(classes=3, vectors=torch.eye(3))
+    with torch.no_grad():
+        other.class_embed.project.weight.zero_()
+    load_maskformer(other, path, other_classes=True)
+    assert other.class_embed.vectors.equal(torch.eye(3))
+    assert other.class_embed.project.weight.equal(made.class_embed.project.weight)
+
+
 def test_what_is_no_maskformer_is_named(tmp_path):
     path = tmp_path / "w.pth"
     torch.save({"model": {"backbone.conv1.weight": torch.ones(1), "classifier.4.weight": torch.ones(1)}}, path)

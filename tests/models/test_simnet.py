@@ -65,3 +65,10 @@ def test_every_weight_learns_and_statistics_move():
     model.pairs(torch.randn(2, 2, 4, 8)).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.dim() > 1)
     assert not torch.equal(before, model.blocks[0].bn1.running_mean)
+
+
+def test_without_batchnorm_a_pair_does_not_depend_on_the_others():
+    net, points = SimNet(4, 8, 2, norm=False).train(), torch.rand(1, 2, 3, 4)
+    found = net.pairs(points)
+    assert not any("bn" in name for name in net.state_dict())
+    assert torch.allclose(found[..., :2, :2], net.pairs(points[:, :, :2]), atol=1e-6)

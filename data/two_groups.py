@@ -1,0 +1,92 @@
+"""A class split of two groups that one network has mixed: base and novel classes, seen and unseen ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from data.classes import ClassGroups, class_files, load_split
+from data.source import C, DataContext
+from utils.errors import UserError
+from utils.labels import IGNORE, is_wide
+from utils.measure.protocol import Classes
+from utils.text import few
+
+LATER = 1  # group of a class split: novel or unseen classes
+Data = TypeVar("Data", bound="TwoGroups")
+
+
+@dataclass(frozen=True)
+class TwoGroups(Generic[C]):
+    """Class split and data root of a run, and what follows from the split for labels and outputs.
+
+    Train ids are the positions in `groups.order`: background, where it is a class, then all other classes by their
+    number, those of both groups mixed. Background belongs to the first group; with data.background=ignore its pixels
+    are unlabelled. Labels have 8 bits.
+    """
+
+    context: DataContext[C]
+    groups: ClassGroups  # one group: every class of the split
+    later: tuple[int, ...]  # train ids of the second group
+    background: int | None  # number in the masks, whether or not it is a class here
+
+    kind: ClassVar[str]  # what the classes of the second group are called
+
+    @classmethod
+    def of(cls: type[Data], context: DataContext[C]) -> Data:
+        """UserError for a split that does not fit. Images are looked for when they are asked for."""
+        cfg: Any = context.cfg
+        split = load_split(cfg.split, cfg.data.dataset)
+        objects = tuple(sorted(number for group in split.groups for number in group))
+        background = split.background if cfg.data.background == "class" else None
+        groups = replace(split, groups=(objects,), background=background)
+        if is_wide(len(groups.order)):
+            raise UserError(f"split={cfg.split}: {len(groups.order)} classes; training takes at most {IGNORE}")
+        later = tuple(sorted(groups.order.index(number) for number in split.groups[LATER]))
+        context.files.add(class_files(cfg.data.dataset, cfg.split))
+        return cls(context, groups, later, split.background)
+
+    @property
+    def cfg(self) -> C:
+        return self.context.cfg
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of each train id."""
+        return self.groups.names
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.groups.order)
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """Train ids of the first group, with background where that is a class."""
+        return tuple(number for number in range(self.num_classes) if number not in self.later)
+
+    def train_ids_of(self, first_only: bool = False) -> dict[int, int | None]:
+        """Number in the masks -> train id, None where it is ignored; with `first_only` the second group is, too."""
+        everything = self.groups.everything()
+        found = {number: everything.new_value(number) for number in range(len(self.groups.classes))}
+        return {number: None if first_only and new in self.later else new for number, new in found.items()}
+
+    def output_classes(self, _metrics: dict[str, Any]) -> Classes:
+        """(class number in the masks, name) of each output."""
+        return list(zip(self.groups.order, self.names, strict=True))
+
+    def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
+        """UserError when the network of a file, with its configuration, learned without other classes than these.
+
+        Official files have no configuration, and a split file may be gone: nothing can be said then.
+        """
+        try:
+            theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))
+        except (KeyError, UserError):
+            return
+        other, own = {theirs.classes[n] for n in theirs.groups[LATER]}, {self.names[n] for n in self.later}
+        if other != own:
+            cfg: Any = self.cfg
+            raise UserError(
+                f"{path}: trained with split={config['split']}, {self.kind} {few(other)}; but split={cfg.split} has "
+                f"{self.kind} {few(own)}; give a network of this split"
+            )
