@@ -35,7 +35,7 @@ def test_prototypes(capsys):
 
 def test_checkpoints(capsys):
     checkpoints.main(["--mb", "4", "--repeats", "1"])
-    assert capsys.readouterr().out.startswith("4 MB: torch.load ")
+    assert "\n4 MB: torch.load " in capsys.readouterr().out
 
 
 def test_devices():
