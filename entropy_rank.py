@@ -11,7 +11,6 @@ from utils.begin import answer
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))
 
-import math
 from functools import partial
 
 from data.chain import basic_model, pseudo_files, pseudo_folder
@@ -19,11 +18,9 @@ from data.discovery import DiscoveryData, FineTuningImages
 from losses.eums import object_entropy
 from models.deeplab import build_model
 from models.deeplab_files import load_deeplab
-from utils import dist
-from utils.checkpoint import write_json, write_list
 from utils.config.reader import load_config
 from utils.log import log
-from utils.measure.ranking import image_scores, split_by_score
+from utils.measure.ranking import image_scores, split_by_score, write_split
 from utils.run import entry, start_run
 
 
@@ -42,11 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         scores = image_scores(run.place(model), entropy, loader, run, "entropy")
         clusters = images.clusters(names) if cfg.ranking.balance == "cluster" else None
         easy, hard = split_by_score(names, scores, cfg.ranking.proportion, clusters)
-        if dist.is_main():
-            write_list(run.dir / "easy_split.txt", easy)
-            write_list(run.dir / "hard_split.txt", hard)
-            values = {i: None if math.isnan(s) else s for i, s in zip(names, scores, strict=True)}
-            write_json(run.dir / "entropy.json", values)
+        write_split(run.dir, easy, hard, names, scores)
         log.info("%d clean (easy) and %d unclean (hard) images", len(easy), len(hard))
         run.finish({"images": len(names), "clean": len(easy), "unclean": len(hard)})
 

@@ -32,14 +32,14 @@ from models.deeplab import build_model
 from models.deeplab_files import load_deeplab
 from models.teacher_student import TeacherStudent
 from utils import dist
-from utils.checkpoint import read_list, write_list
+from utils.checkpoint import read_list
 from utils.config.ncdss import Eums, NcdssConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.log import log
 from utils.loop import fit
 from utils.measure.protocol import Protocol
-from utils.measure.ranking import image_scores, split_by_score
+from utils.measure.ranking import image_scores, split_by_score, write_split
 from utils.recipe import LATEST, Recipe, decoder_and_backbone
 from utils.run import Run, entry, start_run
 from utils.schedules import sigmoid_rampup
@@ -109,9 +109,7 @@ class EumsRecipe(BasicRecipe):
         self.hard = [*self.hard, *moved]
         self.reassigned.append(epoch)
         self.feed = {name: source for name, source in self.feed.items() if name == "base"}
-        if dist.is_main():
-            write_list(run.dir / "easy_split.txt", self.easy)
-            write_list(run.dir / "hard_split.txt", self.hard)
+        write_split(run.dir, self.easy, self.hard, names, scores)
         log.info("epoch %d: reassigned, %d clean and %d unclean images", epoch + 1, len(self.easy), len(self.hard))
 
     def before_step(self) -> None:

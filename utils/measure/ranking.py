@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from utils import dist
+from utils.checkpoint import write_json, write_list
 from utils.measure.confusion import predict
 from utils.run import Run
 
@@ -45,6 +47,18 @@ def split_by_score(
     ranked = [name for _, name in pairs]
     count = int(proportion) if proportion >= 1 else int(proportion * len(names))
     return ranked[:count], ranked[count:]
+
+
+def write_split(
+    folder: Path, easy: Sequence[str], hard: Sequence[str], names: Sequence[str], scores: Sequence[float]
+) -> None:
+    """easy_split.txt and hard_split.txt, and in entropy.json what was ranked: {image: score, or null for NaN}."""
+    if not dist.is_main():
+        return
+    write_list(folder / "easy_split.txt", easy)
+    write_list(folder / "hard_split.txt", hard)
+    values = {name: None if math.isnan(score) else score for name, score in zip(names, scores, strict=True)}
+    write_json(folder / "entropy.json", values)
 
 
 def _ranks_within(groups: Sequence[int], scores: Sequence[float]) -> list[float]:
