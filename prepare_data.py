@@ -21,102 +21,16 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
+from data.prepare.arguments import parse
 from data.prepare.demo import DemoOptions, build_demo, is_drawn
 from data.prepare.kinds import KINDS
 from utils.errors import UserError
 
 
-def at_least(smallest: int) -> Callable[[str], int]:
-    """Type of a whole number of the command line."""
-
-    def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {smallest} or more")
-        return int(text)
-
-    return number
-
-
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = "demo|voc|context|cocostuff|ade|coco|folder|saliency|vectors|lists|check"
-    commands = parser.add_subparsers(required=True, dest="command", metavar=names)
-    one = commands.add_parser("demo")
-    one.add_argument("--root", type=Path, default=Path("datasets/demo"))
-    one.add_argument("--seed", type=at_least(0), default=0)
-    one.add_argument(
-        "--saliency-error", type=float, default=DemoOptions.saliency_error, help="0: perfect maps, 1: mostly wrong"
-    )
-    six = commands.add_parser("voc")
-    six.add_argument("--root", type=Path, default=Path("datasets/pascal"), help="VOCdevkit/VOC2012, or a folder above")
-    six.add_argument("--sbd", type=Path, help="folder of SBD, benchmark_RELEASE; default: in --root")
-    six.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that convert")
-    seven = commands.add_parser("context")
-    seven.add_argument("--annotations", type=Path, required=True, help="folder with labels.txt and trainval/*.mat")
-    seven.add_argument("--images", type=Path, required=True, help="JPEGImages of VOC 2010 or 2012")
-    seven.add_argument("--lists", type=Path, help="folder with train.txt and val.txt; default: VOC 2010's")
-    seven.add_argument("--root", type=Path, default=Path("datasets/context"), help="data root to make")
-    seven.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that convert")
-    nine = commands.add_parser("cocostuff")
-    nine.add_argument("--root", type=Path, default=Path("datasets/cocostuff10k"), help="folder of the download")
-    nine.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that convert")
-    ten = commands.add_parser("ade")
-    ten.add_argument("--root", type=Path, default=Path("datasets/ade"), help="ADEChallengeData2016")
-    eight = commands.add_parser("vectors")
-    eight.add_argument(
-        "--words",
-        required=True,
-        help="word2vec (.bin), fastText (.vec) or GloVe (.txt) file, also .gz; glove6b; a table",
-    )
-    eight.add_argument("--dataset", default="pascal", help="class list: a folder of data/splits, or with classes.yaml")
-    eight.add_argument("--names", default="", help='further names, "zebra, canoe"')
-    eight.add_argument("--to", type=Path, required=True, help="table to write, .npz")
-    four = commands.add_parser("coco")
-    four.add_argument("--images", type=Path, required=True, help="folder with train2014/ and val2014/")
-    four.add_argument("--annotations", type=Path, required=True, help="folder with instances_{train,val}2014.json")
-    four.add_argument("--root", type=Path, default=Path("datasets/coco"), help="data root to make")
-    four.add_argument(
-        "--masks",
-        choices=("published", "correct"),
-        default="published",
-        help="published: first polygon of an object only, as the official code; correct: all of it, crowds ignored",
-    )
-    four.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes that draw")
-    nine = commands.add_parser("folder")
-    nine.add_argument("--images", type=Path, nargs="+", required=True, help="folders of photographs")
-    nine.add_argument(
-        "--labels", type=Path, required=True, help="COCO file, or folder of index PNG, colour PNG or LabelMe files"
-    )
-    nine.add_argument("--root", type=Path, required=True, help="data root to make, datasets/NAME")
-    nine.add_argument("--colors", type=Path, help="of colour PNGs: lines name,red,green,blue, or CVAT's labelmap.txt")
-    nine.add_argument("--names", type=Path, help="of index PNGs: a class per line, background first")
-    nine.add_argument("--val", type=float, default=0.2, help="share of the labelled photographs that validates")
-    nine.add_argument("--seed", type=at_least(0), default=0, help="decides which")
-    nine.add_argument("--config", type=Path, help="configuration to write; default: configs/NAME.yaml")
-    nine.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="threads that read and write")
-    five = commands.add_parser("saliency")
-    five.add_argument("--images", type=Path, required=True, help="folder of images")
-    five.add_argument("--to", type=Path, required=True, help="folder for the maps, <name>.png")
-    five.add_argument(
-        "--model", default="u2net", help="u2net, u2netp or basnet with --weights; FILE.onnx; or spectral, without any"
-    )
-    five.add_argument("--weights", type=Path, help="u2net.pth, u2netp.pth or basnet.pth of their authors")
-    five.add_argument("--raw", action="store_true", help="grey probabilities of all images instead of masks")
-    five.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    five.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1, help="threads that read and write")
-    two = commands.add_parser("lists")
-    two.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
-    two.add_argument("--to", type=Path, required=True, help="folder for the lists")
-    three = commands.add_parser("check")
-    three.add_argument("config", nargs="+", help="CONFIG.yaml [key=value ...]")
-    three.add_argument("--to", type=Path, help="table of the faults to write, .csv: kind, file, what")
-    three.add_argument("--allow", default="", help=f"kinds that are listed and do no harm, of {', '.join(KINDS)}")
-    return parser.parse_args(sys.argv[1:] if argv is None else argv)
+    return parse(__doc__, argv)
 
 
 def drawing(options: argparse.Namespace) -> DemoOptions:
