@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Faults on purpose, each against an undisturbed run: half an hour of CPU time.
+# Faults on purpose, each against an undisturbed run: 12 minutes on two cores.
 #   scripts/faults.sh [PART ...]    default: all, processes beside the others
 # processes   50 kills of the chain of discovery at random moments, signals while it saves, a full disk (a tmpfs), two
 #             processes then one, two runs in one folder
