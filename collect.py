@@ -58,11 +58,11 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     parse()
 
 from reports import TABLES
+from utils.entry import entry
 from utils.errors import UserError
 from utils.report.cost import cost_table
 from utils.report.results import Stage, find_stages, save_stages
 from utils.report.runs import differences, find_runs, list_table
-from utils.run import entry
 
 
 def result_tables(stages: list[Stage], options: Options) -> dict[str, list[list[str]]]:

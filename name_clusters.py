@@ -28,9 +28,9 @@ from utils.checkpoint import digest, read_as
 from utils.cluster_names import DROP, OF, Suggested, cluster_label, read_cluster_names, write_cluster_names
 from utils.config.ncdss import NcdssConfig
 from utils.config.reader import load_config
+from utils.entry import entry
 from utils.errors import UserError
 from utils.report.tables import table
-from utils.run import entry
 from utils.run_folder import stage_dir
 
 FOLDER = "--print-folder"  # for scripts: where clusters.yaml lies

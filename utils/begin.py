@@ -21,7 +21,7 @@ def answer(usage: str, script: str, systems: tuple[str, ...] = (), **options: An
 
 
 def quiet() -> None:
-    """From here on Ctrl-C ends the process at once with one word, until `utils.run.entry` runs the script's main."""
+    """From here on Ctrl-C ends the process at once with one word, until `utils.entry.entry` runs the script's main."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in a shell's background
         signal.signal(signal.SIGINT, _leave)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_list(path: Path, names: list[str]) -> None:
+def write_list(path: Path, names: Sequence[str]) -> None:
     """A name per line; UserError for one that would not be read back as it is."""
     lost = next((name for name in names if [name.strip()] != name.splitlines()), None)
     if lost is not None:

@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils import begin, checkpoint, dist
+from utils import checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
 from utils.early import record_command
+from utils.entry import entry as entry  # with what a stage needs, in one import
+from utils.entry import guarded as guarded
 from utils.environment import git_hash
-from utils.errors import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_KEYBOARD,
-    EXIT_USER_ERROR,
-    Interrupted,
-    UserError,
-    from_outside,
-    one_line,
-)
+from utils.errors import Interrupted, UserError
 from utils.inputs import RECORD, DataFiles
 from utils.log import log
 from utils.report.board import open_board
@@ -154,33 +147,6 @@ class Run:
             checkpoint.write_json(self.dir / "metrics.json", {**metrics, "config_sha256": sha})
         dist.barrier()  # the other processes may read it now
         log.info("%s: finished, results in %s", self.stage, self.dir)
-
-
-def entry(main: Callable[[list[str] | None], int | None]) -> None:
-    """Run an entry script's main and turn its outcome into the documented exit status."""
-    begin.usual()
-    raise SystemExit(guarded(main))
-
-
-def guarded(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
-    try:
-        return main(argv) or EXIT_DONE
-    except UserError as error:  # may have met one process alone, in its share of the images
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except Interrupted as stop:
-        log.warning("%s", stop)
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_KEYBOARD
-    except Exception as error:
-        if (line := from_outside(error)) is None:
-            raise
-        print(f"error: {line}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    finally:
-        dist.shutdown()
 
 
 @contextlib.contextmanager
