@@ -5,7 +5,8 @@ prints  for class splits, and for novel classes drawn at random, the true number
         deviation over seeds, or over drawn classes
 
 Objects are described by their true masks, so that neither saliency nor base model errs: of an image with novel classes
-the largest of them, of the others every base class. Classes with fewer than ten objects are left out.
+the largest of them, of the others every base class; in scenes (data.images=mixed) base classes of the labelled images,
+novel ones of the others. Classes with fewer than ten objects are left out.
 
     python scripts/ncdss/number_of_clusters.py configs/ncdss/pascal_subset.yaml --splits fold1 fold2 fold3
 """
@@ -76,13 +77,7 @@ def describe(cfg: NcdssConfig, classes: int) -> Objects:
 
 def estimates(objects: Objects, novel: set[int], cfg: NcdssConfig, seed: int) -> list[int]:
     """[true number, what each criterion prefers, the median]."""
-    is_novel = np.isin(objects.classes, list(novel))
-    with_novel = np.isin(objects.images, objects.images[is_novel])
-    base = objects.where(~with_novel)
-    one = objects.where(is_novel)
-    order = np.lexsort((-one.pixels, one.images))
-    _, first = np.unique(one.images[order], return_index=True)
-    one = one.where(order[first])
+    base, one = (in_scenes if cfg.data.images == "mixed" else apart)(objects, novel, cfg, seed)
     sizes = Counter(one.classes.tolist())
     one = one.where(np.array([sizes[number] >= FEWEST for number in one.classes.tolist()]))
     known = [base.rows[base.classes == number] for number in np.unique(base.classes)]
@@ -90,6 +85,24 @@ def estimates(objects: Objects, novel: set[int], cfg: NcdssConfig, seed: int) ->
     c = cfg.cluster
     found = estimate_k(one.rows, known, c.pca_dim, c.whiten, c.k_most, seed)
     return [len(np.unique(one.classes)), *(found.best[name] for name in CRITERIA), found.k]
+
+
+def apart(objects: Objects, novel: set[int], _cfg: NcdssConfig, _seed: int) -> tuple[Objects, Objects]:
+    """(known objects, unknown ones): of an image with novel classes the largest of them, of the others every class."""
+    is_novel = np.isin(objects.classes, list(novel))
+    with_novel = np.isin(objects.images, objects.images[is_novel])
+    one = objects.where(is_novel)
+    order = np.lexsort((-one.pixels, one.images))
+    _, first = np.unique(one.images[order], return_index=True)
+    return objects.where(~with_novel), one.where(order[first])
+
+
+def in_scenes(objects: Objects, novel: set[int], cfg: NcdssConfig, seed: int) -> tuple[Objects, Objects]:
+    """(known objects, unknown ones): base classes of the labelled images, novel ones of the others."""
+    is_novel = np.isin(objects.classes, list(novel))
+    images = np.random.default_rng(seed).permutation(np.unique(objects.images))
+    labelled = np.isin(objects.images, images[: round(cfg.data.labelled * len(images))])
+    return objects.where(labelled & ~is_novel), objects.where(~labelled & is_novel)
 
 
 def drawn(objects: Objects, count: int, seed: int) -> set[int]:
