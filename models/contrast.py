@@ -114,7 +114,7 @@ def early_layers(backbone: Backbone) -> list[nn.Module]:
 
 
 def build_encoder(cfg, init: str | None = None, dim: int | None = None) -> ContrastEncoder:
-    """The encoder that a `model` section describes (utils/schema_contrast.py); `init` and `dim` replace its own."""
+    """The encoder that a `model` section describes (utils/config/maskcontrast.py); `init` and `dim` replace its own."""
     backbone = build_backbone(cfg.backbone, cfg.output_stride, init or cfg.init)
     return ContrastEncoder(backbone, dim or cfg.dim, cfg.atrous_rates, cfg.head_channels, cfg.dropout)
 

@@ -121,7 +121,7 @@ def find_parts(backbone: Backbone, names: tuple[str, ...]) -> list[nn.Module]:
 
 
 def build_model(cfg, num_classes: int) -> DeepLabV3:
-    """The network that a `model` section of the configuration describes (utils/schema.py)."""
+    """The network that a `model` section of the configuration describes (utils/config/common.py)."""
     backbone = build_backbone(cfg.backbone, cfg.output_stride, cfg.init)
     return DeepLabV3(
         backbone, num_classes, cfg.atrous_rates, cfg.head_channels, cfg.dropout, cfg.freeze_batchnorm, cfg.trained

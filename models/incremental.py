@@ -213,7 +213,7 @@ def initialize(module: nn.Module, plus: bool) -> None:
 
 
 def build_incremental(cfg, heads: Sequence[int], linear: bool, init: str | None = None) -> IncrementalDeepLab:
-    """The network that a `model` section describes (utils/schema_incremental.py), with these outputs per head."""
+    """The network that a `model` section describes (utils/config/ssul.py), with these outputs per head."""
     backbone = build_backbone(cfg.backbone, cfg.output_stride, init or cfg.init)
     return IncrementalDeepLab(
         backbone, heads, cfg.atrous_rates, cfg.head_channels, cfg.dropout, plus=cfg.plus, linear=linear
