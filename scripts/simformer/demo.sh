@@ -2,7 +2,7 @@
 # Weak-shot segmentation of the drawn demo set: single images, pairs, re-training on pseudo-labels, upper bound; table and
 # report.html. For two CPU cores. What is finished is skipped, what was stopped goes on.
 #   scripts/simformer/demo.sh [key=value ...]
-# OUT=output/demo_simformer_1 scripts/simformer/demo.sh seed=1 keeps seeds apart; ABLATIONS=1 also leaves out each loss.
+# OUT=output/demo_simformer_1 scripts/simformer/demo.sh seed=1 keeps seeds apart; ablations.sh leaves out each loss.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 source scripts/simformer/steps.sh
@@ -16,15 +16,5 @@ mkdir -p "$OUT"  # side by side: two processes of one thread do more than one of
 all_stages "$CONFIG" "$SPLIT" "single supervised" "" "" "${OPTIONS[@]}" >"$OUT/others.log" 2>&1 &
 all_stages "$CONFIG" "$SPLIT" "simformer retrain" "" "" "${OPTIONS[@]}"
 wait $! || { tail -1 "$OUT/others.log" >&2; exit 2; }
-if [ -n "${ABLATIONS:-}" ]; then  # each in an output_dir of its own
-    common=(split="$SPLIT" run.threads=1 "$@")
-    without() {  # NAME METHOD KEY=VALUE
-        EVAL=("${common[@]}" output_dir="$OUT-$1")
-        train_and_score "$CONFIG" "$2" "$3" "${EVAL[@]}"
-    }
-    without no_complement single complement.weight=0
-    without no_distillation simformer distillation.weight=0
-    without paper_pairing simformer distillation.pairing=paper
-fi
 python collect.py "$OUT"
 python report.py "$CONFIG" split="$SPLIT" "${OPTIONS[@]}"
