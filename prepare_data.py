@@ -29,16 +29,12 @@ from data.prepare.kinds import KINDS
 from utils.errors import UserError
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    return parse(__doc__, argv)
-
-
 def drawing(options: argparse.Namespace) -> DemoOptions:
     return DemoOptions(seed=options.seed, saliency_error=options.saliency_error)
 
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    given = arguments()
+    given = parse(__doc__, None)
     with contextlib.suppress(UserError, OSError):  # main tells them
         if given.command == "demo" and is_drawn(given.root, drawing(given)):
             print(f"demo set: {given.root}")
@@ -190,7 +186,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = arguments(argv)
+    options = parse(__doc__, argv)
     COMMANDS[options.command](options)
     return 0
 

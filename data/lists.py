@@ -164,10 +164,14 @@ def _drawn(context: DataContext) -> dict[str, list[str]]:
     """Base images are a share of the training list, whatever they show, and the others are the novel ones."""
     d, name = context.cfg.data, context.cfg.data.train_list or UNKNOWN_NAMES["base"]
     train, val = image_list(context, name), image_list(context, d.val_list or context.layout.val_list)
-    drawn = np.random.default_rng(context.cfg.seed).permutation(len(train))[: round(d.labelled * len(train))]
-    base = [train[place] for place in sorted(drawn)]
+    base = [train[place] for place in draw_labelled(len(train), d.labelled, context.cfg.seed)]
     novel = [name for name in train if name not in set(base)]
     return {"base": base, "novel": novel, "base_train": base, "base_val": val, "val": val}
+
+
+def draw_labelled(count: int, share: float, seed: int) -> list[int]:
+    """Which of `count` images of a list have labels, ascending."""
+    return sorted(np.random.default_rng(seed).permutation(count)[: round(share * count)].tolist())
 
 
 def _shipped(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:

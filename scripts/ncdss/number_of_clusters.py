@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from cluster_pseudolabel import feature_network
 from data.classes import load_split
 from data.label_map import LabelMap
-from data.lists import image_list
+from data.lists import draw_labelled, image_list
 from data.source import DataContext
 from data.transforms import ValTransform
 from utils.config.ncdss import NcdssConfig
@@ -100,8 +100,8 @@ def apart(objects: Objects, novel: set[int], _cfg: NcdssConfig, _seed: int) -> t
 def in_scenes(objects: Objects, novel: set[int], cfg: NcdssConfig, seed: int) -> tuple[Objects, Objects]:
     """(known objects, unknown ones): base classes of the labelled images, novel ones of the others."""
     is_novel = np.isin(objects.classes, list(novel))
-    images = np.random.default_rng(seed).permutation(np.unique(objects.images))
-    labelled = np.isin(objects.images, images[: round(cfg.data.labelled * len(images))])
+    images = np.unique(objects.images)
+    labelled = np.isin(objects.images, images[draw_labelled(len(images), cfg.data.labelled, seed)])
     return objects.where(labelled & ~is_novel), objects.where(~labelled & is_novel)
 
 
