@@ -5,11 +5,11 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
         high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}, names.json if asked for,
         how_many.json with cluster.k=auto, parts/ where images have several things to cluster
 
-    python cluster_pseudolabel.py configs/demo/ncdss.yaml
-    python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.unit=component   # every connected part by itself
-    python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.assign=oracle    # reference: pseudo_oracle/
-    python cluster_pseudolabel.py configs/demo/ncdss.yaml cluster.features=maskcontrast \
-        checkpoint=output/demo_maskcontrast/pretrain/last.pth
+    python cluster_pseudolabel.py configs/demo/discovery.yaml
+    python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.unit=component   # every connected part by itself
+    python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.assign=oracle    # reference: pseudo_oracle/
+    python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.features=maskcontrast \
+        checkpoint=output/demo_contrast/pretrain/last.pth
 """
 
 from utils.begin import answer
@@ -25,24 +25,24 @@ import numpy as np
 import torch
 from tqdm.contrib.concurrent import thread_map
 
-from data.chain import base_model
-from data.describing import Describer, base_means, divide
-from data.discovery import DiscoveryData
+from data.discovery.builder import DiscoveryData
+from data.discovery.chain import base_model
+from data.discovery.parts import Unit, by_image, list_units, read_parts
+from data.discovery.prototypes import Describer, base_means, divide
+from data.discovery.words import vocabulary
 from data.io import read_label, write_array, write_label
 from data.layouts import Sample
-from data.naming import vocabulary
-from data.parts import Unit, by_image, list_units, read_parts
-from models.backbones import build_backbone
-from models.contrast import load_encoder
+from models.contrast.encoder import load_encoder
+from models.contrast.probes import FeatureNetwork
 from models.deeplab import DeepLabV3, build_model
 from models.deeplab_files import load_deeplab
-from models.probes import FeatureNetwork
+from models.trunks import build_backbone
 from utils import dist
 from utils.background import Background
 from utils.channels import most_probable
 from utils.checkpoint import digest, settle, write_json, write_list
 from utils.cluster_names import OF, set_aside
-from utils.config.ncdss import NcdssConfig
+from utils.config.discovery import DiscoveryConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.labels import ignored, is_wide
@@ -132,7 +132,7 @@ def keep_images(pixels: dict[str, int], least: int) -> list[str]:
     return kept
 
 
-def feature_network(cfg: NcdssConfig) -> FeatureNetwork:
+def feature_network(cfg: DiscoveryConfig) -> FeatureNetwork:
     """The network that describes objects: a backbone (published: ImageNet's) or a MaskContrast encoder."""
     cluster, model = cfg.cluster, cfg.model
     stride, path = cluster.features_stride or model.output_stride, cluster.features_checkpoint
@@ -256,7 +256,7 @@ def write_pseudo_labels(data: DiscoveryData, units: list[Unit], clusters: np.nda
         settle(run.dir)  # once for all files of the stage
 
 
-def check_settings(cfg: NcdssConfig, data: DiscoveryData) -> None:
+def check_settings(cfg: DiscoveryConfig, data: DiscoveryData) -> None:
     """UserError for settings of `cluster` that make no sense together, or for this split."""
     c = cfg.cluster
     if c.k == "auto" and c.assign != "kmeans":

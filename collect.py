@@ -7,7 +7,7 @@ reads   every finished stage (metrics.json, config.yaml) in or below the folders
     python collect.py output/pascal/seed* --columns split --style latex
     python collect.py output/pascal --columns split --metric base_miou
     python collect.py output/ablations/seed* --rows variant
-    python collect.py output/ssul_voc*
+    python collect.py output/incremental_voc*
     python collect.py output/class_orders --over splits
     python collect.py output/probe_voc
     python collect.py output/pascal/fold0 --cost

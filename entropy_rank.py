@@ -3,7 +3,7 @@
 reads   basic model, <output_dir>/<split>/pseudo
 writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.json, metrics.json}
 
-    python entropy_rank.py configs/demo/ncdss.yaml
+    python entropy_rank.py configs/demo/discovery.yaml
 """
 
 from utils.begin import answer
@@ -13,8 +13,8 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 from functools import partial
 
-from data.chain import basic_model, pseudo_files, pseudo_folder
-from data.discovery import DiscoveryData, FineTuningImages
+from data.discovery.builder import DiscoveryData, FineTuningImages
+from data.discovery.chain import basic_model, pseudo_files, pseudo_folder
 from losses.eums import object_entropy
 from models.deeplab import build_model
 from models.deeplab_files import load_deeplab

@@ -5,9 +5,9 @@ reads   the files of a finished stage (ncdss: best and last epoch of method=base
 writes  <output_dir>/<split>/eval_<stage>/{metrics.json, confusion.npy}; with save_predictions=true predictions/*.png;
         for a given FILE model.pth, which knows the classes of its outputs (predict.py)
 
-    python eval.py configs/demo/ncdss.yaml method=eums
-    python eval.py configs/ncdss/pascal.yaml split=fold1 checkpoint=eums_f1.pth.tar save_predictions=true
-    python eval.py configs/ssul/voc.yaml task=15-1 checkpoint=output/ssul_voc/15-1-overlap/ssul/step3/best.pth
+    python eval.py configs/demo/discovery.yaml method=eums
+    python eval.py configs/discovery/pascal.yaml split=fold1 checkpoint=eums_f1.pth.tar save_predictions=true
+    python eval.py configs/incremental/voc.yaml task=15-1 checkpoint=best.pth
 """
 
 from utils.begin import answer

@@ -7,8 +7,8 @@ method=eums    entropy-based uncertainty modelling and self-training: clean imag
 reads   <output_dir>/<split>/pseudo, and for EUMS <output_dir>/<split>/ranking
 writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...}; EUMS also its reassigned lists
 
-    python finetune_novel.py configs/demo/ncdss.yaml method=basic
-    python finetune_novel.py configs/demo/ncdss.yaml method=eums
+    python finetune_novel.py configs/demo/discovery.yaml method=basic
+    python finetune_novel.py configs/demo/discovery.yaml method=eums
 """
 
 from utils.begin import answer
@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from data.chain import pseudo_files, pseudo_folder, ranking_folder, start_model
-from data.discovery import DiscoveryData, FineTuningImages
+from data.discovery.builder import DiscoveryData, FineTuningImages
+from data.discovery.chain import pseudo_files, pseudo_folder, ranking_folder, start_model
 from losses.cross_entropy import cross_entropy
 from losses.eums import object_entropy, teacher_label
 from models.deeplab import build_model
@@ -33,7 +33,7 @@ from models.deeplab_files import load_deeplab
 from models.teacher_student import TeacherStudent
 from utils import dist
 from utils.checkpoint import read_list
-from utils.config.ncdss import Eums, NcdssConfig
+from utils.config.discovery import DiscoveryConfig, Eums
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.log import log
@@ -144,7 +144,7 @@ class EumsRecipe(BasicRecipe):
         self.easy, self.hard, self.reassigned = state["easy"], state["hard"], state["reassigned"]
 
 
-def start_network(cfg: NcdssConfig, num_outputs: int, start: Path | None) -> nn.Module:
+def start_network(cfg: DiscoveryConfig, num_outputs: int, start: Path | None) -> nn.Module:
     """A network of B+1+K outputs, from ImageNet as in the official code, or with the backbone of a file."""
     model = build_model(cfg.model, num_outputs)
     if start:
@@ -162,7 +162,7 @@ def read_ranking(folder: Path, images: FineTuningImages) -> dict[str, list[str]]
     return {"easy": easy, "hard": hard}
 
 
-def build_recipe(cfg: NcdssConfig, data: DiscoveryData, pseudo_dir: Path, start: Path | None, run: Run) -> Recipe:
+def build_recipe(cfg: DiscoveryConfig, data: DiscoveryData, pseudo_dir: Path, start: Path | None, run: Run) -> Recipe:
     """The recipe of `method` with the network, images and protocol of a run."""
     settings = getattr(cfg, cfg.method)
     images = FineTuningImages.open(data, pseudo_dir, settings.batch_size)

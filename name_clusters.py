@@ -20,13 +20,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.chain import num_clusters, pseudo_folder
 from data.classes import load_split
-from data.parts import read_units
+from data.discovery.chain import num_clusters, pseudo_folder
+from data.discovery.parts import read_units
 from data.prepare.class_files import require_distinct
 from utils.checkpoint import digest, read_as
 from utils.cluster_names import DROP, OF, Suggested, cluster_label, read_cluster_names, write_cluster_names
-from utils.config.ncdss import NcdssConfig
+from utils.config.discovery import DiscoveryConfig
 from utils.config.reader import load_config
 from utils.entry import entry
 from utils.errors import UserError
@@ -55,7 +55,7 @@ def read_naming(words: list[str], clusters: int, classes: Sequence[str]) -> dict
     return found
 
 
-def overview(cfg: NcdssConfig, names: dict[int, str], clusters: int) -> list[list[str]]:
+def overview(cfg: DiscoveryConfig, names: dict[int, str], clusters: int) -> list[list[str]]:
     """Size and name of each cluster, and what it could be where that was asked for; the heading first."""
     folder = stage_dir(cfg, "pseudo")
     sizes = Counter(read_units(folder / "clusters.json", int).values())

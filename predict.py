@@ -7,7 +7,7 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 
     python predict.py output/demo/fold0/eums/best.pth photo.jpg holiday/ --to predictions
     python predict.py output/demo/fold0/eums/best.pth holiday.mp4 --to predictions
-    python predict.py output/zs3_voc/unseen10/zs3/last.pth photo.jpg --classes "zebra, canoe" --embeddings glove6b
+    python predict.py output/zeroshot_voc/unseen10/zs3/last.pth photo.jpg --classes "zebra, canoe" --embeddings glove6b
 
 --classes adds classes that were in no list, if the file holds a generator: it makes their classifier from word vectors.
 These are to be from where those of its training were.

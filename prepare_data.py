@@ -41,7 +41,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
             raise SystemExit(0)
 
 from data.classes import load_classes
-from data.discovery import DiscoveryData
+from data.discovery.builder import DiscoveryData
 from data.embeddings import look_up, write_table
 from data.lists import write_lists
 from data.prepare.annotations import read_annotations

@@ -6,7 +6,7 @@ pushed away from the objects of other images; a second head learns the masks the
 reads   images, saliency masks (one object mask per image), sets/trainaug.txt; weights of a backbone
 writes  <output_dir>/pretrain/{last.pth, metrics.json, history.jsonl, ...}; last.pth is what probe_features.py reads
 
-    python pretrain_contrast.py configs/demo/maskcontrast.yaml         nine minutes on two CPU cores
+    python pretrain_contrast.py configs/demo/contrast.yaml         nine minutes on two CPU cores
 """
 
 from utils.begin import answer
@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from data.contrast import ContrastData
+from data.contrast.builder import ContrastData
 from losses.maskcontrast import balanced_bce, mean_directions, pixel_to_prototype
-from models.contrast import SALIENT, ContrastModel, build_encoder, load_encoder
+from models.contrast.encoder import SALIENT, ContrastModel, build_encoder, load_encoder
 from utils import dist
-from utils.config.maskcontrast import MaskContrastConfig
+from utils.config.contrast import ContrastConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.loop import fit
@@ -89,7 +89,7 @@ class ContrastRecipe(Recipe):
         return {"saliency_miou": super().evaluate(run)["miou"], "images": len(self.protocol.images)}
 
 
-def build_recipe(cfg: MaskContrastConfig, data: ContrastData, run: Run) -> ContrastRecipe:
+def build_recipe(cfg: ContrastConfig, data: ContrastData, run: Run) -> ContrastRecipe:
     shares, options = dist.world_size() * cfg.training.accumulate, cfg.contrast
     if cfg.training.batch_size % shares:
         raise UserError(

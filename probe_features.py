@@ -10,7 +10,7 @@ writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/metrics.jso
         kmeans/{assignments.json, prototypes.svg}, retrieval/{memory.json, neighbours.json};
         with save_predictions=true predictions/*.png, and kmeans/clusters/*.png
 
-    python probe_features.py configs/maskcontrast/probe_voc.yaml mode=kmeans checkpoint=output/maskcontrast/last.pth
+    python probe_features.py configs/contrast/probe_voc.yaml mode=kmeans checkpoint=output/maskcontrast/last.pth
     python probe_features.py configs/demo/probe.yaml mode=linear model.kind=backbone
 """
 
@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from data.contrast.probes import ProbeData
 from data.dataset import SegmentationDataset
 from data.io import read_image, write_array
 from data.predictions import map_writer, relabel
-from data.probing import ProbeData
 from losses.cross_entropy import cross_entropy
-from models.probes import LinearProbe, build_features, build_probe, is_probe, load_probe
+from models.contrast.probes import LinearProbe, build_features, build_probe, is_probe, load_probe
 from models.weights import read_weights
 from utils import checkpoint, dist
 from utils.config.probe import ProbeConfig

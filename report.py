@@ -4,9 +4,9 @@ reads   the finished stages of a configuration, and for pictures the data set
 writes  report.html and table.md beside the stages, for novel class discovery also gallery.png, and pictures of clusters
         and predictions for TensorBoard
 
-    python report.py configs/demo/ncdss.yaml
-    python report.py configs/ncdss/pascal_subset.yaml split=fold1 data.root=/my/voc
-    python report.py configs/demo/ssul.yaml task=15-1                               all methods of the task
+    python report.py configs/demo/discovery.yaml
+    python report.py configs/discovery/pascal_subset.yaml split=fold1 data.root=/my/voc
+    python report.py configs/demo/incremental.yaml task=15-1                               all methods of the task
     python report.py configs/demo/probe.yaml output_dir=output/demo_probe           all networks evaluated there
     python report.py --env                                                          of the machine, for a bug report
 """

@@ -6,9 +6,9 @@ zero-shot   images without a pixel of an unseen class           stage step1
 reads   images and masks of the base list, or of the images with seen classes only
 writes  <output_dir>/<split>/{base, step1}/{best.pth, last.pth, metrics.json, ...}; step1 has no best.pth
 
-    python train_base.py configs/demo/ncdss.yaml
-    python train_base.py configs/demo/zs3.yaml
-    torchrun --nproc_per_node=2 train_base.py configs/ncdss/pascal_subset.yaml split=fold1 data.root=/my/voc
+    python train_base.py configs/demo/discovery.yaml
+    python train_base.py configs/demo/zeroshot.yaml
+    torchrun --nproc_per_node=2 train_base.py configs/discovery/pascal_subset.yaml split=fold1 data.root=/my/voc
 """
 
 from utils.begin import answer
@@ -18,9 +18,9 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 from typing import Any
 
-from data.discovery import DiscoveryData
+from data.discovery.builder import DiscoveryData
 from data.systems import DATA
-from data.zeroshot import ZeroShotData
+from data.zeroshot.builder import ZeroShotData
 from losses.cross_entropy import cross_entropy
 from losses.zs3 import weighted_cross_entropy
 from models.deeplab import build_model

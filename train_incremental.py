@@ -10,7 +10,7 @@ method=joint     all classes at once: the upper bound
 reads   images, masks, for ssul on VOC also saliency maps
 writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metrics.json, memory.json, ...}
 
-    python train_incremental.py configs/demo/ssul.yaml task=15-1 setting=overlap method=ssul
+    python train_incremental.py configs/demo/incremental.yaml task=15-1 setting=overlap method=ssul
 """
 
 from utils.begin import answer
@@ -28,14 +28,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from data.exemplars import MEMORY_FILE, choose_exemplars, describe, draw_memory, read_memory, write_memory
-from data.incremental import IncrementalData, head_sizes, step_folder
+from data.incremental.builder import IncrementalData, head_sizes, step_folder
+from data.incremental.exemplars import MEMORY_FILE, choose_exemplars, describe, draw_memory, read_memory, write_memory
 from data.io import write_picture
 from losses.cross_entropy import cross_entropy
 from losses.mib import unbiased_cross_entropy, unbiased_distillation
 from losses.plop import background_entropies, pod_loss, thresholds_and_trust, trusted_label
 from losses.ssul import binary_cross_entropy, focal_loss, pseudo_label, training_target
-from models.incremental import (
+from models.incremental.network import (
     IncrementalDeepLab,
     StepWeights,
     best_channel,
@@ -44,10 +44,10 @@ from models.incremental import (
     predicted_ids,
     upsample,
 )
-from reports.ssul import log_trust, write_summary
+from reports.incremental import log_trust, write_summary
 from utils import checkpoint, dist
+from utils.config.incremental import IncrementalConfig
 from utils.config.reader import load_config
-from utils.config.ssul import SsulConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.log import log
@@ -82,13 +82,15 @@ class StepRecipe(Recipe):
     unknown = False  # whether output 0 is the unknown class
     loss_kind = "ce"
 
-    def __init__(self, model: IncrementalDeepLab, settings: SsulConfig, step: Step, old: Any = None, **data: Any):
+    def __init__(
+        self, model: IncrementalDeepLab, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any
+    ):
         super().__init__(model, settings, **data)
         self.number, self.num_old, self.num_seen, self.old = step.number, step.num_old, step.num_seen, old
         self.names = step.names or [f"class {number}" for number in range(step.num_seen)]
 
     @staticmethod
-    def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
+    def start_new_head(model: IncrementalDeepLab, settings: IncrementalConfig) -> None:
         """Initialise the newest head; as any other convolution here."""
 
     @staticmethod
@@ -126,7 +128,9 @@ class SsulRecipe(StepRecipe):
 
     linear = False
 
-    def __init__(self, model: IncrementalDeepLab, settings: SsulConfig, step: Step, old: Any = None, **data: Any):
+    def __init__(
+        self, model: IncrementalDeepLab, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any
+    ):
         super().__init__(model, settings, step, old, **data)
         self.options = settings.ssul
         self.unknown, self.loss_kind = self.options.unknown != "off", self.options.loss
@@ -140,7 +144,7 @@ class SsulRecipe(StepRecipe):
             self.model.freeze_batchnorm()
 
     @staticmethod
-    def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
+    def start_new_head(model: IncrementalDeepLab, settings: IncrementalConfig) -> None:
         if settings.ssul.unknown != "off" and settings.ssul.transfer:
             model.transfer_unknown()
 
@@ -233,7 +237,7 @@ class DistillationRecipe(StepRecipe):
     """What MiB and PLOP share: the whole old network is kept, and a new head starts with a share of background."""
 
     @staticmethod
-    def start_new_head(model: IncrementalDeepLab, settings: SsulConfig) -> None:
+    def start_new_head(model: IncrementalDeepLab, settings: IncrementalConfig) -> None:
         model.transfer_background()
 
     @staticmethod
@@ -262,7 +266,9 @@ class MibRecipe(DistillationRecipe):
 class PlopRecipe(DistillationRecipe):
     """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below that class's median."""
 
-    def __init__(self, model: IncrementalDeepLab, settings: SsulConfig, step: Step, old: Any = None, **data: Any):
+    def __init__(
+        self, model: IncrementalDeepLab, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any
+    ):
         if settings.model.plus:
             raise UserError("model.plus=true: method=plop compares features of DeepLabV3 only; use model.plus=false")
         super().__init__(model, settings, step, old, **data)
@@ -300,7 +306,7 @@ class PlopRecipe(DistillationRecipe):
         return {"ce": (trust[:, None, None] * per_pixel).mean(), "pod": pod}
 
 
-def recipe_of(cfg: SsulConfig, step: int) -> type[StepRecipe]:
+def recipe_of(cfg: IncrementalConfig, step: int) -> type[StepRecipe]:
     """The recipe class of a method; SSUL takes the faster form of the same step where it can."""
     shared = step > 0 and cfg.ssul.freeze and cfg.ssul.freeze_batchnorm
     ssul = SharedTrunkSsulRecipe if shared else SsulRecipe
@@ -308,7 +314,7 @@ def recipe_of(cfg: SsulConfig, step: int) -> type[StepRecipe]:
 
 
 def build_network(
-    cfg: SsulConfig, data: IncrementalData, step: int, previous: Path | None
+    cfg: IncrementalConfig, data: IncrementalData, step: int, previous: Path | None
 ) -> tuple[IncrementalDeepLab, nn.Module | None]:
     """The network of a step: the one of the step before with one more head, or a new one; and what is kept as `old`."""
     method = recipe_of(cfg, step)
@@ -324,7 +330,12 @@ def build_network(
 
 
 def build_recipe(
-    cfg: SsulConfig, data: IncrementalData, step: int, previous: Path | None, run: Run, memory: list[str] | None = None
+    cfg: IncrementalConfig,
+    data: IncrementalData,
+    step: int,
+    previous: Path | None,
+    run: Run,
+    memory: list[str] | None = None,
 ) -> StepRecipe:
     """The recipe of a step with the network, images and protocol of a run; `memory` are the ids of exemplars."""
     model, old = build_network(cfg, data, step, previous)
@@ -370,7 +381,10 @@ def run_step(data: IncrementalData, step: int) -> dict:
     selected = cfg.trained.files[0] + ".pth"  # the network that the next step starts from
     previous = stage_dir(cfg, step_folder(cfg, step - 1)) / selected if step else None
     reads = ("training", "evaluation", "ssul" if cfg.method == "ssul_m" else cfg.method)
-    inputs = {**({"previous": previous} if previous else {}), **(data.discovered.inputs if data.discovered else {})}
+    inputs = {
+        **({"previous": previous} if previous else {}),
+        **(data.discovered.inputs if data.discovered else {}),
+    }
     if step > 1 and cfg.method == "ssul_m":
         inputs["memory"] = require_stage(cfg, step_folder(cfg, step - 1), MEMORY_FILE, "train_incremental.py CONFIG")
     without = () if step else ("later steps",)

@@ -10,9 +10,9 @@ reads   images, masks and tags of data.train_list; for retrain <output_dir>/<spl
         <output_dir>/<split>/pseudo (cluster_pseudolabel.py)
 writes  <output_dir>/<split>/<method>/{last.pth, metrics.json, ...}, <output_dir>/<split>/<method>_pseudo/labels
 
-    python train_weakshot.py configs/demo/simformer.yaml
-    python train_weakshot.py configs/demo/simformer.yaml stage=pseudo
-    python train_weakshot.py configs/simformer/coco.yaml split=split2 method=retrain
+    python train_weakshot.py configs/demo/weakshot.yaml
+    python train_weakshot.py configs/demo/weakshot.yaml stage=pseudo
+    python train_weakshot.py configs/weakshot/coco.yaml split=split2 method=retrain
 """
 
 from utils.begin import answer
@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 
-from data.cluster_masks import LABELS
-from data.weak_chain import PSEUDO, label_folder, labelled_by
-from data.weakshot import WeakShotData
+from data.weakshot.builder import WeakShotData
+from data.weakshot.chain import PSEUDO, label_folder, labelled_by
+from data.weakshot.cluster_masks import LABELS
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
 from losses.simformer import (
     SMALL,
@@ -48,16 +48,16 @@ from losses.simformer import (
     shares_class,
     similarity_loss,
 )
-from models.mask_scores import surest
-from models.maskformer import MaskOutput, maskformer_groups
-from models.maskformer_files import load_maskformer
-from models.simformer import WeakShotNet, build_weak_shot, decide
 from models.systems import load_segmenter
+from models.weakshot.mask_scores import surest
+from models.weakshot.maskformer import MaskOutput, maskformer_groups
+from models.weakshot.maskformer_files import load_maskformer
+from models.weakshot.simformer import WeakShotNet, build_weak_shot, decide
 from models.weights import load_strict, read_weights
-from reports.simformer import SHOWN, Proposals, save_proposals
+from reports.weakshot import SHOWN, Proposals, save_proposals
 from utils import dist
 from utils.config.reader import load_config
-from utils.config.simformer import SimformerConfig, require_sense
+from utils.config.weakshot import WeakShotConfig, require_sense
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.loop import fit
@@ -66,7 +66,7 @@ from utils.measure.protocol import Protocol, label_maps
 from utils.recipe import Recipe
 from utils.run import Run, entry, start_run
 
-Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weak_crops.py
+Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weakshot/crops.py
 
 
 class MaskFormerRecipe(Recipe):
@@ -84,7 +84,7 @@ class MaskFormerRecipe(Recipe):
     def __init__(
         self,
         model: WeakShotNet,
-        cfg: SimformerConfig,
+        cfg: WeakShotConfig,
         novel: tuple[int, ...],
         feed: dict[str, Any] | None = None,
         protocol: Protocol | None = None,
@@ -287,7 +287,7 @@ def in_pairs(values: torch.Tensor) -> torch.Tensor:
 # ---- stages
 
 
-def weak_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
+def weak_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
     """single or simformer, from the masks of base classes and tags of novel ones."""
     pairs, batch = cfg.method == "simformer", cfg.training.batch_size
     model = start_network(cfg, data, run, pairs=pairs and bool(cfg.similarity.weight))
@@ -298,17 +298,17 @@ def weak_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
     return SingleImageRecipe(model, cfg, data.novel, {"images": data.source(batch)}, data.protocol())
 
 
-def supervised_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
+def supervised_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
     source = data.supervised_source(cfg.training.batch_size)
     return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
 
 
-def retrain_recipe(cfg: SimformerConfig, data: WeakShotData, run: Run) -> Recipe:
+def retrain_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
     source = data.retraining_source(label_folder(cfg), cfg.training.batch_size)
     return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
 
 
-def start_network(cfg: SimformerConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
+def start_network(cfg: WeakShotConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
     """A new network, or that of `init_from`, whose class layer and SimNet are taken where they fit."""
     vectors = data.vectors if cfg.model.classes == "words" else None
     model = build_weak_shot(cfg.model, data.num_classes, pairs, "random" if cfg.init_from else None, vectors)
@@ -326,7 +326,7 @@ def propose(network: torch.nn.Module, image: torch.Tensor, run: Run) -> Proposal
         return surest(respond(network, image[None].to(run.device)), SHOWN)
 
 
-def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
+def label_images(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
     """<stage>/labels/<id>.png of all training images by a network, and manifest.json; returns how good they are."""
     file = read_weights(start)
     data.check_split(start, file.extra.get("config", {}))
@@ -340,7 +340,7 @@ def label_images(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run
     return data.pseudo_quality(labels.folder)
 
 
-def label_by_clusters(cfg: SimformerConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
+def label_by_clusters(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
     """The same by the clusters of class discovery, which the tags of the images name."""
     masks = data.cluster_masks(start)
     with data.labelling(run.dir / PSEUDO, start / LABELS) as labels:

@@ -9,8 +9,8 @@ method=devise  baseline: the network gives word vectors, a pixel takes the class
 reads   <output_dir>/<split>/step1 (train_base.py), for zs5 that of zs3 or zs3_gc; or files of the official code
 writes  <output_dir>/<split>/{zs3, zs3_gc, zs5, devise}/{last.pth, metrics.json, ...}; zs5 also labels/
 
-    python train_zeroshot.py configs/demo/zs3.yaml method=zs3
-    python train_zeroshot.py configs/zs3/voc.yaml split=unseen10 method=zs3 strict_unseen=true
+    python train_zeroshot.py configs/demo/zeroshot.yaml method=zs3
+    python train_zeroshot.py configs/zeroshot/voc.yaml split=unseen10 method=zs3 strict_unseen=true
 """
 
 from utils.begin import answer
@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from data.io import write_label
-from data.zeroshot import ZeroShotData
+from data.zeroshot.builder import ZeroShotData
 from losses.zs3 import (
     class_weights,
     cosine_loss,
@@ -37,12 +37,12 @@ from losses.zs3 import (
 from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
 from models.systems import load_segmenter
 from models.weights import read_weights
-from models.zs3 import DeviseNet, ZeroShotNet
-from models.zs3_graph import LabelGraph, label_graph
-from models.zs3_layout import Layout, paste_unseen, read_layouts, shrink_label
+from models.zeroshot.generators import DeviseNet, ZeroShotNet
+from models.zeroshot.graph import LabelGraph, label_graph
+from models.zeroshot.pixels import Layout, paste_unseen, read_layouts, shrink_label
 from utils import checkpoint, dist
 from utils.config.reader import load_config
-from utils.config.zs3 import Zs3Config
+from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.log import log
@@ -67,7 +67,7 @@ class Zs3Recipe(Recipe):
     def __init__(
         self,
         model: ZeroShotNet,
-        cfg: Zs3Config,
+        cfg: ZeroShotConfig,
         unseen: tuple[int, ...],
         feed: dict[str, Any] | None = None,
         protocol: Protocol | None = None,
@@ -292,7 +292,7 @@ class SelfTrainingRecipe(Recipe):
         return {"labels": weighted_cross_entropy(self.model(images).logits, label, images=count, total=pixels)}
 
 
-def label_images(cfg: Zs3Config, data: ZeroShotData, labelled_by: Path, run: Run) -> Path:
+def label_images(cfg: ZeroShotConfig, data: ZeroShotData, labelled_by: Path, run: Run) -> Path:
     """Pseudo-labels of the training images with unseen classes: <stage>/labels/<id>.png, and manifest.json, which says
     how they were made and is written last.
     """
@@ -320,7 +320,7 @@ def label_images(cfg: Zs3Config, data: ZeroShotData, labelled_by: Path, run: Run
     return folder
 
 
-def zs3_recipe(cfg: Zs3Config, data: ZeroShotData, start: Path, run: Run) -> Recipe:
+def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
     """Step 2, with or without graph, from the network of step 1."""
     network = build_deeplab_plus(cfg.model, data.num_classes, init="random")
     file = load_deeplab_plus(network, start)
@@ -331,7 +331,7 @@ def zs3_recipe(cfg: Zs3Config, data: ZeroShotData, start: Path, run: Run) -> Rec
     return Zs3Recipe(run.place(model), cfg, data.unseen, feed, data.protocol(), data.groups.background)
 
 
-def zs5_recipe(cfg: Zs3Config, data: ZeroShotData, start: Path, run: Run) -> Recipe:
+def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
     """Step 3: the labels of step 2's network, and a new network that learns them."""
     folder = label_images(cfg, data, start, run)
     model = run.place(build_deeplab_plus(cfg.model, data.num_classes))
@@ -339,7 +339,7 @@ def zs5_recipe(cfg: Zs3Config, data: ZeroShotData, start: Path, run: Run) -> Rec
     return SelfTrainingRecipe(model, cfg.step3, feed, data.protocol())
 
 
-def devise_recipe(cfg: Zs3Config, data: ZeroShotData, start: None, run: Run) -> Recipe:
+def devise_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: None, run: Run) -> Recipe:
     """The baseline: a network whose outputs are word vectors, with the images and schedule of step 1."""
     vectors = data.embeddings
     model = run.place(DeviseNet(build_deeplab_plus(cfg.model, vectors.shape[1]), vectors))
@@ -356,7 +356,7 @@ READS = {
 }
 
 
-def start_file(cfg: Zs3Config) -> Path | None:
+def start_file(cfg: ZeroShotConfig) -> Path | None:
     """The network that a method begins with: of step 1, for zs5 that which makes the labels."""
     if cfg.method == "devise":
         return None

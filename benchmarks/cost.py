@@ -6,8 +6,8 @@ shipped lists, or of data.root. The rate at which images are read is measured he
 without training (clustering, ranking, the last evaluation) are left out: training makes dozens of them. So is the time
 of what moves memory and computes little (BatchNorm, up-sampling): the hours are rather a lower bound.
 
-    python -m benchmarks.cost configs/ncdss/pascal.yaml
-    python -m benchmarks.cost configs/ssul/voc.yaml task=15-1 method=ssul
+    python -m benchmarks.cost configs/discovery/pascal.yaml
+    python -m benchmarks.cost configs/incremental/voc.yaml task=15-1 method=ssul
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from data.dataset import SegmentationDataset
 from data.io import write_label
 from data.layouts import Sample
 from losses import ssul, upsampled
-from models.incremental import class_scores
+from models.incremental.network import class_scores
 from utils.checkpoint import write_list
 from utils.config.reader import load_config
 from utils.measure.confusion import eval_mode, respond

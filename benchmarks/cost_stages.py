@@ -7,27 +7,27 @@ from typing import Any
 
 import torch
 
-from data.contrast import TwoViews
+from data.contrast.builder import TwoViews
 from data.crops import ResizedCrop, ScaleBlurCrop, ScaleCrop
-from data.discovery import DiscoveryData
-from data.incremental import IncrementalData, head_sizes, select
+from data.discovery.builder import DiscoveryData
+from data.incremental.builder import IncrementalData, head_sizes, select
 from data.lists import image_list
 from data.source import DataContext
 from data.transforms import TrainTransform, WeakStrongTransform
-from data.weak_crops import WeakCrop
-from data.weakshot import WeakShotData
-from data.zeroshot import ZeroShotData
+from data.weakshot.builder import WeakShotData
+from data.weakshot.crops import WeakCrop
+from data.zeroshot.builder import ZeroShotData
 from finetune_novel import BasicRecipe, EumsRecipe
 from losses.maskformer import enlarge, mask_losses
 from losses.simformer import at_points
 from losses.zs3 import weighted_cross_entropy
-from models.contrast import ContrastModel, build_encoder
+from models.contrast.encoder import ContrastModel, build_encoder
+from models.contrast.probes import build_probe
 from models.deeplab import build_model
 from models.deeplab_plus import build_deeplab_plus
-from models.incremental import build_incremental
-from models.probes import build_probe
-from models.simformer import build_weak_shot
+from models.incremental.network import build_incremental
 from models.teacher_student import TeacherStudent
+from models.weakshot.simformer import build_weak_shot
 from pretrain_contrast import ContrastRecipe
 from probe_features import LinearRecipe
 from train_base import SeenRecipe, SupervisedRecipe

@@ -13,11 +13,11 @@ from benchmarks.rows import blocks
 from data.dataset import SegmentationDataset
 from data.layouts import Sample
 from data.loading import Source
-from data.weakshot import WeakShotData
-from data.zeroshot import ZeroShotData
+from data.weakshot.builder import WeakShotData
+from data.zeroshot.builder import ZeroShotData
 from models.deeplab_plus import build_deeplab_plus
-from models.simformer import build_weak_shot
-from models.zs3 import ZeroShotNet
+from models.weakshot.simformer import build_weak_shot
+from models.zeroshot.generators import ZeroShotNet
 from train_weakshot import SingleImageRecipe
 from train_zeroshot import Zs3Recipe
 from utils.config.common import Common
@@ -107,12 +107,12 @@ def weak_shot(cfg: Any, _stage: Stage) -> Recipe:
 
 R101 = "model.backbone=resnet101"
 WORKS = (
-    Work("NCDSS base, ResNet-50", "configs/ncdss/pascal.yaml", "base", "base_training"),
-    Work("NCDSS base, ResNet-101", "configs/ncdss/pascal.yaml", "base", "base_training", (R101,)),
-    Work("EUMS, ResNet-50", "configs/ncdss/pascal.yaml", "EUMS", "eums"),
-    Work("SSUL step 0, ResNet-101", "configs/ssul/voc.yaml", "step 0", "training"),
-    Work("SSUL later step, ResNet-101", "configs/ssul/voc.yaml", "later steps", "training"),
-    Work("MaskContrast, ResNet-50", "configs/maskcontrast/voc_supervised.yaml", "pre-training", "training"),
-    Work("ZS3 step 2, ResNet-101", "configs/zs3/voc.yaml", "step 2", "zs3", real=zero_shot, source="all", waits=2),
-    Work("MaskFormer, ResNet-50", "configs/simformer/coco.yaml", "single", "training", real=weak_shot, waits=2),
+    Work("NCDSS base, ResNet-50", "configs/discovery/pascal.yaml", "base", "base_training"),
+    Work("NCDSS base, ResNet-101", "configs/discovery/pascal.yaml", "base", "base_training", (R101,)),
+    Work("EUMS, ResNet-50", "configs/discovery/pascal.yaml", "EUMS", "eums"),
+    Work("SSUL step 0, ResNet-101", "configs/incremental/voc.yaml", "step 0", "training"),
+    Work("SSUL later step, ResNet-101", "configs/incremental/voc.yaml", "later steps", "training"),
+    Work("MaskContrast, ResNet-50", "configs/contrast/voc_supervised.yaml", "pre-training", "training"),
+    Work("ZS3 step 2, ResNet-101", "configs/zeroshot/voc.yaml", "step 2", "zs3", real=zero_shot, source="all", waits=2),
+    Work("MaskFormer, ResNet-50", "configs/weakshot/coco.yaml", "single", "training", real=weak_shot, waits=2),
 )

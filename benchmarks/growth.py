@@ -44,7 +44,7 @@ LINKS = 500  # names of one file: file systems limit how many it may have
 SIDE = 64  # pixels of a mask; larger ones take longer, each by itself
 OUTPUTS, BATCH = 26, 16  # of the evaluation
 FEATURES, CLUSTERS = 256, 40  # of the prototypes
-CONFIG = "configs/ncdss/pascal.yaml"
+CONFIG = "configs/discovery/pascal.yaml"
 HEADING = "work, by number of images"
 
 

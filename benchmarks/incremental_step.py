@@ -12,8 +12,8 @@ import torch
 from benchmarks import baselines
 from benchmarks.training_step import best_of
 from losses.ssul import binary_cross_entropy, pseudo_label
-from models.backbones import BACKBONES, build_backbone
-from models.incremental import IncrementalDeepLab, best_channel, upsample
+from models.incremental.network import IncrementalDeepLab, best_channel, upsample
+from models.trunks import BACKBONES, build_backbone
 
 HEADS = [1, 1, 15, 1, 1, 1]  # unknown, background, and four steps of VOC 15-1
 

@@ -28,7 +28,7 @@ from benchmarks import (
 )
 from benchmarks.cost import PeakMemory, photographs
 from cluster_pseudolabel import MAPS, base_removal
-from data.contrast import TwoViews
+from data.contrast.builder import TwoViews
 from data.crops import ScaleCrop
 from data.dataset import Draw, SegmentationDataset
 from data.layouts import Sample
@@ -37,7 +37,7 @@ from losses.cross_entropy import cross_entropy
 from losses.eums import image_entropy
 from losses.ssul import binary_cross_entropy
 from losses.zs3 import weighted_cross_entropy
-from models.incremental import predicted_ids, upsample
+from models.incremental.network import predicted_ids, upsample
 from utils.labels import IGNORE
 from utils.measure.clustering import mask_prototypes
 from utils.measure.confusion import image_confusion

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from losses.cross_entropy import cross_entropy
-from models.backbones import build_backbone
-from models.backbones.efficientnet_lite import join_phases, split_phases
 from models.deeplab import DeepLabV3
+from models.trunks import build_backbone
+from models.trunks.efficientnet_lite import join_phases, split_phases
 
 
 def best_of(step: Callable[[], None], repeat: int) -> float:

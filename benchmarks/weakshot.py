@@ -21,9 +21,9 @@ from scipy.optimize import linear_sum_assignment
 
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match
 from losses.simformer import complementary_loss
-from models.mask_scores import predict_classes
-from models.maskformer import MaskOutput
-from models.simnet import SimNet
+from models.weakshot.mask_scores import predict_classes
+from models.weakshot.maskformer import MaskOutput
+from models.weakshot.simnet import SimNet
 
 LAYERS, QUERIES, NOVEL = 6, 100, (3, 6)
 IMAGES = 2  # of a batch

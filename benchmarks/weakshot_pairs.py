@@ -15,8 +15,8 @@ from PIL import Image
 
 from benchmarks.training_step import best_of
 from data.io import one_opencv_thread
-from data.pairs import ALONE, COMMON, Partners
-from data.weak_crops import WeakCrop, brightness, classes_in, contrast, hue, saturation, shortest_edge
+from data.weakshot.crops import WeakCrop, brightness, classes_in, contrast, hue, saturation, shortest_edge
+from data.weakshot.pairs import ALONE, COMMON, Partners
 from utils.labels import IGNORE
 
 SIZES, SIZE, LONGEST = range(320, 961, 64), 640, 2560  # of COCO-Stuff-10K

@@ -15,8 +15,8 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks.training_step import best_of
 from data.crops import ScaleBlurCrop
 from losses.zs3 import mmd
-from models.zs3 import Generator
-from models.zs3_graph import label_graph
+from models.zeroshot.generators import Generator
+from models.zeroshot.graph import label_graph
 from utils.labels import IGNORE
 
 WORDS = NOISE = 300

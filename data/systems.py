@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from data.contrast import ContrastData
-from data.discovery import DiscoveryData
-from data.incremental import IncrementalData
-from data.probing import ProbeData
-from data.weakshot import WeakShotData
-from data.zeroshot import ZeroShotData
+from data.contrast.builder import ContrastData
+from data.contrast.probes import ProbeData
+from data.discovery.builder import DiscoveryData
+from data.incremental.builder import IncrementalData
+from data.weakshot.builder import WeakShotData
+from data.zeroshot.builder import ZeroShotData
 
 DATA: dict[str, Callable[[Any], Any]] = {
     "ncdss": DiscoveryData.open,

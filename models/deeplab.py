@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.backbones import build_backbone
-from models.backbones.base import Backbone
 from models.output import Output
 from models.parts import ASPP
+from models.trunks import build_backbone
+from models.trunks.base import Backbone
 from utils.errors import UserError
 
 

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.backbones import build_backbone
-from models.backbones.base import Backbone
-from models.backbones.resnet import ResNet
 from models.deeplab import find_parts
 from models.output import Output
+from models.trunks import build_backbone
+from models.trunks.base import Backbone
+from models.trunks.resnet import ResNet
 from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from models.contrast import SALIENT, load_encoder
+from models.contrast.encoder import SALIENT, load_encoder
+from models.contrast.probes import load_probe
 from models.deeplab import build_model
 from models.deeplab_files import load_deeplab, read_deeplab
 from models.deeplab_plus import LAST, DeepLabPlus, build_deeplab_plus, load_deeplab_plus, network_file
-from models.incremental import StepWeights, load_incremental, predicted_ids
+from models.incremental.network import StepWeights, load_incremental, predicted_ids
 from models.output import Output
-from models.probes import load_probe
 from models.segmenter import Segmenter, saved_classes, square_segmenter
-from models.simformer import load_weak_shot
+from models.weakshot.simformer import load_weak_shot
 from models.weights import WeightsFile, read_weights
-from models.zs3 import DeviseNet, holds_generator, read_generator
-from models.zs3_classes import add_classes
+from models.zeroshot.generators import DeviseNet, holds_generator, read_generator
+from models.zeroshot.new_classes import add_classes
 from utils.config.common import Common
 from utils.config.reader import find_system, validate
 from utils.config.systems import SCHEMAS

@@ -2,25 +2,26 @@
 
 from collections.abc import Callable
 
-from reports import maskcontrast, ncdss, probe, simformer, ssul, zs3
+from reports import contrast, incremental, probe, weakshot, zeroshot
 from reports.common import Page
+from reports.discovery import page as discovery
 from utils.report.aggregate import ResultTable
 
 # system -> its page, from a configuration
 PAGES: dict[str, Callable[..., Page]] = {
-    "ncdss": ncdss.page,
-    "ssul": ssul.page,
-    "maskcontrast": maskcontrast.page,
+    "ncdss": discovery.page,
+    "ssul": incremental.page,
+    "maskcontrast": contrast.page,
     "probe": probe.page,
-    "zs3": zs3.page,
-    "simformer": simformer.page,
+    "zs3": zeroshot.page,
+    "simformer": weakshot.page,
 }
 # system -> its table over many runs
 TABLES: dict[str, ResultTable] = {
-    "ncdss": ncdss.TABLE,
-    "ssul": ssul.TABLE,
-    "maskcontrast": maskcontrast.TABLE,
+    "ncdss": discovery.TABLE,
+    "ssul": incremental.TABLE,
+    "maskcontrast": contrast.TABLE,
     "probe": probe.TABLE,
-    "zs3": zs3.TABLE,
-    "simformer": simformer.TABLE,
+    "zs3": zeroshot.TABLE,
+    "simformer": weakshot.TABLE,
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The chain of one configuration, base training to evaluation, with the two reference runs when REFERENCES=1.
-#   scripts/chain.sh configs/ncdss/pascal_subset.yaml split=fold2 seed=1 data.root=/my/voc
+#   scripts/chain.sh configs/discovery/pascal_subset.yaml split=fold2 seed=1 data.root=/my/voc
 # GPUS=N starts every training stage with torchrun on N processes. Finished stages are skipped.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 if [ $# = 0 ]; then echo "usage: scripts/chain.sh CONFIG.yaml [key=value ...]" >&2; exit 2; fi

@@ -2,6 +2,6 @@
 # Pseudo labels of every fold: base classes removed, the rest clustered (official stages 2 to 5).
 #   DATA_ROOT=/data/VOCSegmentation GPUS=4 FOLDS="0 1" scripts/clustering_cmd.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-CONFIG=${CONFIG:-configs/ncdss/pascal.yaml}
+CONFIG=${CONFIG:-configs/discovery/pascal.yaml}
 use_requirements requirements.txt -- "$CONFIG" "$@"
 each_fold cluster_pseudolabel.py "$CONFIG" "$@"

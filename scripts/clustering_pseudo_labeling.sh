@@ -5,11 +5,11 @@
 # BASE_MODEL is a checkpoint, ours or an official one, or the folder of one. They come out in OUTPUT_DIR/FOLD/pseudo.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 [ $# -ge 4 ] || { echo "usage: $0 OUTPUT_DIR BASE_MODEL FOLD CLUSTERS [key=value ...]" >&2; exit 2; }
-use_requirements requirements.txt -- "${CONFIG:-configs/ncdss/pascal.yaml}" "${@:5}"
+use_requirements requirements.txt -- "${CONFIG:-configs/discovery/pascal.yaml}" "${@:5}"
 output=$1 model=$2 fold=$3 clusters=$4
 shift 4
 for file in best.pth best_model.pth.tar; do
     if [ -f "$model/$file" ]; then model=$model/$file; fi
 done
-launch cluster_pseudolabel.py "${CONFIG:-configs/ncdss/pascal.yaml}" output_dir="$output" split="$fold" cluster.k="$clusters" \
+launch cluster_pseudolabel.py "${CONFIG:-configs/discovery/pascal.yaml}" output_dir="$output" split="$fold" cluster.k="$clusters" \
     base_checkpoint="$model" "$@"

@@ -2,6 +2,6 @@
 # Rank the pseudo labels by entropy and split clean from unclean, every fold.
 #   DATA_ROOT=/data/VOCSegmentation GPUS=4 FOLDS="0 1" scripts/entropy_ranking.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-CONFIG=${CONFIG:-configs/ncdss/pascal.yaml}
+CONFIG=${CONFIG:-configs/discovery/pascal.yaml}
 use_requirements requirements.txt -- "$CONFIG" "$@"
 each_fold entropy_rank.py "$CONFIG" "$@"

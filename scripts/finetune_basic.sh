@@ -2,6 +2,6 @@
 # Fine-tune with all pseudo labels (basic framework), every fold.
 #   DATA_ROOT=/data/VOCSegmentation GPUS=4 FOLDS="0 1" scripts/finetune_basic.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-CONFIG=${CONFIG:-configs/ncdss/pascal.yaml}
+CONFIG=${CONFIG:-configs/discovery/pascal.yaml}
 use_requirements requirements.txt -- "$CONFIG" "$@"
 each_fold finetune_novel.py "$CONFIG" method=basic "$@"

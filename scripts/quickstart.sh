@@ -4,7 +4,7 @@
 # Arguments are overrides for every stage: scripts/quickstart.sh split=fold1 seed=1 output_dir=output/second
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 use_requirements requirements.txt
-CONFIG=configs/demo/ncdss.yaml
+CONFIG=configs/demo/discovery.yaml
 
 python prepare_data.py demo
 REFERENCES=1 scripts/chain.sh "$CONFIG" "$@"

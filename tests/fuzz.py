@@ -30,13 +30,13 @@ from scipy.io import savemat
 
 from data.classes import ClassList, load_split, load_task, read_classes
 from data.embeddings import read_table, write_table
-from data.exemplars import Candidate, read_memory, write_memory
+from data.incremental.exemplars import Candidate, read_memory, write_memory
 from data.io import read_array, read_image, read_label, read_mask, write_array, write_grey, write_label, write_picture
 from data.mat import read_context, read_sbd
 from data.prepare.annotations import read_labelme
 from data.prepare.class_files import read_colors
 from data.prepare.coco import read_drawings
-from data.weak_tags import read_tags
+from data.weakshot.tags import read_tags
 from data.word_files import read_words
 from models.weights import read_weights
 from utils import checkpoint

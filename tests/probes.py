@@ -9,7 +9,7 @@ import yaml
 
 import probe_features
 from data.io import read_image
-from models.contrast import ContrastModel, build_encoder
+from models.contrast.encoder import ContrastModel, build_encoder
 from tests.conftest import CLASSES
 from utils.config.probe import ProbeConfig
 from utils.config.reader import load_config

@@ -16,11 +16,11 @@ import finetune_novel
 import predict
 import report
 import train_base
-from data.discovery import DiscoveryData
+from data.discovery.builder import DiscoveryData
 from data.embeddings import write_table
 from data.io import read_label
-from models.backbones import build_backbone
-from models.contrast import ContrastEncoder
+from models.contrast.encoder import ContrastEncoder
+from models.trunks import build_backbone
 from utils.checkpoint import read_list
 from utils.config.reader import load_config
 from utils.errors import UserError

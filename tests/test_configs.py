@@ -23,13 +23,13 @@ import train_base
 import train_incremental
 from benchmarks.cost_stages import STAGES
 from data.classes import load_split, load_task
-from data.incremental import select
+from data.incremental.builder import select
 from data.io import write_label
 from data.lists import load_lists, shipped_presence
 from data.source import DRY_IMAGES, DataContext
-from models.contrast import build_encoder
+from models.contrast.encoder import build_encoder
 from models.deeplab import build_model
-from models.incremental import build_incremental
+from models.incremental.network import build_incremental
 from utils.checkpoint import write_list
 from utils.config.keys import flatten
 from utils.config.reader import load_config
@@ -131,7 +131,7 @@ def make_root(root: Path, cfg) -> Path:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants_differ_in_little(name):
-    folder = Path(__file__).parents[1] / "configs" / "ncdss"
+    folder = Path(__file__).parents[1] / "configs" / "discovery"
     one, other = (
         flatten(load_config([str(folder / f"{n}.yaml")], "").model_dump()) for n in (name, name.rsplit("_", 1)[0])
     )

@@ -12,10 +12,10 @@ import eval as evaluation
 import export
 from data.io import read_image, read_label
 from data.transforms import ValTransform
-from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from models.deeplab_files import read_deeplab, read_networks
 from models.teacher_student import TeacherStudent
+from models.trunks import build_backbone
 from tests.conftest import balance
 from tests.probes import write_encoder
 from utils import checkpoint

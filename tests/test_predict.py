@@ -13,8 +13,8 @@ import finetune_novel
 import predict
 from data.io import read_image, read_label
 from data.video import read_frames, write_video
-from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
+from models.trunks import build_backbone
 from tests.conftest import balance
 from utils import checkpoint
 from utils.run import guarded

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 import yaml
 
 import pretrain_contrast
-from data.contrast import ContrastData
+from data.contrast.builder import ContrastData
 from losses.maskcontrast import balanced_bce, balanced_weights
-from models.contrast import ContrastModel, build_encoder, load_encoder
+from models.contrast.encoder import ContrastModel, build_encoder, load_encoder
 from pretrain_contrast import ContrastRecipe, build_recipe
 from tests.processes import on_two_ranks
 from utils import checkpoint
-from utils.config.maskcontrast import MaskContrastConfig
+from utils.config.contrast import ContrastConfig
 from utils.config.reader import load_config
 from utils.loop import fit
 from utils.run import guarded, start_run
@@ -39,7 +39,7 @@ def config(voc, tmp_path):
     return tmp_path / "small.yaml"
 
 
-def load(config, *overrides) -> MaskContrastConfig:
+def load(config, *overrides) -> ContrastConfig:
     return load_config([str(config), *overrides], "")
 
 
@@ -76,7 +76,7 @@ def plain_loss(embedding, mask, prototypes, bank, temperature: float) -> torch.T
     return F.cross_entropy(logits, label, weights)
 
 
-def plainly(cfg: MaskContrastConfig, world: int) -> tuple[list[dict], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def plainly(cfg: ContrastConfig, world: int) -> tuple[list[dict], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """(losses of each step, tensors of the first process before and after) of training by `world` processes."""
     options, rates = cfg.contrast, cfg.training
     replicas = []

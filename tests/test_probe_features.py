@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 import probe_features
+from data.contrast.probes import ProbeData
 from data.io import read_image, read_label, write_label
-from data.probing import ProbeData
 from data.transforms import ValTransform
-from models.probes import FeatureNetwork, build_features
+from models.contrast.probes import FeatureNetwork, build_features
 from tests.conftest import CLASSES, make_voc
 from tests.probes import BACKBONE, loaded, read, run, write_config, write_encoder
 from utils.measure.metrics import iou
@@ -246,7 +246,7 @@ def test_no_object_anywhere_is_one_line(config, capsys, monkeypatch, tmp_path, m
         write_label(path, np.zeros((40, 40), np.uint8))
     assert run(config, *options, f"data.root={root}", *BACKBONE) == 2
     assert "foreground=saliency: in none of 12 images the saliency map has a salient pixel" in capsys.readouterr().err
-    monkeypatch.setattr("models.probes.SALIENT", 1e9)
+    monkeypatch.setattr("models.contrast.probes.SALIENT", 1e9)
     assert run(config, *options, f"data.root={root}") == 2
     assert "foreground=head: in none of 12 images the saliency of the network" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("metrics.json"))

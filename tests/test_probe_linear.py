@@ -11,10 +11,10 @@ import torch.nn.functional as F
 
 import predict
 import probe_features
+from data.contrast.probes import ProbeData
 from data.io import read_image, read_label
-from data.probing import ProbeData
+from models.contrast.probes import LinearProbe, build_features, build_probe, load_probe
 from models.deeplab_files import to_official
-from models.probes import LinearProbe, build_features, build_probe, load_probe
 from tests.conftest import CLASSES
 from tests.probes import BACKBONE, loaded, read, run, write_config, write_encoder
 from utils import checkpoint

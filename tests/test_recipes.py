@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from finetune_novel import BasicRecipe, EumsRecipe
-from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from models.teacher_student import TeacherStudent
+from models.trunks import build_backbone
 from train_base import SupervisedRecipe
-from utils.config.ncdss import Eums, FineTuning
+from utils.config.discovery import Eums, FineTuning
 from utils.step import build_optimizer, set_learning_rate, train_step
 
 KNOWN, OUTPUTS, SIZE = 3, 6, 33

@@ -21,7 +21,7 @@ def test_a_page_is_written_and_its_tables_printed(tmp_path, monkeypatch, capsys)
     rows = [["method", "mIoU"], ["ours", "50.0"]]
     page = Page("A <title>", "<b>lead</b>", ["<section>one</section>"], {"first": rows, "": rows}, tmp_path / "run")
     monkeypatch.setitem(PAGES, "ncdss", lambda cfg: page)
-    report.main(["configs/demo/ncdss.yaml"])
+    report.main(["configs/demo/discovery.yaml"])
     text = (tmp_path / "run" / "report.html").read_text()
     assert "<h1>A &lt;title&gt;</h1>" in text and "<b>lead</b>" in text and "<section>one</section>" in text
     assert (tmp_path / "run" / "table.md").read_text() == (

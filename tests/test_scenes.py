@@ -14,9 +14,9 @@ import finetune_novel
 import prepare_data
 import report
 import train_base
-from data.discovery import DiscoveryData
+from data.discovery.builder import DiscoveryData
+from data.discovery.parts import Unit, by_unit, read_parts
 from data.io import read_label, write_label
-from data.parts import Unit, by_unit, read_parts
 from tests.conftest import TINY
 from utils.checkpoint import read_json, read_list, write_list
 from utils.config.reader import load_config

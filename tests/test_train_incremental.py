@@ -14,11 +14,11 @@ import torch
 import eval as evaluation
 import predict
 import train_incremental
-from data.incremental import IncrementalData, step_folder
+from data.incremental.builder import IncrementalData, step_folder
 from data.io import read_image, read_label
 from losses.ssul import binary_cross_entropy
-from models.incremental import build_incremental
-from models.inplace_abn import AbnDeepLab
+from models.incremental.inplace_abn import AbnDeepLab
+from models.incremental.network import build_incremental
 from tests.conftest import CLASSES, official_abn, write_task
 from train_incremental import SharedTrunkSsulRecipe, SsulRecipe, build_recipe, run_step
 from utils import checkpoint

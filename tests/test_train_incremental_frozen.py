@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from models.backbones import build_backbone
-from models.incremental import IncrementalDeepLab
+from models.incremental.network import IncrementalDeepLab
+from models.trunks import build_backbone
 from train_incremental import SsulRecipe, Step
-from utils.config.ssul import SsulConfig
+from utils.config.incremental import IncrementalConfig
 from utils.step import build_optimizer, train_step
 
 # step 1 of VOC 15-1: unknown, background, fifteen classes, and the new one; reference of the official code
@@ -25,9 +25,9 @@ def network(heads: list[int], backbone: str = "mobilenet_v2", width: int = 256) 
     return IncrementalDeepLab(build_backbone(backbone, 16, "random"), heads, head_channels=width)
 
 
-def settings(freeze: bool, freeze_batchnorm: bool) -> SsulConfig:
+def settings(freeze: bool, freeze_batchnorm: bool) -> IncrementalConfig:
     options = {"freeze": freeze, "freeze_batchnorm": freeze_batchnorm}
-    return SsulConfig.model_validate({"ssul": options, "training": {"lr": 0.1, "first_lr": 0.1}})
+    return IncrementalConfig.model_validate({"ssul": options, "training": {"lr": 0.1, "first_lr": 0.1}})
 
 
 def recipe_of_step(number: int, freeze: bool, freeze_batchnorm: bool, **made) -> SsulRecipe:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import train_incremental
-from data.incremental import IncrementalData
+from data.incremental.builder import IncrementalData
 from train_incremental import choose_memory, run_step
 from utils.config.reader import load_config
 from utils.errors import UserError

@@ -15,11 +15,11 @@ import report
 import train_weakshot
 from data.embeddings import write_table
 from data.io import read_label
-from models.simformer import build_weak_shot
+from models.weakshot.simformer import build_weak_shot
 from tests.conftest import CLASSES
 from train_weakshot import SimFormerRecipe, SingleImageRecipe, in_pairs, side_by_side
 from utils import checkpoint
-from utils.config.simformer import SimformerConfig
+from utils.config.weakshot import WeakShotConfig
 from utils.run import guarded
 from utils.step import build_optimizer, train_step
 
@@ -193,8 +193,8 @@ def test_a_missing_pseudo_label_is_an_error(chain, shapes, tmp_path, capsys):
 # ---- a step
 
 
-def config(**values) -> SimformerConfig:
-    return SimformerConfig.model_validate({key: value for key, value in TINY.items() if key != "data"} | values)
+def config(**values) -> WeakShotConfig:
+    return WeakShotConfig.model_validate({key: value for key, value in TINY.items() if key != "data"} | values)
 
 
 def batch(images: int = 4) -> dict[str, torch.Tensor]:
@@ -210,7 +210,7 @@ def batch(images: int = 4) -> dict[str, torch.Tensor]:
     return {"image": image, "label": label, "padding": padding, "present": present.to(torch.uint8)}
 
 
-def recipe(cfg: SimformerConfig, kind=SimFormerRecipe):
+def recipe(cfg: WeakShotConfig, kind=SimFormerRecipe):
     torch.manual_seed(0)
     return kind(build_weak_shot(cfg.model, 5, pairs=kind is SimFormerRecipe), cfg, NOVEL)
 

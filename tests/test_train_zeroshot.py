@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.backbones import build_backbone
 from models.deeplab_plus import DeepLabPlus
-from models.zs3 import ZeroShotNet
-from models.zs3_graph import label_graph
+from models.trunks import build_backbone
+from models.zeroshot.generators import ZeroShotNet
+from models.zeroshot.graph import label_graph
 from train_zeroshot import Zs3Recipe
-from utils.config.zs3 import Zs3Config
+from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
 from utils.step import build_optimizer, set_learning_rate, train_step
 
@@ -21,9 +21,9 @@ CLASSES, UNSEEN, WORD, NOISE, WIDTH, SIDE, CELLS = 6, (2, 4), 5, 7, 8, 65, 17
 BANDWIDTHS = (2, 5, 10, 20, 40, 80)
 
 
-def config(**values) -> Zs3Config:
+def config(**values) -> ZeroShotConfig:
     zs3 = {"noise_dim": NOISE, "hidden": 9, "samples": 16, "batch_size": 3, "epochs": 2, **values.pop("zs3", {})}
-    return Zs3Config.model_validate({"zs3": zs3, **values})
+    return ZeroShotConfig.model_validate({"zs3": zs3, **values})
 
 
 class Features(DeepLabPlus):
@@ -68,7 +68,7 @@ def batches() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     return labels, features
 
 
-def build(cfg: Zs3Config, features=(), graph=False, kind=Injected) -> Zs3Recipe:
+def build(cfg: ZeroShotConfig, features=(), graph=False, kind=Injected) -> Zs3Recipe:
     torch.manual_seed(0)
     network = Features(build_backbone("resnet18", 16, "random"), CLASSES, (1, 2), WIDTH, dropout=0.0)
     network.given = list(features)

@@ -51,7 +51,7 @@ def run(main, config: Path, *options: str) -> int:
 
 @pytest.mark.parametrize("k", [2, 10])
 def test_splits_of_the_paper(kind, k):
-    """Which classes are unseen in the others: tests/data/test_zeroshot.py."""
+    """Which classes are unseen in the others: tests/data/zeroshot/test_builder.py."""
     config, order = kind
     split = f"split=unseen{k}"
     assert run(train_base.main, config, split) == 0

@@ -7,7 +7,7 @@ import pytest
 import eval as evaluation
 import train_base
 import train_zeroshot
-from data.zeroshot import ZeroShotData
+from data.zeroshot.builder import ZeroShotData
 from tests.conftest import make_voc
 from tests.zeroshot_data import make_context, make_voc_sbd
 from utils.config.reader import load_config

@@ -7,10 +7,10 @@ import numpy as np
 from scipy.io import savemat
 
 from data.io import write_label
-from data.weakshot import WeakShotData
+from data.weakshot.builder import WeakShotData
 from tests.zeroshot_data import save_image, scene
 from utils.checkpoint import write_list
-from utils.config.simformer import SimformerConfig
+from utils.config.weakshot import WeakShotConfig
 
 NOVEL, BASE = (3, 6, 10), (0, 1, 2)  # some of the classes of COCO-Stuff's split1, as numbers in the masks
 TRAIN = {  # image: classes
@@ -68,4 +68,4 @@ def open_data(root: Path, output: Path, **data: Any) -> WeakShotData:
     similarity = {"partner": data.pop("partner", "fixed")}
     small = {"root": root, "image_size": 32, "sizes": (24, 32, 40), "workers": 0}
     tree = {"output_dir": output, "data": small | data, "similarity": similarity, "evaluation": {"size": 32}}
-    return WeakShotData.open(SimformerConfig.model_validate(tree | top))
+    return WeakShotData.open(WeakShotConfig.model_validate(tree | top))

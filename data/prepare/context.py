@@ -9,12 +9,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.classes import load_classes
-from data.context_labels import context_map
 from data.io import one_opencv_thread, write_label
 from data.label_map import LabelMap
 from data.layouts import CONTEXT, VOC, index_samples
 from data.mat import read_context
 from data.prepare.check import check_pairs
+from data.zeroshot.context_labels import context_map
 from utils.checkpoint import read_list, write_list
 from utils.errors import UserError
 

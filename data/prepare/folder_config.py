@@ -34,7 +34,7 @@ def batch_size(images: int, most: int) -> int:
 
 
 def write_config(facts: Facts, root: Path, name: str) -> str:
-    """The text of a configuration file. Its rates and epochs are those of configs/ncdss/pascal_subset.yaml."""
+    """The text of a configuration file. Its rates and epochs are those of configs/discovery/pascal_subset.yaml."""
     size = image_size(facts)
     images = facts.train + facts.unlabelled
     cache = images * 3 * (2 * size) ** 2 < CACHE_BYTES
@@ -78,7 +78,7 @@ cluster:
   features_size: {max(size, 320)}
   features_stride: 32
   pca_dim: {max(2, min(32, facts.unlabelled // 4))}
-  whiten: false  # better on photographs, see docs/ncdss.md
+  whiten: false  # better on photographs, see docs/discovery.md
 
 basic:
   epochs: 15
@@ -93,7 +93,7 @@ eums:
   batch_size: {novel}
   milestones: [10]
   rampup_length: 8
-  reassign_epochs: []  # needs a student that has learned the rare clusters, see docs/ncdss.md
+  reassign_epochs: []  # needs a student that has learned the rare clusters, see docs/discovery.md
   eval_every: 5
   teacher_momentum: 0.97
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from data.classes import ClassGroups, load_classes, load_split, load_task
-from data.discovery import NOVEL
+from data.discovery.builder import NOVEL
 from data.io import MaskRule
 from data.label_map import LabelMap
 from data.lists import find_list, image_list, load_lists, shipped_presence
 from data.source import DataContext
-from data.weakshot import WeakShotData
-from data.zeroshot import ZeroShotData
-from data.zeroshot_lists import Listed, open_context, training_lists, validation_list
+from data.weakshot.builder import WeakShotData
+from data.zeroshot.builder import ZeroShotData
+from data.zeroshot.lists import Listed, open_context, training_lists, validation_list
 
 Values = dict[str, frozenset[int]]  # image -> class numbers in its mask
 Found = dict[str, Values]  # by the name of a role that was checked

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # scripts/clustering_pseudo_labeling.sh on COCO-20i.
-CONFIG=${CONFIG:-configs/ncdss/coco.yaml} exec "$(dirname "${BASH_SOURCE[0]}")/../clustering_pseudo_labeling.sh" "$@"
+CONFIG=${CONFIG:-configs/discovery/coco.yaml} exec "$(dirname "${BASH_SOURCE[0]}")/../clustering_pseudo_labeling.sh" "$@"

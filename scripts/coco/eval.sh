@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
 # scripts/eval.sh on COCO-20i.
-CONFIG=${CONFIG:-configs/ncdss/coco.yaml} exec "$(dirname "${BASH_SOURCE[0]}")/../eval.sh" "$@"
+CONFIG=${CONFIG:-configs/discovery/coco.yaml} exec "$(dirname "${BASH_SOURCE[0]}")/../eval.sh" "$@"

@@ -15,8 +15,8 @@ from benchmarks import (
     weakshot_pairs,
     zeroshot,
 )
-from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
+from models.trunks import build_backbone
 from utils import checkpoint
 
 SMALL = ["--images", "3", "--repeats", "1"]

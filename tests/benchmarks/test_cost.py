@@ -63,7 +63,7 @@ def test_peak_of_what_is_alive_by_hand():
 
 def test_an_epoch_of_eums_ends_with_the_shortest_list():
     """2836 novel images of fold 0: 1900 clean and 936 unclean, from epoch 5 on 950 and 1886, eight at a time."""
-    cfg = load_config(["configs/ncdss/pascal.yaml"], "")
+    cfg = load_config(["configs/discovery/pascal.yaml"], "")
     assert eums_steps(cfg, 4, 7746, 2836) == 936 // 8 == 117
     assert eums_steps(cfg, 5, 7746, 2836) == 950 // 8 == 118
     assert steps_per_epoch(cfg.basic, 7746, 2836) == 354

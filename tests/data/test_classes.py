@@ -7,7 +7,7 @@ import pytest
 from data.classes import SPLITS, ClassGroups, load_classes, load_split
 from utils.errors import UserError
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "ncdss"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "discovery"
 OFFICIAL = json.loads((FIXTURES / "c6_class_maps.json").read_text())
 
 

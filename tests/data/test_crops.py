@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from data.crops import CentreCrop, ResizedCrop, ScaleBlurCrop, ScaleCrop, ShorterSide, blurred, padding
 from utils.resize import resize_box, resize_shorter, shorter_to
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "incremental"
 GOLDEN = np.load(FIXTURES / "transforms.npz")
 MINI = np.load(FIXTURES / "minivoc.npz")
 CASES = json.loads((FIXTURES / "transforms_index.json").read_text())
@@ -171,7 +171,7 @@ def test_whole_image_with_its_shorter_side_at_a_size():
 
 # ---- zero-shot segmentation
 
-ZS3 = np.load(FIXTURES.parent / "zs3" / "transforms.npz")
+ZS3 = np.load(FIXTURES.parent / "zeroshot" / "transforms.npz")
 SIDE, MEAN, STD = 96, np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from data.classes import SPLITS, load_classes
 from data.embeddings import class_vectors, look_up, name_vectors, read_table, write_table
-from utils.config.zs3 import ZeroShotImages
+from utils.config.zeroshot import ZeroShotImages
 from utils.errors import UserError
 
 # sum and sha256 of the numbers, from the description of the published tables

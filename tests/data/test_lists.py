@@ -13,10 +13,10 @@ from data.layouts import COCO, VOC, find_layout
 from data.lists import ImageLists, image_list, load_lists, presence, scan, write_lists
 from data.source import DataContext
 from utils.checkpoint import read_list, write_list
-from utils.config.ncdss import NcdssConfig
+from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
 
-PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures" / "ncdss" / "lists.json").read_text())
+PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures" / "discovery" / "lists.json").read_text())
 COUNTS = {  # base_train, base only, novel, base_train and novel, base_val
     "fold0": (8829, 7746, 2836, 1083, 1165),
     "fold1": (8713, 6978, 3604, 1735, 1194),
@@ -51,7 +51,7 @@ def root(tmp_path) -> Path:
 
 def context(root: Path, dataset="none", lists_dir=None, train_list=None, val_list=None) -> DataContext:
     data = {"dataset": dataset, "lists": lists_dir, "train_list": train_list, "val_list": val_list}
-    cfg = NcdssConfig.model_validate({"data": data, "output_dir": root / "out"})
+    cfg = DiscoveryConfig.model_validate({"data": data, "output_dir": root / "out"})
     return DataContext(cfg, root, find_layout(root))
 
 

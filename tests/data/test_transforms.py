@@ -13,7 +13,7 @@ from torchvision.transforms import functional as TF
 from data.transforms import STRONG, TrainTransform, ValTransform, WeakStrongTransform, color_jitter
 from tests import synthetic
 
-GOLDEN = np.load(Path(__file__).parents[1] / "fixtures" / "ncdss" / "c13_transforms.npz")
+GOLDEN = np.load(Path(__file__).parents[1] / "fixtures" / "discovery" / "c13_transforms.npz")
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
@@ -204,7 +204,7 @@ def test_strong_view_shares_the_geometry():
 
 # ---- the linear probe of MaskContrast has the same transforms
 
-PROBE = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
+PROBE = Path(__file__).parents[1] / "fixtures" / "contrast"
 PROBE_CASES = json.loads((PROBE / "g6_seg_tf.json").read_text())
 
 

@@ -8,7 +8,7 @@ import torch
 
 from losses.eums import image_entropy, teacher_label
 
-VECTORS = Path(__file__).parents[1] / "fixtures" / "ncdss"
+VECTORS = Path(__file__).parents[1] / "fixtures" / "discovery"
 NUM_BASE = 15
 
 

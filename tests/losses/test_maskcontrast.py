@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from losses import maskcontrast as contrast
 from losses.maskcontrast import balanced_bce, balanced_weights, mean_directions, pixel_to_prototype
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "maskcontrast"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "contrast"
 CASES = json.loads((FIXTURES / "g2_loss.json").read_text())
 BCE = json.loads((FIXTURES / "g2_bce.json").read_text())
 
 
 def inputs(case: dict, file: str) -> tuple[torch.Tensor, ...]:
-    """(q, saliency logit, k, bank, mask of q, mask of k), see tests/fixtures/maskcontrast/README.md."""
+    """(q, saliency logit, k, bank, mask of q, mask of k), see tests/fixtures/contrast/README.md."""
     r, shape = np.random.RandomState(case["seed"]), (case["b"], case["dim"], case["h"], case["w"])
     q = r.randn(*shape)
     saliency = 2 * r.randn(case["b"], case["h"], case["w"])

@@ -12,7 +12,7 @@ from losses import maskformer
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, mask_losses, match, matching_costs
 from losses.simformer import complementary_loss
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/simformer"
+FIXTURES = Path(__file__).parents[1] / "fixtures/weakshot"
 # of COCO-Stuff, split 1, as far as the label maps here reach
 NOVEL = [3, 6, 10, 11, 18, 19]
 BASE = [number for number in range(171) if number not in NOVEL]

@@ -11,7 +11,7 @@ import losses.upsampled
 from data.classes import load_task
 from losses.ssul import add_unknown, binary_cross_entropy, focal_loss, pseudo_label, training_target
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "ssul"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "incremental"
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ from losses.zs3 import (
     weighted_cross_entropy,
 )
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/zs3"
+FIXTURES = Path(__file__).parents[1] / "fixtures/zeroshot"
 SETS = [(128, 128, 256, 1.0), (5, 5, 4, 1.0), (128, 128, 256, 0.1), None, (1, 1, 8, 1.0)]
 
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet101
 
-from models.backbones import build_backbone
 from models.deeplab import DeepLabV3, build_model
-from utils.config.ncdss import Model
+from models.trunks import build_backbone
+from utils.config.discovery import Model
 from utils.errors import UserError
 
 TINY = Model(backbone="resnet18", init="random", head_channels=8, atrous_rates=(1, 2, 3), dropout=0)

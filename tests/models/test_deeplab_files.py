@@ -9,15 +9,15 @@ import pytest
 import torch
 from torchvision.models.segmentation import deeplabv3_resnet50
 
-from models.backbones import build_backbone
-from models.backbones.imagenet import lite0_file
 from models.deeplab import DeepLabV3
 from models.deeplab_files import load_deeplab, read_deeplab, to_official
 from models.teacher_student import TeacherStudent
+from models.trunks import build_backbone
+from models.trunks.imagenet import lite0_file
 from utils import checkpoint
 from utils.errors import UserError
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "ncdss"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "discovery"
 NUM_OUTPUTS = {
     "base_pascal": 16,
     "finetune_basic_pascal_k10": 26,
@@ -36,7 +36,7 @@ def official_shapes(kind: str) -> dict[str, list[int]]:
 
 
 def by_rule(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    """Weights of rules R and S, see tests/fixtures/ncdss/README.md."""
+    """Weights of rules R and S, see tests/fixtures/discovery/README.md."""
     state = {}
     norms = {key.removesuffix("running_mean") for key in shapes if key.endswith("running_mean")}
     for key, shape in shapes.items():

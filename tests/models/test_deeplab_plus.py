@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from models.backbones import build_backbone
 from models.deeplab_plus import DeepLabPlus, build_deeplab_plus, load_deeplab_plus, network_file, set_dilation
+from models.trunks import build_backbone
 from models.weights import WeightsFile
 from tests.recipe_weights import recipe_weights
-from utils.config.zs3 import DeepLabPlus as Section
+from utils.config.zeroshot import DeepLabPlus as Section
 from utils.errors import UserError
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/zs3"
+FIXTURES = Path(__file__).parents[1] / "fixtures/zeroshot"
 KEYS = json.loads(gzip.decompress((FIXTURES / "keys.json.gz").read_bytes()))
 
 

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from models import onnx_export
-from models.backbones import build_backbone
-from models.contrast import SALIENT, ContrastEncoder
+from models.contrast.encoder import SALIENT, ContrastEncoder
 from models.deeplab import DeepLabV3
 from models.deeplab_plus import DeepLabPlus
-from models.incremental import IncrementalDeepLab, predicted_ids
-from models.maskformer import MaskFormer
+from models.incremental.network import IncrementalDeepLab, predicted_ids
 from models.onnx_export import Difference, export_onnx, network_size
 from models.output import Output
 from models.segmenter import Segmenter
+from models.trunks import build_backbone
+from models.weakshot.maskformer import MaskFormer
 from utils.errors import UserError
 from utils.measure.protocol import most_likely
 from utils.resize import resize_shorter, resize_square

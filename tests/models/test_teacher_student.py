@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from models.teacher_student import TeacherStudent, reinitialize_decoder
+from models.trunks import build_backbone
 
 NORMS = nn.modules.batchnorm._BatchNorm
 

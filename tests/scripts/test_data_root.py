@@ -20,7 +20,7 @@ def test_it_is_that_of_the_commands(pairs, environment, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_ROOT", environment)
     own = tmp_path / "own.yaml"
     own.write_text(
-        f"base: {ROOT / 'configs/demo/ncdss.yaml'}\ndata: {{root: '/from/file', dataset: demo}}  # root: no\n"
+        f"base: {ROOT / 'configs/demo/discovery.yaml'}\ndata: {{root: '/from/file', dataset: demo}}  # root: no\n"
     )
     for config in (*CONFIGS, own):
         expected = data_roots(load_config([str(config), *pairs], ""))["root"]
@@ -28,7 +28,7 @@ def test_it_is_that_of_the_commands(pairs, environment, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_not_there(tmp_path, capsys):
-    config = str(ROOT / "configs/ncdss/pascal.yaml")
+    config = str(ROOT / "configs/discovery/pascal.yaml")
     assert main([config, f"data.root={tmp_path}"]) == 0
     assert capsys.readouterr().out == f"{tmp_path}\n"
     assert main([config, f"data.root={tmp_path / 'none'}"]) == 2
@@ -46,7 +46,7 @@ def run(script: str, *words: str, **variables: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("chain.sh", ["configs/ncdss/pascal_subset.yaml"]),
+        ("chain.sh", ["configs/discovery/pascal_subset.yaml"]),
         ("base_train.sh", []),
         ("zs3/voc.sh", []),
         ("ssul/voc.sh", []),
@@ -69,7 +69,7 @@ def test_an_active_environment_is_used_and_named(tmp_path):
     (tmp_path / "python").write_text('#!/bin/sh\n[ "$1" = - ] || echo "$@"\n')
     (tmp_path / "python").chmod(0o755)
     variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": "/mine", "VENV": ""}
-    found = run("chain.sh", "configs/demo/ncdss.yaml", **variables)
+    found = run("chain.sh", "configs/demo/discovery.yaml", **variables)
     assert found.returncode == 0, found.stderr
     assert found.stderr == "using the active virtual environment /mine (VENV=DIR chooses another)\n"
-    assert found.stdout.startswith("train_base.py configs/demo/ncdss.yaml\n")
+    assert found.stdout.startswith("train_base.py configs/demo/discovery.yaml\n")

@@ -20,7 +20,7 @@ def check(tmp_path, **variables: str) -> subprocess.CompletedProcess:
     """Run the script with programs of tmp_path/bin in front of all others."""
     environment = {k: v for k, v in os.environ.items() if k not in ("DEVICE", "SYSTEMS", "DATA_ROOT", "VENV")}
     environment |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "OUT": str(tmp_path / "out"), **variables}
-    script = ROOT / "scripts" / "ncdss" / "gpu_check.sh"
+    script = ROOT / "scripts" / "discovery" / "gpu_check.sh"
     return subprocess.run(["bash", str(script)], env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -56,19 +56,19 @@ def test_every_system_is_checked(tmp_path):
     assert found.returncode == 0, found.stderr
     calls = [line.split()[:2] for line in found.stdout.splitlines()]
     for call in (
-        ["finetune_novel.py", "configs/demo/ncdss.yaml"],
-        ["finetune_novel.py", "configs/ncdss/pascal_subset.yaml"],
-        ["train_incremental.py", "configs/demo/ssul.yaml"],
-        ["train_incremental.py", "configs/demo/ssul_baselines.yaml"],
-        ["train_incremental.py", "configs/ssul/voc_subset.yaml"],
-        ["pretrain_contrast.py", "configs/demo/maskcontrast.yaml"],
+        ["finetune_novel.py", "configs/demo/discovery.yaml"],
+        ["finetune_novel.py", "configs/discovery/pascal_subset.yaml"],
+        ["train_incremental.py", "configs/demo/incremental.yaml"],
+        ["train_incremental.py", "configs/demo/incremental_baselines.yaml"],
+        ["train_incremental.py", "configs/incremental/voc_subset.yaml"],
+        ["pretrain_contrast.py", "configs/demo/contrast.yaml"],
         ["probe_features.py", "configs/demo/probe.yaml"],
-        ["pretrain_contrast.py", "configs/maskcontrast/voc_subset.yaml"],
+        ["pretrain_contrast.py", "configs/contrast/voc_subset.yaml"],
     ):
         assert call in calls, call
     assert calls[0] == ["prepare_data.py", "demo"]
     assert calls[-3:] == [["collect.py", "--cost"], ["-m", "benchmarks.devices"], ["-m", "benchmarks.gpu"]]
-    assert "train_base.py configs/ncdss/pascal_subset.yaml" in found.stdout and "data.root=/voc" in found.stdout
+    assert "train_base.py configs/discovery/pascal_subset.yaml" in found.stdout and "data.root=/voc" in found.stdout
 
 
 @pytest.mark.parametrize(

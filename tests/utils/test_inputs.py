@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.config.ncdss import NcdssConfig
-from utils.config.zs3 import Zs3Config
+from utils.config.discovery import DiscoveryConfig
+from utils.config.zeroshot import ZeroShotConfig
 from utils.inputs import DataFiles, changed_data
 
 FILES = {
@@ -18,8 +18,8 @@ FILES = {
 }
 
 
-def config(root: Path) -> NcdssConfig:
-    return NcdssConfig.model_validate({"data": {"root": root}})
+def config(root: Path) -> DiscoveryConfig:
+    return DiscoveryConfig.model_validate({"data": {"root": root}})
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def test_every_folder_that_may_move(root, tmp_path):
     outside.write_text("novel: [cat]")
     files, data = DataFiles(), {"root": root / "sets", "sbd_root": root / "masks", "use_sbd": True}
     files.add([root / "masks/a.png", outside])
-    files.write(tmp_path / "data.json", Zs3Config.model_validate({"data": data}))
+    files.write(tmp_path / "data.json", ZeroShotConfig.model_validate({"data": data}))
     (root / "masks").rename(tmp_path / "sbd")
-    moved = Zs3Config.model_validate({"data": data | {"sbd_root": tmp_path / "sbd"}})
+    moved = ZeroShotConfig.model_validate({"data": data | {"sbd_root": tmp_path / "sbd"}})
     assert changed_data(tmp_path / "data.json", moved) is None
     outside.write_text("novel: [dog]")
     assert changed_data(tmp_path / "data.json", moved) == f"{outside} has changed"

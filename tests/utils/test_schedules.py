@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from utils.schedules import poly_factor, poly_rate, sigmoid_rampup, step_factor, warm_poly_rate
 
-VECTORS = Path(__file__).parents[1] / "fixtures" / "ncdss" / "c5_schedules.json"
+VECTORS = Path(__file__).parents[1] / "fixtures" / "discovery" / "c5_schedules.json"
 EPOCHS_AND_MILESTONE = {"base_pascal": (60, 25), "finetune_pascal": (30, 15), "coco_all_stages": (20, 15)}
 
 
@@ -24,7 +24,7 @@ def test_rates_of_the_official_code(name):
         assert sigmoid_rampup(epoch, 5) == pytest.approx(ramp, rel=1e-15)
 
 
-SSUL = json.loads((Path(__file__).parents[1] / "fixtures" / "ssul" / "schedules.json").read_text())
+SSUL = json.loads((Path(__file__).parents[1] / "fixtures" / "incremental" / "schedules.json").read_text())
 
 
 @pytest.mark.parametrize("name", SSUL)

@@ -10,7 +10,7 @@ import torch
 
 from tests.utils.toy import ToyRecipe
 from utils.config.common import Training
-from utils.config.zs3 import SeenTraining
+from utils.config.zeroshot import SeenTraining
 from utils.step import NonFiniteLoss, _to_device, build_optimizer, set_learning_rate, train_step
 
 
@@ -93,7 +93,7 @@ def test_groups_keep_their_own_weight_decay():
 
 def test_the_rate_of_poly_to_zero_is_that_of_the_official_zero_shot_code():
     """Rows of [epoch, iteration, backbone rate, head rate], the last ones below the floor of poly_steps."""
-    fixture = Path(__file__).parents[1] / "fixtures/zs3/keys.json.gz"
+    fixture = Path(__file__).parents[1] / "fixtures/zeroshot/keys.json.gz"
     for name, rows in json.loads(gzip.decompress(fixture.read_bytes()))["lr_schedule"].items():
         epochs, length = map(int, name.split("_")[1:])
         settings = SeenTraining(epochs=epochs)

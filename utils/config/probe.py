@@ -17,7 +17,7 @@ from utils.config.common import (
     Trained,
     Training,
 )
-from utils.config.maskcontrast import Encoder, PretrainData
+from utils.config.contrast import Encoder, PretrainData
 
 LINEAR, KMEANS, RETRIEVAL = (Only(key="mode", values=(mode,)) for mode in ("linear", "kmeans", "retrieval"))
 

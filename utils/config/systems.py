@@ -3,20 +3,20 @@
 from typing import Any
 
 from utils.config.common import Common
-from utils.config.maskcontrast import MaskContrastConfig
-from utils.config.ncdss import NcdssConfig
+from utils.config.contrast import ContrastConfig
+from utils.config.discovery import DiscoveryConfig
+from utils.config.incremental import IncrementalConfig
 from utils.config.probe import ProbeConfig
-from utils.config.simformer import SimformerConfig
-from utils.config.ssul import SsulConfig
-from utils.config.zs3 import Zs3Config
+from utils.config.weakshot import WeakShotConfig
+from utils.config.zeroshot import ZeroShotConfig
 
 SCHEMAS: dict[str, type[Common]] = {
-    "ncdss": NcdssConfig,
-    "ssul": SsulConfig,
-    "maskcontrast": MaskContrastConfig,
+    "ncdss": DiscoveryConfig,
+    "ssul": IncrementalConfig,
+    "maskcontrast": ContrastConfig,
     "probe": ProbeConfig,
-    "zs3": Zs3Config,
-    "simformer": SimformerConfig,
+    "zs3": ZeroShotConfig,
+    "simformer": WeakShotConfig,
 }
 
 

@@ -37,7 +37,7 @@ class Objects:
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A frozen network (models.probes.FeatureNetwork) over loaders, and the number of classes in their labels.
+    """A frozen network (models.contrast.probes.FeatureNetwork) over loaders, and the number of classes in their labels.
 
     Objects are where the network's own weight is positive, or with `given_masks` the batch's saliency.
     """

@@ -5,9 +5,9 @@ import prepare_data
 from data.io import read_label
 from data.layouts import VOC, find_layout
 from data.prepare.context import build_context
-from data.zeroshot import ZeroShotData
+from data.zeroshot.builder import ZeroShotData
 from tests.zeroshot_data import make_context, scene
-from utils.config.zs3 import Zs3Config
+from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
 from utils.run import guarded
 
@@ -46,7 +46,7 @@ def test_the_made_set_equals_the_annotations(raw, tmp_path):
     datasets = []
     for folder in (raw, root):
         tree = {"system": "zs3", "output_dir": tmp_path / "out", "data": {"dataset": "context", "root": folder}}
-        data = ZeroShotData.open(Zs3Config.model_validate(tree))
+        data = ZeroShotData.open(ZeroShotConfig.model_validate(tree))
         assert [image.sample.id for image in data.seen_images] == ["a", "b"]
         datasets.append(data.step1_images(train=False))
     for index in range(2):

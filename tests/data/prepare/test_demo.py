@@ -14,7 +14,7 @@ from data.prepare import demo
 from data.prepare.demo import DemoOptions, build_demo, draw_object, draw_scene, estimate_saliency, image_id
 from data.prepare.demo_shapes import CLASSES, TEXTURES, texture
 from data.source import DataContext
-from utils.config.ncdss import NcdssConfig
+from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
 
 SMALL = DemoOptions(train=40, val=20, size=64)
@@ -198,7 +198,7 @@ def test_class_files_name_the_drawn_classes(root):
     assert [split.groups[1] for split in splits] == [tuple(range(5 * f + 1, 5 * f + 6)) for f in range(4)]
     for split in splits:
         data = {"dataset": "demo", "root": root, "train_list": "trainaug"}
-        lists = load_lists(split, DataContext.open(NcdssConfig.model_validate({"data": data})))
+        lists = load_lists(split, DataContext.open(DiscoveryConfig.model_validate({"data": data})))
         assert len(lists.novel) >= 10 and len(lists.base) >= 10 and not set(lists.novel) & set(lists.base)
 
 

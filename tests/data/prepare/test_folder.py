@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 import prepare_data
-from data.discovery import DiscoveryData
+from data.discovery.builder import DiscoveryData
 from data.prepare.folder import draw_validation
 from data.prepare.folder_config import Facts, batch_size, image_size
 from utils.checkpoint import read_list

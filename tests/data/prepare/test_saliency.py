@@ -20,7 +20,7 @@ from utils.checkpoint import read_json, read_list
 from utils.errors import UserError
 from utils.run import guarded
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "maskcontrast"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "contrast"
 CASES = json.loads((FIXTURES / "g5_salpost.json").read_text())
 
 

@@ -8,8 +8,8 @@ writes  <output_dir>/<split>/basic/{best.pth, last.pth, metrics.json, ...}
     python -m tests.examples.own_method.finetune_gce tests/examples/own_method/gce.yaml own.q=0.5
 """
 
-from data.chain import pseudo_files, pseudo_folder
-from data.discovery import DiscoveryData, FineTuningImages
+from data.discovery.builder import DiscoveryData, FineTuningImages
+from data.discovery.chain import pseudo_files, pseudo_folder
 from losses.cross_entropy import cross_entropy
 from models.deeplab import build_model
 from utils.config.reader import load_config

@@ -1,8 +1,8 @@
 """The network of supervised segmentation, and how a checkpoint of it is read."""
 
-from models.backbones import build_backbone
 from models.deeplab import DeepLabV3
 from models.segmenter import Segmenter, square_segmenter
+from models.trunks import build_backbone
 from models.weights import WeightsFile, load_strict
 from utils.config.common import DeepLab
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from utils.config.discovery import DiscoveryConfig
 from utils.config.keys import first_difference
-from utils.config.ncdss import NcdssConfig
 
 
 @pytest.mark.parametrize(
@@ -18,4 +18,4 @@ from utils.config.ncdss import NcdssConfig
     ],
 )
 def test_free_keys_decide_every_stage(now, before, found):
-    assert first_difference(NcdssConfig(own=now), {"own": before}, ("basic",)) == found
+    assert first_difference(DiscoveryConfig(own=now), {"own": before}, ("basic",)) == found

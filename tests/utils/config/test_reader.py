@@ -14,8 +14,8 @@ import finetune_novel
 import train_base
 import train_zeroshot
 from utils.config.common import Common
+from utils.config.discovery import DiscoveryConfig
 from utils.config.keys import all_keys
-from utils.config.ncdss import NcdssConfig
 from utils.config.reader import dump, load_config
 from utils.config.strict_yaml import StrictLoader, read_yaml
 from utils.config.systems import SCHEMAS
@@ -25,7 +25,7 @@ from utils.run import guarded
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").rglob("*.yaml"))
 
 
-def load(folder: Path, text: str, *overrides: str) -> NcdssConfig:
+def load(folder: Path, text: str, *overrides: str) -> DiscoveryConfig:
     path = folder / "a.yaml"
     path.write_text(text)
     return load_config([str(path), *overrides], "usage", systems=("ncdss",))
@@ -255,7 +255,7 @@ def test_effective_configuration_reproduces_itself(tmp_path):
     cfg = load(tmp_path, "basic: {lr: 1e-5}\nexpected: {miou: 0.5}\ndata: {root: /data}\nmodel: {trained: [layer4]}\n")
     (tmp_path / "again.yaml").write_text(dump(cfg, tmp_path / "again.yaml"))
     assert load_config([str(tmp_path / "again.yaml")], "") == cfg
-    assert NcdssConfig.model_validate(read_yaml(tmp_path / "again.yaml")) == cfg
+    assert DiscoveryConfig.model_validate(read_yaml(tmp_path / "again.yaml")) == cfg
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_print_config_tells_where_a_value_is_from(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         load(tmp_path, "base: parent.yaml\nsplit: mine\n", "basic.lr=0.5", "--print-config")
     lines = capsys.readouterr().out.splitlines()
-    assert end.value.code == 0 and len(lines) == len(all_keys(NcdssConfig))
+    assert end.value.code == 0 and len(lines) == len(all_keys(DiscoveryConfig))
     assert f"seed: 1  # {tmp_path}/parent.yaml" in lines and f"split: 'mine'  # {tmp_path}/a.yaml" in lines
     assert "basic.lr: 0.5  # command line" in lines and "basic.momentum: 0.9  # default" in lines
 

@@ -16,7 +16,7 @@ from utils.measure.metrics import confusion_matrix
 from utils.measure.probing import clustering_metrics, retrieval_metrics
 from utils.measure.retrieval import region_confusion
 
-GOLDEN = Path(__file__).parents[2] / "fixtures" / "maskcontrast" / "g7_kmeans_eval.json"
+GOLDEN = Path(__file__).parents[2] / "fixtures" / "contrast" / "g7_kmeans_eval.json"
 NAMES = [f"class{number}" for number in range(21)]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from utils.measure.ranking import split_by_score
 
-VECTORS = Path(__file__).parents[2] / "fixtures" / "ncdss" / "c11_entropy_rank.json"
+VECTORS = Path(__file__).parents[2] / "fixtures" / "discovery" / "c11_entropy_rank.json"
 scores = st.lists(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, math.nan])), max_size=30)
 
 

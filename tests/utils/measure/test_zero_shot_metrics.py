@@ -9,11 +9,11 @@ import pytest
 from utils.measure.metrics import summarize
 from utils.measure.spec import Spec, confusion_metrics
 
-CASES = json.loads((Path(__file__).parents[2] / "fixtures/zs3/metrics.json").read_text())
+CASES = json.loads((Path(__file__).parents[2] / "fixtures/zeroshot/metrics.json").read_text())
 
 
 def matrix(case) -> np.ndarray:
-    """The confusion that the fixture's recipe draws (tests/fixtures/zs3/README.md)."""
+    """The confusion that the fixture's recipe draws (tests/fixtures/zeroshot/README.md)."""
     r, c = np.random.RandomState(case["seed"]), case["n_class"]
     truth = r.randint(0, c, (4, 16, 20))
     truth[np.isin(truth, case["absent"])] = 0

@@ -1,0 +1,331 @@
+"""Novel class discovery: which images, fields and label maps the stages of the chain read, and how they are scored."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from data.classes import ClassGroups, class_files, load_split
+from data.dataset import SegmentationDataset
+from data.discovery.chain import num_clusters
+from data.discovery.parts import FOLDER as PARTS
+from data.discovery.parts import NOVEL_MAPS, read_units
+from data.io import read_label
+from data.label_map import LabelMap
+from data.layouts import Sample
+from data.lists import ImageLists, load_lists
+from data.loading import Source
+from data.source import DataContext
+from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
+from utils.checkpoint import read_list
+from utils.cluster_names import Names, cluster_classes, read_cluster_names
+from utils.config.discovery import DiscoveryConfig
+from utils.errors import UserError
+from utils.labels import IGNORE, WIDE_IGNORE, ignore_of, ignored
+from utils.measure.matching import rules_for
+from utils.measure.protocol import Classes, Protocol
+from utils.measure.spec import Spec
+from utils.run_folder import stage_dir
+
+BASE, NOVEL = 0, 1  # groups of a class split
+UNMATCHED, BACKGROUND = "unmatched cluster", "background"
+TRAIN_FOLDER = "SegmentationClassAug"
+
+
+@dataclass(frozen=True)
+class DiscoveryData:
+    """Class split, image lists and data root of a run, and the data sets made from them.
+
+    Networks have the outputs background, base classes, and after fine-tuning K clusters.
+    """
+
+    context: DataContext[DiscoveryConfig]
+    groups: ClassGroups
+    lists: ImageLists
+
+    @classmethod
+    def open(cls, cfg: DiscoveryConfig) -> "DiscoveryData":
+        context, split = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
+        groups = with_background(split)
+        context.files.add(class_files(cfg.data.dataset, cfg.split))
+        most = WIDE_IGNORE - groups.num_seen(BASE)  # what a label file of 16 bits holds beside the ignored value
+        if cfg.cluster.k != "auto" and cfg.cluster.k > most:
+            raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
+        return cls(context, groups, load_lists(split, context))
+
+    @property
+    def cfg(self) -> DiscoveryConfig:
+        return self.context.cfg
+
+    @property
+    def num_known(self) -> int:
+        """Background and base classes, B+1: outputs of the base model, first outputs of the others."""
+        return self.groups.num_seen(BASE)
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the fine-tuned models, B+1+K."""
+        return self.num_known + num_clusters(self.cfg)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows the novel classes (`novel: unknown`): clusters stay anonymous, or are named by hand."""
+        return not self.groups.groups[NOVEL]
+
+    @property
+    def cluster_names(self) -> dict[int, str] | None:
+        """Names given by hand, cluster from 1 on; None where the masks name the clusters."""
+        return read_cluster_names(stage_dir(self.cfg, "pseudo").parent) if self.is_unknown else None
+
+    @property
+    def novel_names(self) -> list[str]:
+        return self.groups.names[self.num_known :]
+
+    def require_matching(self, clusters: int) -> None:
+        """UserError when `evaluation.match` is not defined for so many clusters: they are fewer than novel classes."""
+        rule, novel = self.cfg.evaluation.match, len(self.novel_names)
+        defined = rules_for(clusters, novel)
+        if rule not in defined:
+            few = f"not defined for {clusters} clusters, fewer than the {novel} novel classes of split={self.cfg.split}"
+            cure = f"give evaluation.match={' or '.join(defined)}, or cluster.k={novel} and more"
+            raise UserError(f"evaluation.match={rule}: {few}; {cure}")
+
+    # ---- images and labels
+
+    def base_map(self) -> LabelMap:
+        """For the base model: base classes to 1..B, novel objects are background, or what `data.novel_pixels` says."""
+        return self.groups.label_map([BASE]) if self.cfg.data.novel_pixels == "background" else self.base_only_map()
+
+    def full_map(self) -> LabelMap:
+        """For validation: base classes to 1..B, novel ones to B+1..B+n."""
+        return self.groups.label_map([BASE, NOVEL])
+
+    def base_only_map(self) -> LabelMap:
+        """For images listed without novel class: as base_map, but novel pixels that the list overlooked are ignored.
+
+        The official COCO lists come from masks that lack all but the first polygon of an object.
+        """
+        return self.groups.label_map([BASE], ignored=[NOVEL])
+
+    def labelled(
+        self,
+        ids: Iterable[str],
+        label_map: LabelMap,
+        *,
+        folder: str = TRAIN_FOLDER,
+        train: bool = False,
+    ) -> SegmentationDataset:
+        """Images with ground truth under a label map."""
+        samples = self.context.index(ids, ("image", "label"), label_folder=folder)
+        return self._dataset(samples, ("image", "label"), train=train, label_map=label_map)
+
+    def unlabelled(self, ids: Iterable[str]) -> SegmentationDataset:
+        """Novel images with their saliency, if that counts, for removing base classes."""
+        fields = ("image", "saliency") if self.cfg.cluster.salient else ("image",)
+        folder = self.cfg.cluster.saliency_folder
+        samples = self.context.index(ids, fields, missing=self.cfg.data.missing, saliency_folder=folder)
+        return self._dataset(samples, fields)
+
+    def objects(self, ids: Iterable[str], folder: Path, size: int, *, parts: bool = False) -> SegmentationDataset:
+        """Novel images with what clustering kept of their saliency, <folder>/novel_map/<id>.png, for describing it.
+
+        With `parts` also the number of each pixel's part, in the field of pseudo labels.
+        """
+        samples = [
+            replace(
+                sample,
+                saliency=folder / NOVEL_MAPS / f"{sample.id}.png",
+                pseudo=folder / PARTS / f"{sample.id}.png" if parts else None,
+            )
+            for sample in self.context.index(ids, ("image",))
+        ]
+        fields = ("image", "saliency", *(["pseudo"] if parts else []))
+        return self.context.dataset(samples, fields, transform=ValTransform(size))
+
+    def labelled_at(self, ids: Iterable[str], size: int) -> SegmentationDataset:
+        """Images with the labels of base classes at another size than that of training, for describing the classes."""
+        samples = self.context.index(ids, ("image", "label"), label_folder=TRAIN_FOLDER)
+        transform, label_map = ValTransform(size), self.base_only_map()
+        return self.context.dataset(samples, ("image", "label"), transform=transform, label_map=label_map)
+
+    def pseudo_labelled(
+        self, ids: Iterable[str], pseudo_dir: Path, *, train: bool, strong: bool = False
+    ) -> SegmentationDataset:
+        """Novel images with the cluster labels of `pseudo_dir`; `strong` adds the colour-jittered view of EUMS."""
+        allowed = LabelMap.from_pairs({value: value for value in range(self.num_outputs)})
+        fields = ("image",) if strong else ("image", "pseudo")
+        samples = self.context.index(ids, fields, pseudo_dir=pseudo_dir)
+        return self._dataset(samples, fields, train=train, strong=strong, pseudo_map=allowed)
+
+    def _dataset(self, samples, fields, *, train=False, strong=False, **maps: Any) -> SegmentationDataset:
+        size, border = self.cfg.data.image_size, self.cfg.data.border
+        augment = WeakStrongTransform if strong else TrainTransform
+        transform = augment(size, border, self.cfg.data.transforms) if train else ValTransform(size)
+        return self.context.dataset(samples, fields, transform=transform, **maps)
+
+    # ---- how networks are scored
+
+    def base_protocol(self, native: bool = False) -> Protocol:
+        """The base model, on images with a base class."""
+        folder, options = self.cfg.evaluation.label_folder, self.cfg.evaluation
+        images = self.labelled(self.lists.base_val, self.base_map(), folder=folder)
+        base = {"base": range(1, self.num_known)}
+        spec = Spec(self.groups.names[: self.num_known], self.num_known, base, absent=options.absent)
+        return self._protocol(images, spec, native)
+
+    def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> Protocol:
+        """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`.
+
+        Fewer clusters than classes leave some without one: their IoU is 0. Without known novel classes base classes
+        alone are scored.
+        """
+        options, names, known = self.cfg.evaluation, self.groups.names, self.num_known
+        folder = options.label_folder if native else TRAIN_FOLDER
+        images = self.labelled(self.lists.val, self.full_map(), folder=folder)
+        groups = {"base": range(1, known)} | ({} if self.is_unknown else {"novel": range(known, len(names))})
+        outputs = num_outputs or self.num_outputs
+        self.require_matching(outputs - known)
+        spec = Spec(names, outputs, groups, absent=options.absent, num_known=known, match=options.match)
+        return self._protocol(images, spec, native)
+
+    def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> Protocol:
+        loader = self.context.loader(images, self.cfg.evaluation.batch_size, native)
+        name = "image size, original classes" if native else "network resolution"
+        return Protocol(
+            loader, spec, name, native=native, classes=partial(output_classes, self.groups, names=self.cluster_names)
+        )
+
+    def to_label(self) -> list[tuple[Path, float | None]]:
+        """(photograph, how well its object fits its cluster, None if it was not clustered) of the novel images."""
+        path = stage_dir(self.cfg, f"pseudo{self.cfg.reference}") / "certainty.json"
+        certain = read_units(path, float) if path.is_file() else {}
+        found: dict[str, list[float]] = {}
+        for unit, value in certain.items():
+            found.setdefault(unit.image, []).append(value)
+        means = {name: float(np.mean(values)) for name, values in found.items()}  # over the parts of an image
+        return [(s.image, means.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
+
+    def true_classes(self, sample: Sample, parts: np.ndarray) -> list[int]:
+        """True class of each part of an image, by its mask: novel ones 1..n, base ones -1..-B, 0 for neither.
+
+        An image that is clustered whole is of the novel class that covers most of its region, however little that is.
+        """
+        label = self.full_map()(sample.load_label(), where=str(sample.label))
+        if self.cfg.cluster.unit == "image":
+            return [main_class(label, parts > 0, self.num_known)]
+        mains = [main_class(label, parts == part, 0) - 1 for part in range(1, int(parts.max()) + 1)]
+        return [main - self.num_known + 1 if main >= self.num_known else -max(main, 0) for main in mains]
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py: how a trained network (models.segmenter.Segmenter) is scored at the images' own size.
+
+        Its number of outputs tells base models from others. UserError when it cannot be of this split.
+        """
+        clusters = network.num_outputs - self.num_known
+        theirs, split = network.classes[: self.num_known], f"split={self.cfg.split}"
+        if theirs and theirs != output_classes(self.groups, {}):
+            raise UserError(f"{network.path}: trained on other base classes than {split} has; give its own split")
+        if clusters < 0 or clusters and self.cfg.evaluation.match not in rules_for(clusters, len(self.novel_names)):
+            needed = f"{self.num_known} (base model) or at least {self.num_known} + {len(self.novel_names)}"
+            raise UserError(
+                f"{network.path}: has {network.num_outputs} outputs, but {split} of {self.cfg.data.dataset} needs "
+                f"{needed}; give the split it was trained on, or, if it has so few clusters, "
+                "evaluation.match=many_to_one"
+            )
+        if not clusters:
+            return replace(self.base_protocol(native=True), stage="base")
+        stage = "eums" if "teacher-student" in network.flavour else "basic"
+        return replace(self.novel_protocol(native=True, num_outputs=network.num_outputs), stage=stage)
+
+
+def output_classes(groups: ClassGroups, metrics: dict[str, Any], names: Names | None = None) -> Classes:
+    """(class number in the masks, name) of each output of an evaluated network.
+
+    metrics["match"] names clusters; or `names` do, of clusters from 1 on, where no mask can.
+    """
+    known = groups.num_seen(BASE)
+    if names is not None:
+        first = [(number, groups.classes[number]) for number in groups.order[:known]]
+        return first + cluster_classes(first, len(metrics.get("match", [])), names)
+    nothing = ignored(len(groups.classes))
+    novel = [groups.order[known + index] if index >= 0 else nothing for _, index in metrics.get("match", [])]
+    called = dict(enumerate(groups.classes)) | {nothing: UNMATCHED}
+    return [(number, called[number]) for number in (*groups.order[:known], *novel)]
+
+
+def with_background(groups: ClassGroups) -> ClassGroups:
+    """The classes with a background that no mask holds, where they have none: output 0 of networks is always that.
+
+    Its number in predictions is the first free one.
+    """
+    if groups.background is not None:
+        return groups
+    return replace(groups, classes=(*groups.classes, BACKGROUND), background=len(groups.classes))
+
+
+def main_class(label: np.ndarray, region: np.ndarray, num_known: int) -> int:
+    """The class from `num_known` on that covers most of a region, counted from 1, 0 for none; label and region (bool)
+    are [H, W].
+    """
+    counts = np.bincount(label[region], minlength=IGNORE + 1)[num_known : ignore_of(label)]
+    return 1 + int(counts.argmax()) if counts.any() else 0
+
+
+def read_novel_lists(folder: Path, universe: ImageLists) -> tuple[list[str], list[str]]:
+    """(base.txt, novel.txt) of a pseudo-label folder, ours or the official one, which must fit the split's lists."""
+    base, novel = read_list(folder / "base.txt"), read_list(folder / "novel.txt")
+    with_novel = set(universe.novel)
+    unlabelled = next((name for name in novel if name not in with_novel), None)
+    if unlabelled:
+        raise UserError(
+            f"{folder / 'novel.txt'}: image '{unlabelled}' has no novel class here; made for another split?"
+        )
+    known = {*universe.base, *universe.base_train}
+    foreign = next((name for name in base if name not in known or name in with_novel), None)
+    if foreign:
+        raise UserError(f"{folder / 'base.txt'}: image '{foreign}' is not in this split's base list; made for another?")
+    return base, novel
+
+
+@dataclass(frozen=True)
+class FineTuningImages:
+    """What fine-tuning reads: labelled images of base classes, novel images with pseudo labels of a folder."""
+
+    data: DiscoveryData
+    pseudo_dir: Path
+    base: list[str]
+    novel: list[str]
+    batch_size: int
+
+    @classmethod
+    def open(cls, data: DiscoveryData, pseudo_dir: Path, batch_size: int) -> "FineTuningImages":
+        return cls(data, pseudo_dir, *read_novel_lists(pseudo_dir, data.lists), batch_size)
+
+    def base_source(self) -> Source:
+        dataset = self.data.labelled(self.base, self.data.base_only_map(), train=True)
+        return self.data.context.source("base", dataset, self.batch_size)
+
+    def novel_source(self, name: str, ids: Iterable[str], strong: bool = False) -> Source:
+        """Images with their pseudo labels; with `strong` two views of each and no label."""
+        dataset = self.data.pseudo_labelled(ids, self.pseudo_dir, train=True, strong=strong)
+        return self.data.context.source(name, dataset, self.batch_size)
+
+    def to_rank(self, ids: Iterable[str]) -> tuple[list[str], DataLoader]:
+        """(ids, loader) of images with their pseudo labels as evaluation sees them."""
+        dataset = self.data.pseudo_labelled(ids, self.pseudo_dir, train=False)
+        loader = self.data.context.loader(dataset, self.data.cfg.ranking.batch_size)
+        return [sample.id for sample in dataset.samples], loader
+
+    def clusters(self, ids: Sequence[str]) -> list[int]:
+        """Cluster 0..K-1 that covers most of each image's pseudo label; -1 where it has none."""
+        samples = self.data.context.index(ids, ("image", "pseudo"), pseudo_dir=self.pseudo_dir)
+        clusters = []
+        for sample in samples:
+            assert sample.pseudo, sample  # one of the fields
+            label = read_label(sample.pseudo)
+            clusters.append(main_class(label, np.full(label.shape, True), self.data.num_known) - 1)
+        return clusters

@@ -1,0 +1,53 @@
+"""Where the stages of class discovery find what earlier ones made, unless the configuration names a path."""
+
+from pathlib import Path
+
+from utils.checkpoint import read_json
+from utils.config.discovery import DiscoveryConfig
+from utils.errors import UserError
+from utils.run_folder import require_stage
+
+
+def base_model(cfg: DiscoveryConfig, epoch: str = "best") -> Path:
+    """`base_checkpoint`, else a model of the base stage."""
+    return cfg.base_checkpoint or require_stage(cfg, "base", f"{epoch}.pth", "train_base.py")
+
+
+def basic_model(cfg: DiscoveryConfig) -> Path:
+    """`basic_checkpoint`, else the best model of basic fine-tuning."""
+    made_by = "finetune_novel.py CONFIG method=basic"
+    return cfg.basic_checkpoint or require_stage(cfg, "basic", "best.pth", made_by)
+
+
+def pseudo_folder(cfg: DiscoveryConfig) -> Path:
+    """`pseudo_dir`, else the folder of the clustering stage."""
+    stage = f"pseudo{cfg.reference}"
+    return cfg.pseudo_dir or require_stage(cfg, stage, "novel.txt", "cluster_pseudolabel.py").parent
+
+
+def ranking_folder(cfg: DiscoveryConfig) -> Path:
+    """`split_dir`, else the folder of the ranking stage."""
+    return cfg.split_dir or require_stage(cfg, "ranking", "easy_split.txt", "entropy_rank.py").parent
+
+
+def start_model(cfg: DiscoveryConfig) -> Path | None:
+    """The file whose backbone fine-tuning starts from: `init_from`, else with init_from_base the base model's."""
+    if cfg.init_from or not getattr(cfg, cfg.method).init_from_base:
+        return cfg.init_from
+    return base_model(cfg)
+
+
+def pseudo_files(folder: Path, *names: str) -> dict[str, Path]:
+    """What a stage that learns from a pseudo-label folder depends on."""
+    return {name: folder / f"{name}.txt" for name in names} | {"pseudo_labels": folder / "pseudo_labels"}
+
+
+def num_clusters(cfg: DiscoveryConfig) -> int:
+    """K: `cluster.k`, or with `auto` what the clustering stage estimated; UserError when it has not run."""
+    if cfg.cluster.k != "auto":
+        return cfg.cluster.k
+    path = pseudo_folder(cfg) / "metrics.json"
+    k = read_json(path).get("k") if path.is_file() else None
+    if not isinstance(k, int):
+        raise UserError(f"cluster.k=auto: {path} does not tell the number of clusters; give it as cluster.k")
+    return k

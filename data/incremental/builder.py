@@ -1,0 +1,221 @@
+"""Class-incremental segmentation: which images, fields and label maps the steps of a task read, how they are scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from data.classes import ClassGroups, class_files, load_task
+from data.crops import CentreCrop, ResizedCrop, ScaleCrop, whole
+from data.dataset import SegmentationDataset
+from data.incremental.discovered import Discovered
+from data.label_map import LabelMap
+from data.lists import Presence, presence, shipped_presence, warn_of_overlap
+from data.loading import Source
+from data.source import DataContext
+from utils.config.incremental import IncrementalConfig
+from utils.errors import UserError
+from utils.labels import IGNORE, is_wide
+from utils.measure.protocol import Classes, Protocol
+from utils.measure.spec import Spec
+
+UNMATCHED = "unmatched cluster"
+
+
+@dataclass(frozen=True)
+class IncrementalData:
+    """Task, data root and image lists of a run, and the data sets made from them."""
+
+    context: DataContext[IncrementalConfig]
+    task: ClassGroups  # a group per step; clusters in the place of later classes for setting=discovered
+    num_first: int  # classes of step 0 with background; joint training merges the steps, and still tells them apart
+    train_images: Presence
+    val_images: Presence
+    discovered: Discovered | None = None  # what steps from 1 on learn in setting=discovered
+
+    @classmethod
+    def open(cls, cfg: IncrementalConfig) -> "IncrementalData":
+        context, d = DataContext.open(cfg), cfg.data
+        task = load_task(cfg.task, d.dataset)
+        context.files.add(class_files(d.dataset, cfg.task, kind="tasks"))
+        if d.train_list or d.lists:
+            names = d.train_list or "trainaug", d.val_list or context.layout.val_list
+            train, val = (presence(context, name, task.everything()) for name in names)
+        else:
+            train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
+        warn_of_overlap((name for name, _ in train), (name for name, _ in val))
+        num_first = task.num_seen(0)
+        if is_wide(len(task.order)):
+            raise UserError(
+                f"task={cfg.task}: {len(task.order)} classes; class-incremental losses take at most {IGNORE}"
+            )
+        if cfg.setting == "discovered":
+            discovered = Discovered.open(cfg, task, dict(train))
+            return cls(context, discovered.task, num_first, discovered.labelled, val, discovered)
+        if cfg.method == "joint":
+            task = replace(task, groups=(tuple(number for step in task.groups for number in step),))
+        return cls(context, task, num_first, train, val)
+
+    @property
+    def cfg(self) -> IncrementalConfig:
+        return self.context.cfg
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.task.groups)
+
+    def num_seen(self, step: int) -> int:
+        """Classes learned up to and with a step, background included; none before step 0."""
+        return self.task.num_seen(step) if step >= 0 else 0
+
+    # ---- images and labels
+
+    def train_ids(self, step: int) -> list[str]:
+        """Images of a step, in list order; UserError when there are none."""
+        images = self.discovered.images if self.discovered and step else self.train_images
+        ids = select(self.task, images, step, self.cfg.setting)
+        if not ids:
+            raise UserError(f"task={self.cfg.task}: step {step} has no training image; no image holds its classes")
+        return ids
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What training images are read with."""
+        wants_saliency = self.cfg.method.startswith("ssul") and self.cfg.ssul.unknown == "saliency"
+        return ("image", "label", "saliency") if wants_saliency else ("image", "label")
+
+    def train(self, step: int) -> SegmentationDataset:
+        """Labels are those of the step's own classes; past and future ones are background."""
+        return self._dataset(self.train_ids(step), self.fields, self.task.label_map([step]), train=True)
+
+    def exemplars(self, ids: Sequence[str], step: int, *, train: bool = True) -> SegmentationDataset:
+        """Exemplars with the labels of every class up to a step; for looking at, whole."""
+        label_map = self.task.label_map(range(step + 1))
+        dataset = self._dataset(ids, self.fields, label_map, train=train)
+        if not train:
+            dataset.transform = whole
+        return dataset
+
+    def candidates(self, step: int) -> SegmentationDataset:
+        """The training images of a step as evaluation sees them, to choose exemplars from."""
+        return self._dataset(self.train_ids(step), self.fields, self.task.label_map([step]))
+
+    def val(self, step: int) -> SegmentationDataset:
+        """Validation images with a class of a step, its classes only; clusters: all images, their true classes."""
+        if self.discovered and step:
+            return self.test()
+        ids = select(self.task, self.val_images, step, self.cfg.setting)
+        return self._dataset(ids or self.test_ids, ("image", "label"), self.task.label_map([step]))
+
+    def test(self, native: bool = False) -> SegmentationDataset:
+        """All validation images with all classes; `native` leaves them as they are."""
+        truth = self.discovered.truth if self.discovered else self.task
+        dataset = self._dataset(self.test_ids, ("image", "label"), truth.everything())
+        if native:
+            dataset.transform = whole
+        return dataset
+
+    @property
+    def test_ids(self) -> list[str]:
+        return [name for name, _ in self.val_images]
+
+    def _dataset(
+        self, ids: Sequence[str], fields: tuple[str, ...], label_map: LabelMap, *, train: bool = False
+    ) -> SegmentationDataset:
+        cfg, kept = self.cfg, self.context.cut(ids)
+        augment = ResizedCrop if cfg.method in ("mib", "plop", "finetune") else ScaleCrop
+        size = cfg.data.image_size
+        transform = augment(size, cfg.data.transforms) if train else CentreCrop(size)
+        pseudo = self.discovered.samples(self.context, kept, fields, label_map) if self.discovered else {}
+        masked = self.context.index([name for name in kept if name not in pseudo], fields)
+        samples = pseudo | {sample.id: sample for sample in masked}
+        return self.context.dataset([samples[n] for n in kept], fields, transform=transform, label_map=label_map)
+
+    def source(self, name: str, dataset: SegmentationDataset) -> Source:
+        return self.context.source(name, dataset, self.cfg.training.batch_size)
+
+    # ---- how networks are scored
+
+    def protocol(self, images: SegmentationDataset, step: int, num_old: int | None = None) -> Protocol:
+        """The network of a step: `new` are the classes behind step 0, or from train id `num_old` on.
+
+        Pixels of classes of later steps are ignored or background, by `evaluation.later`. Clusters are matched to the
+        true later classes.
+        """
+        options, seen, discovered = self.cfg.evaluation, self.task.num_seen(step), self.discovered if step else None
+        names, clusters = discovered.truth.names if discovered else self.task.names[:seen], discovered is not None
+        first = self.num_first if num_old is None or clusters else num_old
+        groups = {"old": range(first), "new": range(first, len(names))}
+        spec = Spec(
+            names,
+            seen,
+            {name: ids for name, ids in groups.items() if ids},
+            unions={"foreground": range(1, len(names))},
+            absent=options.absent,
+            num_known=first if clusters else None,
+            partial=clusters,
+            complete=step == self.num_steps - 1,
+        )
+        later, loader = IGNORE if options.later == "ignore" else 0, self.context.loader(images, options.batch_size)
+        return Protocol(loader, spec, later=later, classes=partial(self.output_classes, step))
+
+    def validation(self, step: int) -> Protocol:
+        """On the validation images of the step, `new` being the classes that it adds."""
+        return self.protocol(self.val(step), step, num_old=self.num_seen(step - 1))
+
+    def test_protocol(self, step: int, native: bool = False) -> Protocol:
+        """On all validation images, at the crop or at their own size."""
+        images = self.test(native)
+        made = self.protocol(images, step)
+        if native:  # images of different sizes do not fit into a batch
+            made = replace(made, loader=self.context.loader(images, 1, native=True), native=True)
+        name = "image size" if native else "shorter side and centre crop"
+        return replace(made, name=name, about={"step": step, "images": len(images)}, stage=f"step{step}")
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py: how the network of a step (models.segmenter.Segmenter) is scored; its outputs tell the step."""
+        native = self.cfg.evaluation.native
+        if self.cfg.save_predictions and not native:
+            raise UserError("save_predictions=true: for images at their own size only; add evaluation.native=true")
+        heads, steps = network.heads, range(self.num_steps)
+        step = next((number for number in steps if head_sizes(self.task, number, heads) == heads), None)
+        if step is None:
+            found = f"its heads have {list(heads)} outputs, which is no step of task={self.cfg.task}"
+            raise UserError(f"{network.path}: {found}")
+        return self.test_protocol(step, native)
+
+    def output_classes(self, step: int, metrics: dict[str, Any]) -> Classes:
+        """(class number in the masks, name) of each output after a step, the unknown one left out."""
+        known = [(number, self.task.classes[number]) for number in self.task.order[: self.task.num_seen(step)]]
+        if not (self.discovered and step):
+            return known
+        truth, unmatched = self.discovered.truth, (IGNORE, UNMATCHED)
+        later = [(number, truth.classes[number]) for number in truth.order[self.num_first :]]
+        return known[: self.num_first] + [unmatched if k < 0 else later[k] for _, k in metrics["match"]]
+
+
+def select(task: ClassGroups, images: Presence, step: int, setting: str) -> list[str]:
+    """Images of a step: with one of its classes; when disjoint, without any class of a later step.
+
+    The official code takes the classes below the step's smallest number for the earlier ones, which is the same for
+    tasks in natural order.
+    """
+    later = frozenset(number for group in task.groups[step + 1 :] for number in group)
+    own = task.having(step)
+    return [name for name, found in images if found & own and not (setting == "disjoint" and found & later)]
+
+
+def head_sizes(task: ClassGroups, step: int, like: Sequence[int] | bool) -> tuple[int, ...]:
+    """Outputs of each head after a step: unknown, background, C0, C1, ..., or background with C0, C1, ...
+
+    `like` is whether there is an unknown class, or the heads of a network, which show it: its first has one output.
+    """
+    unknown = like if isinstance(like, bool) else like[0] == 1
+    first, *later = (len(classes) for classes in task.groups[: step + 1])
+    return (1, 1, first, *later) if unknown else (1 + first, *later)
+
+
+def step_folder(cfg: IncrementalConfig, step: int) -> str:
+    """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
+    shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
+    return f"{shared.get(cfg.method, cfg.method) if step == 0 else cfg.method}/step{step}"

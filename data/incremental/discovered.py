@@ -1,0 +1,90 @@
+"""Steps that learn what was discovered: the clusters of a pseudo-label folder in the place of classes.
+
+No published code joins class discovery and class-incremental learning. Step 0 has the labelled images of the folder's
+base.txt; each later step some clusters, in the images of its novel.txt, which keep no true label.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data.classes import ClassGroups
+from data.label_map import LabelMap
+from data.layouts import Sample
+from data.lists import Presence
+from data.presence import values_of
+from data.source import DataContext
+from utils.checkpoint import read_list
+from utils.config.incremental import IncrementalConfig
+from utils.errors import UserError
+from utils.labels import IGNORE
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """Cluster k is class number len(classes) + k of `task`, and value num_known + k in the folder's label files."""
+
+    folder: Path
+    truth: ClassGroups  # the true classes
+    task: ClassGroups  # clusters instead of the classes of later steps
+    labelled: Presence
+    images: Presence  # novel images with the clusters in them
+
+    @classmethod
+    def open(cls, cfg: IncrementalConfig, truth: ClassGroups, train: dict[str, frozenset[int]]) -> "Discovered":
+        """`train` tells the classes in the masks of the data set's images. UserError when the folder does not fit."""
+        folder, known = cfg.pseudo_dir, truth.num_seen(0)
+        if not folder or cfg.method == "joint":
+            wrong = "method=joint: labels are needed" if folder else "pseudo_dir: missing; give a pseudo-label folder"
+            raise UserError(f"{wrong} (setting=discovered learns the clusters of one step by step)")
+        labelled = [(name, train.get(name, frozenset())) for name in read_list(folder / "base.txt")]
+        later = frozenset(truth.order[known:])
+        early = next(((name, found & later) for name, found in labelled if found & later), None)
+        if early:
+            seen = truth.classes[min(early[1])]
+            problem = f"labelled image '{early[0]}' holds '{seen}', which task={cfg.task} learns later"
+            raise UserError(f"{folder / 'base.txt'}: {problem}; made for another split?")
+        novel = read_list(folder / "novel.txt")
+        values = values_of([folder / "pseudo_labels" / f"{name}.png" for name in novel])
+        count = max((max(found, default=0) for found in values), default=0) - known + 1
+        steps = len(truth.groups) - 1
+        if count < steps:
+            raise UserError(f"{folder}: {max(count, 0)} clusters, but task={cfg.task} has {steps} later steps")
+        first = len(truth.classes)
+        images = [
+            (name, frozenset(first + value - known for value in found if value >= known))
+            for name, found in zip(novel, values, strict=True)
+        ]
+        return cls(folder, truth, with_clusters(truth, count), labelled, images)
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """What a run depends on."""
+        return {name: self.folder / name for name in ("base.txt", "novel.txt", "pseudo_labels")}
+
+    def samples(
+        self, context: DataContext, ids: Sequence[str], fields: tuple[str, ...], label_map: LabelMap
+    ) -> dict[str, Sample]:
+        """Those of the images that have pseudo labels, which stand in for their masks under a map of their own."""
+        novel = {name for name, _ in self.images}
+        own = tuple("pseudo" if field == "label" else field for field in fields)
+        found = context.index([name for name in ids if name in novel], own, pseudo_dir=self.folder)
+        return {s.id: replace(s, label=s.pseudo, pseudo=None, label_map=self.label_map(label_map)) for s in found}
+
+    def label_map(self, label_map: LabelMap) -> LabelMap:
+        """A map of class numbers as a map of pseudo labels; the base classes in them are background."""
+        known, first = self.truth.num_seen(0), len(self.truth.classes)
+        clusters = {known + k: label_map.new_value(first + k) for k in range(len(self.task.classes) - first)}
+        return LabelMap.from_pairs({**dict.fromkeys(range(known), 0), **clusters})
+
+
+def with_clusters(truth: ClassGroups, count: int) -> ClassGroups:
+    """The task with clusters in the place of later classes, dealt to the steps in proportion to their classes."""
+    first, known, steps = len(truth.classes), truth.num_seen(0), len(truth.groups)
+    if first + count > IGNORE:
+        raise UserError(f"{count} clusters and {first} classes do not fit into label files; at most {IGNORE} in all")
+    total = len(truth.order) - known
+    bounds = [round(count * (truth.num_seen(step) - known) / total) for step in range(steps)]
+    later = tuple(tuple(range(first + a, first + b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    names = tuple(f"cluster {k}" for k in range(count))
+    return replace(truth, classes=truth.classes + names, groups=(truth.groups[0], *later))

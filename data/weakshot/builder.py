@@ -1,0 +1,298 @@
+"""Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from data.classes import ClassList, class_folder, load_split
+from data.dataset import SegmentationDataset
+from data.embeddings import class_vectors
+from data.io import read_label
+from data.label_map import LabelMap
+from data.layouts import Sample
+from data.lists import image_list, warn_of_overlap
+from data.loading import Source
+from data.pseudo_labels import Origin, PseudoLabels, pseudo_label
+from data.source import DataContext
+from data.two_groups import TwoGroups
+from data.weakshot.cluster_masks import ClusterMasks
+from data.weakshot.crops import ShortestEdge, WeakCrop
+from data.weakshot.images import WeakImages
+from data.weakshot.pairs import Partners
+from data.weakshot.tags import FIELDS, Known, known_by_masks, known_by_tags, read_tags
+from utils import dist
+from utils.checkpoint import read_list
+from utils.config.strict_yaml import read_yaml
+from utils.config.weakshot import WeakShotConfig
+from utils.errors import UserError
+from utils.labels import IGNORE
+from utils.log import log
+from utils.measure.confusion import image_confusion
+from utils.measure.protocol import Protocol
+from utils.measure.spec import Spec, confusion_metrics
+
+TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
+
+
+class WeakShotData(TwoGroups[WeakShotConfig]):
+    """Class split and data root of a run, its training images with what is known of them, and how it is scored."""
+
+    kind = "novel"
+
+    @classmethod
+    def open(cls, cfg: WeakShotConfig) -> "WeakShotData":
+        """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
+        return cls.of(DataContext.open(cfg))
+
+    @property
+    def novel(self) -> tuple[int, ...]:
+        """Train ids of the classes that have tags."""
+        return self.later
+
+    @property
+    def base(self) -> tuple[int, ...]:
+        """Train ids of the classes that have masks."""
+        return self.first
+
+    @property
+    def tags_only(self) -> bool:
+        """Whether novel classes are known by tags of whole images, so that no pixel of their masks may be looked at."""
+        return self.cfg.data.tags != "crop"
+
+    def label_map(self, base_only: bool = False) -> LabelMap:
+        """Numbers in the masks to train ids; with `base_only` novel classes are ignored, as unlabelled pixels are."""
+        return LabelMap.from_pairs(self.train_ids_of(base_only))
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        """Word vectors float32 [K, E], a row per train id; UserError when a class has none."""
+        return torch.from_numpy(class_vectors(self.names, self.cfg.data))
+
+    # ---- images and what is known of them
+
+    @cached_property
+    def known(self) -> list[Known]:
+        """Training images that show a class, in list order. UserError when there are none."""
+        name, ids = self._train_list, self.context.cut(self.train_ids())
+        warn_of_overlap(ids, self.val_ids())
+        found = self._seen(ids) if self._tags is None else self._tagged(ids, self._tags)
+        kept = [image for image in found if image.classes]
+        if not kept:
+            raise UserError(f"data.train_list={name}: none of its {len(ids)} images shows a class of the split")
+        if len(kept) < len(ids):
+            log.info("%d of %d training images show no class; left out", len(ids) - len(kept), len(ids))
+        return kept
+
+    @property
+    def _train_list(self) -> str:
+        return self.cfg.data.train_list or TRAIN
+
+    def train_ids(self) -> list[str]:
+        """Training images, without those that the official program leaves out."""
+        return self._without_excluded(image_list(self.context, self._train_list))
+
+    def _without_excluded(self, ids: Sequence[str]) -> list[str]:
+        path = class_folder(self.cfg.data.dataset) / EXCLUDED
+        excluded = set(read_list(path)) if path.is_file() else set()
+        return [name for name in ids if name not in excluded]
+
+    @cached_property
+    def _tags(self) -> dict[str, frozenset[int]] | None:
+        """Train ids by image, where data.tags is a file."""
+        if self.cfg.data.tags in ("crop", "image"):
+            return None
+        self.context.files.add([self.cfg.data.tags])
+        listed = read_tags(Path(self.cfg.data.tags), ClassList(self.groups.classes, self.background))
+        place = {number: train_id for train_id, number in enumerate(self.groups.order)}
+        return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
+
+    def _seen(self, ids: Sequence[str]) -> list[Known]:
+        """With the classes of their masks, also where nothing else of a mask may be looked at."""
+        found, objects = known_by_masks(self.context, ids, self.label_map()), set(range(self.num_classes))
+        if self.groups.background is not None:
+            objects.remove(0)  # no tag
+        hidden = self._hidden(ids, (image.sample.id for image in found if image.classes & set(self.novel)))
+        return [
+            image._replace(classes=image.classes & objects).without_mask() if image.sample.id in hidden else image
+            for image in found
+        ]
+
+    def _tagged(self, ids: Sequence[str], tags: Mapping[str, frozenset[int]]) -> list[Known]:
+        base_map, source = self.label_map(base_only=True), Path(self.cfg.data.tags)
+        hidden = self._hidden(ids, (name for name, classes in tags.items() if classes & set(self.novel)))
+        return known_by_tags(self.context, ids, base_map, self.novel, tags, source, hidden)
+
+    def _hidden(self, ids: Sequence[str], novel: Iterable[str]) -> set[str]:
+        """Images whose masks are not looked at; `novel` are those that show a novel class."""
+        if self.cfg.data.masks == "all":
+            return set()
+        if self.cfg.data.masks == "base":
+            return set(novel)
+        return set(ids).difference(image_list(self.context, self.cfg.data.masks))
+
+    @cached_property
+    def presence(self) -> np.ndarray:
+        """uint8 [N, K]: the classes of each training image."""
+        return np.stack([image.vector(self.num_classes) for image in self.known])
+
+    @cached_property
+    def tags(self) -> np.ndarray:
+        """uint8 [N, K]: what is known of whole images alone: novel classes; of one without a mask, all of them."""
+        tags = self.presence.copy()
+        masked = [row for row, image in enumerate(self.known) if image.has_mask]
+        tags[np.ix_(masked, self.base)] = 0
+        return tags
+
+    # ---- training
+
+    def source(self, batch_size: int, pairs: bool = False) -> Source:
+        """Crops of the training images with "image", "label", "padding" and "present", see WeakCrop.
+
+        With `pairs` each has a partner, whose fields are "partner_image" and so on. Where novel classes are known by
+        tags, their pixels are 255 as all that is not base, and "present" has them beside the base classes of the crop.
+        """
+        partners = Partners(self.presence, self.novel, self.cfg.similarity.partner, self.cfg.seed) if pairs else None
+        tags = self.tags if self.tags_only else None
+        samples = [image.sample for image in self.known]
+        dataset = self._crops(samples, self.label_map(base_only=self.tags_only), tags=tags, partners=partners)
+        return self.context.source("pairs" if pairs else "images", dataset, batch_size)
+
+    def supervised_source(self, batch_size: int) -> Source:
+        """The same with the masks of all classes, novel ones included: what weak-shot training is measured against."""
+        samples = [image.sample for image in self.known if image.has_mask]
+        return self.context.source("images", self._crops(samples, self.label_map()), batch_size)
+
+    def retraining_source(self, folder: Path, batch_size: int) -> Source:
+        """The same with pseudo-labels for masks. UserError when one is missing, or they are of another split."""
+        labels = self.pseudo_labels(folder)
+        paths = labels.paths([image.sample.id for image in self.known])
+        samples = [
+            replace(image.sample, label=path, label_map=labels.label_map, read_label=read_label)
+            for image, path in zip(self.known, paths, strict=True)
+        ]
+        return self.context.source("images", self._crops(samples, labels.label_map), batch_size)
+
+    def _crops(self, samples: Sequence[Sample], label_map: LabelMap, **known: Any) -> SegmentationDataset:
+        d = self.cfg.data
+        transform = WeakCrop(d.image_size, d.sizes, d.longest, self.num_classes)
+        return self.context.dataset(samples, FIELDS, WeakImages, transform=transform, label_map=label_map, **known)
+
+    # ---- pseudo-labels
+
+    def pseudo_labels(self, folder: Path) -> PseudoLabels:
+        """A folder of them, of the classes of this split."""
+        novel = tuple(self.names[number] for number in self.novel)
+        return PseudoLabels(folder, Origin(self.groups.name, tuple(self.names), novel))
+
+    @contextmanager
+    def labelling(self, folder: Path, source: Path) -> Iterator[PseudoLabels]:
+        """A folder of pseudo-labels while all processes write it; `source` is the file or folder they are made from."""
+        labels = self.pseudo_labels(folder)
+        if dist.is_main():
+            labels.start(source, self.cfg.pseudo.model_dump(mode="json"))
+        dist.barrier()
+        yield labels
+        dist.barrier()
+        log.info("pseudo-labels of %d images in %s", len(self.known), folder)
+
+    def to_label(self) -> DataLoader:
+        """The training images as the evaluation sees them; "index" is the place in `known`."""
+        return self.context.loader(self._whole([image.sample for image in self.known]), self.cfg.pseudo.batch_size)
+
+    def write_pseudo_label(self, labels: PseudoLabels, index: int, prediction: np.ndarray) -> None:
+        """Of image `index` of `known`, from the train ids [H, W] predicted at its size."""
+        image, tags = self.known[index], self.presence[index].copy()
+        if not image.has_mask and self.groups.background is not None:
+            tags[0] = 1  # background is in every image
+        label = self.label_map(base_only=True)(image.sample.load_label(), where=str(image.sample.label))
+        labels.write(image.sample.id, pseudo_label(prediction, label, tags, self.novel, image.has_mask))
+
+    def cluster_masks(self, folder: Path) -> ClusterMasks:
+        """Clusters of a folder of cluster_pseudolabel.py, named by what is known of these images.
+
+        UserError for a folder of other classes.
+        """
+        config = folder / "config.yaml"
+        self.check_split(folder, read_yaml(config) if config.is_file() else {})
+        split = load_split(self.cfg.split, self.cfg.data.dataset)
+        known = [self.groups.order.index(number) for number in split.groups[0]]
+        background = [] if split.background is None else [IGNORE if self.groups.background is None else 0]
+        tags = {image.sample.id: image.classes.intersection(self.novel) for image in self.known}
+        return ClusterMasks.open(folder, tags, [*background, *known], self.num_classes)
+
+    def write_clusters(self, labels: PseudoLabels, masks: ClusterMasks) -> None:
+        """Write this process's share of the pseudo-labels, by the clusters in the images."""
+        for index in dist.share(range(len(self.known))):
+            sample, classes = self.known[index].sample, self.known[index].classes
+            shape = sample.load_label().shape
+            found = masks.label(sample.id, classes.intersection(self.novel), (shape[0], shape[1]))
+            self.write_pseudo_label(labels, index, found)
+
+    def pseudo_quality(self, folder: Path) -> dict[str, Any]:
+        """Number of images, and metrics of their pseudo-labels against the masks; pixels without one count as missed.
+
+        No metrics with tags of one's own: then masks of novel classes need not exist.
+        """
+        about = {"images": len(self.known)}
+        if self._tags is not None:
+            return about
+        labels, ids = self.pseudo_labels(folder), [image.sample.id for image in self.known]
+        images, paths = self._whole(self.context.index(ids, FIELDS)), labels.paths(ids)
+        matrix = torch.zeros(self.num_classes, self.num_classes + 1, dtype=torch.int64)
+        for index, path in enumerate(paths):
+            found = np.minimum(labels.read(path), self.num_classes)[None]
+            matrix += image_confusion(images.native(index), found, *matrix.shape)[0]
+        return confusion_metrics(matrix, replace(self._spec(), num_outputs=self.num_classes + 1)) | about
+
+    # ---- how networks are scored
+
+    def protocol(self) -> Protocol:
+        """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
+        return self._protocol(self.val_images())
+
+    def _protocol(self, images: SegmentationDataset) -> Protocol:
+        options = self.cfg.evaluation
+        return Protocol(
+            self.context.loader(images, options.batch_size, native=True),
+            self._spec(),
+            f"shorter side {options.size}, image size",
+            native=True,
+            sized=True,
+            classes=self.output_classes,
+        )
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py."""
+        own = self.output_classes({})
+        if network.num_outputs != self.num_classes or (network.classes and network.classes != own):
+            raise UserError(
+                f"{network.path}: {network.num_outputs} outputs, of other classes than data.dataset="
+                f"{self.cfg.data.dataset} has ({self.num_classes}); give the data set it was trained on"
+            )
+        images = self.val_images()
+        return replace(self._protocol(images), about={"images": len(images)}, stage=self.cfg.method)
+
+    def val_images(self) -> SegmentationDataset:
+        """Images at the shorter side `evaluation.size`, labels at their own."""
+        return self._whole(self.context.index(self.val_ids(), FIELDS))
+
+    def val_ids(self) -> list[str]:
+        """Validation images, without those that the official program leaves out."""
+        name = self.cfg.data.val_list or self.context.layout.val_list
+        return self._without_excluded(image_list(self.context, name))
+
+    def _whole(self, samples: Sequence[Sample]) -> SegmentationDataset:
+        options = self.cfg.evaluation
+        transform = ShortestEdge(options.size, self.cfg.data.longest)
+        return self.context.dataset(samples, ("image",), transform=transform, label_map=self.label_map())
+
+    def _spec(self) -> Spec:
+        groups = {"base": self.base, "novel": self.novel}
+        return Spec(self.names, self.num_classes, groups, absent=self.cfg.evaluation.absent)

@@ -1,0 +1,250 @@
+"""Zero-shot segmentation: which images and labels the steps read, the word vectors of the classes, how it is scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from data.crops import ScaleBlurCrop, ShorterSide, whole
+from data.dataset import SegmentationDataset
+from data.embeddings import class_vectors, name_vectors
+from data.io import read_label
+from data.label_map import LabelMap
+from data.layouts import Sample
+from data.lists import warn_of_overlap
+from data.loading import Source
+from data.mat import read_context
+from data.presence import TABLE, values_in
+from data.source import DataContext
+from data.two_groups import TwoGroups
+from data.zeroshot.context_labels import context_map
+from data.zeroshot.lists import Listed, open_context, training_lists, validation_list
+from utils.config.strict_yaml import read_yaml
+from utils.config.zeroshot import ZeroShotConfig
+from utils.errors import UserError
+from utils.log import log
+from utils.measure.protocol import Classes, Protocol
+from utils.measure.spec import Spec
+from utils.measure.sweep import Sweep
+
+FIELDS = ("image", "label")
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image with a mask, and whether the mask shows an unseen class."""
+
+    sample: Sample
+    has_unseen: bool
+
+
+class ZeroShotData(TwoGroups[ZeroShotConfig]):
+    """Class split and data root of a run, the images of its steps, and the data sets made from them.
+
+    Vectors are looked up by train id on the device.
+    """
+
+    kind = "unseen"
+
+    @classmethod
+    def open(cls, cfg: ZeroShotConfig) -> "ZeroShotData":
+        """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
+        return cls.of(open_context(cfg))
+
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """Train ids of the classes that have words."""
+        return self.later
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Train ids of the classes that have masks, with background where that is a class."""
+        return self.first
+
+    @cached_property
+    def embeddings(self) -> torch.Tensor:
+        """Word vectors float32 [C, D], a row per train id; UserError when a class has none."""
+        return torch.from_numpy(class_vectors(self.names, self.cfg.data))
+
+    def own_classes(self) -> tuple[list[str], torch.Tensor, torch.Tensor] | None:
+        """Names of `classes`, a YAML list, that the data set does not have, their vectors [n, D], those of its own."""
+        path = self.cfg.classes
+        if path is None:
+            return None
+        listed = read_yaml(path)
+        names = [str(name) for name in listed] if isinstance(listed, list) else []
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if not names or twice:
+            wrong = f"'{twice}' is there twice" if twice else "no list of names"
+            raise UserError(f"{path}: {wrong}; expected a list of class names of your own, each once")
+        new = [name for name in names if name not in self.names]
+        if not new:
+            raise UserError(f"{path}: the data set has all of these classes; name others")
+        return new, torch.from_numpy(name_vectors(new, self.cfg.data, self.names)), self.embeddings
+
+    # ---- images
+
+    @cached_property
+    def train_images(self) -> list[Image]:
+        """Every training image once: VOC's by its own masks, then those that only SBD has; none of the val list."""
+        images = self._once([image for part in self._parts for image in part])
+        warn_of_overlap((image.sample.id for image in images), validation_list(self.context).ids)
+        return images
+
+    @cached_property
+    def seen_images(self) -> list[Image]:
+        """Those without a pixel of an unseen class. UserError when there are none.
+
+        Each source is filtered by its own masks, as in the official code: an image that VOC's mask excludes comes back
+        when SBD's shows no unseen class.
+        """
+        kept = self._once([image for part in self._parts for image in part if not image.has_unseen])
+        if not kept:
+            raise UserError(f"split={self.cfg.split}: no training image is without unseen classes")
+        log.info("%d of %d training images show no unseen class", len(kept), len(self.train_images))
+        return kept
+
+    @cached_property
+    def unseen_images(self) -> list[Image]:
+        """Training images whose mask shows an unseen class: step 3 reads them without it."""
+        return [image for image in self.train_images if image.has_unseen]
+
+    @cached_property
+    def _parts(self) -> list[list[Image]]:
+        """The training images of each source: VOC or another data set, and SBD."""
+        return [self._images(part) for part in training_lists(self.context)]
+
+    def _images(self, part: Listed) -> list[Image]:
+        samples = part.context.index(part.ids, FIELDS, label_folder=part.folder)
+        label_map, unseen = self.label_map(part.context), set(self.unseen)
+        values = values_in(samples, self.cfg.output_dir / TABLE, label_map)
+        found = ({label_map.new_value(value) for value in raw} for raw in values)
+        return [Image(sample, bool(ids & unseen)) for sample, ids in zip(samples, found, strict=True)]
+
+    def _once(self, images: Sequence[Image]) -> list[Image]:
+        kept: dict[str, Image] = {}
+        for image in images:
+            kept.setdefault(image.sample.id, image)
+        for name in validation_list(self.context).ids if self.cfg.data.use_sbd else ():
+            kept.pop(name, None)
+        return list(kept.values())
+
+    # ---- labels
+
+    def label_map(self, context: DataContext[ZeroShotConfig] | None = None, strict: bool = False) -> LabelMap:
+        """Values in the masks of a source to train ids; with `strict` unseen classes are ignored."""
+        new, context = self.train_ids_of(strict), context or self.context
+        if context.layout.read_label is not read_context:
+            return LabelMap.from_pairs(new)
+        folder = context.layout.folder(context.root, "SegmentationClass")
+        rest = None if self.groups.background is None else 0
+        named = {self.groups.classes[number]: train_id for number, train_id in new.items()}
+        named.pop("background", None)
+        return context_map(folder, named, rest)
+
+    # ---- data sets of the steps
+
+    def step1_images(self, train: bool = True) -> SegmentationDataset:
+        """Images without an unseen pixel, as training crops or whole."""
+        transform = self._crop() if train else ShorterSide(self.cfg.data.image_size)
+        return self._dataset([image.sample for image in self.seen_images], transform)
+
+    def step1_source(self, batch_size: int) -> Source:
+        """Images without an unseen pixel."""
+        return self.context.source("seen", self.step1_images(), batch_size)
+
+    def step2_source(self, batch_size: int) -> Source:
+        """Every training image with all its labels; with `strict_unseen` those of step 1, and no unseen label."""
+        strict = self.cfg.strict_unseen
+        images = self.seen_images if strict else self.train_images
+        dataset = self._dataset([image.sample for image in images], self._crop(), strict=strict)
+        return self.context.source("all", dataset, batch_size)
+
+    def to_label(self) -> tuple[list[Sample], DataLoader]:
+        """Images with an unseen class at their own size, one at a time, without their labels."""
+        samples = [replace(image.sample, label=None) for image in self.unseen_images]
+        if not samples:
+            raise UserError(
+                f"split={self.cfg.split}: no training image shows an unseen class; step 3 has none to label"
+            )
+        dataset = self.context.dataset(samples, ("image",), transform=whole)
+        return samples, self.context.loader(dataset, 1)
+
+    def step3_source(self, pseudo_dir: Path, batch_size: int) -> Source:
+        """The images of step 2; where the mask shows an unseen class, <pseudo_dir>/<id>.png stands in for it."""
+        own = LabelMap.from_pairs({number: number for number in range(self.num_classes)})
+        samples = []
+        for image in self.train_images:
+            path = pseudo_dir / f"{image.sample.id}.png"
+            if image.has_unseen and not path.is_file():
+                raise UserError(f"{path}: no such file; each image with an unseen class needs its pseudo labels there")
+            pseudo = replace(image.sample, label=path, label_map=own, read_label=read_label)
+            samples.append(pseudo if image.has_unseen else image.sample)
+        return self.context.source("labels", self._dataset(samples, self._crop()), batch_size)
+
+    def _crop(self) -> ScaleBlurCrop:
+        d = self.cfg.data
+        return ScaleBlurCrop(d.image_size, d.transforms, blur=d.augment == "official")
+
+    def _dataset(self, samples: Sequence[Sample], transform, strict: bool = False) -> SegmentationDataset:
+        return self.context.dataset(samples, FIELDS, transform=transform, label_map=self.label_map(strict=strict))
+
+    # ---- how networks are scored
+
+    def val_images(self, size: int, seen_only: bool = False) -> SegmentationDataset:
+        """Validation images with all their classes, shorter side `size`; `seen_only`: none with an unseen one."""
+        listed = validation_list(self.context)
+        if seen_only:
+            samples = [image.sample for image in self._images(listed) if not image.has_unseen]
+        else:
+            samples = self.context.index(listed.ids, FIELDS, label_folder=listed.folder)
+        return self._dataset(samples, ShorterSide(size))
+
+    def step1_protocol(self) -> Protocol:
+        """The network of step 1, in training: on all images (VOC), or those without unseen class (Context)."""
+        size = self.cfg.data.image_size
+        return self._protocol(self.val_images(size, self.cfg.data.step1_val == "seen"), size)
+
+    def protocol(self, native: bool = False) -> Protocol:
+        """On all validation images, shorter side `data.image_size`."""
+        size = self.cfg.data.image_size
+        return self._protocol(self.val_images(size), size, native)
+
+    def evaluation(self, network) -> Protocol:
+        """For eval.py: shorter side `evaluation.size`, counted there or, with `evaluation.native`, at image size.
+
+        Outputs behind the split's classes are classes of one's own, which no pixel is of.
+        """
+        options, extra = self.cfg.evaluation, network.num_outputs - self.num_classes
+        theirs, own = network.classes[: self.num_classes], f"{self.cfg.data.dataset} with split={self.cfg.split}"
+        if extra < 0 or (theirs and theirs != self.output_classes({})):
+            raise UserError(
+                f"{network.path}: {network.num_outputs} outputs, of other classes than data.dataset={own} has "
+                f"({self.num_classes}); give the data set and split it was trained on"
+            )
+        added = [name for _, name in network.classes[self.num_classes :]]
+        if extra and not theirs and (own_classes := self.own_classes()):  # an official file names none
+            added = own_classes[0]
+        images = self.val_images(options.size)
+        made = self._protocol(images, options.size, options.native, added + ["?"] * (extra - len(added)))
+        sweep = None if extra else Sweep(self.seen, self.unseen, absent=options.absent)
+        return replace(made, about={"images": len(images)}, stage=self.cfg.stage, sweep=sweep)
+
+    def _protocol(
+        self, images: SegmentationDataset, size: int, native: bool = False, added: Sequence[str] = ()
+    ) -> Protocol:
+        options = self.cfg.evaluation
+        groups = {"seen": self.seen, "unseen": self.unseen}
+        spec = Spec(self.names, self.num_classes + len(added), groups, absent=options.absent)
+        name = "image size" if native else f"shorter side {size}"
+        first = max(len(self.groups.classes), 1 + max(self.groups.order))
+
+        def classes(_metrics: dict[str, Any]) -> Classes:
+            return self.output_classes({}) + [(first + k, name) for k, name in enumerate(added)]
+
+        loader = self.context.loader(images, options.batch_size, native)
+        return Protocol(loader, spec, name, native=native, classes=classes)

@@ -1,0 +1,233 @@
+"""The finished stages of a discovery chain, the data they were made from, and what follows from both."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.discovery.builder import DiscoveryData
+from data.discovery.parts import Unit, read_parts, read_units
+from data.io import read_image, read_label
+from data.layouts import Sample
+from utils.config.discovery import DiscoveryConfig
+from utils.errors import UserError
+from utils.report import charts, html, pictures
+from utils.report.results import finished_stages
+from utils.report.tables import group_means, percent
+from utils.run_folder import stage_dir
+
+METHODS = {  # row of a results table -> evaluated stage
+    "base model": "eval_base",
+    "basic, random labels": "eval_basic_random",
+    "basic": "eval_basic",
+    "EUMS": "eval_eums",
+    "basic, oracle labels": "eval_basic_oracle",
+}
+BASELINES = {"basic, semi-supervised k-means": "eval_basic_semi"}  # shown where they were run
+REFERENCES = ("base model", "basic, random labels", "basic, oracle labels")  # no results of a method
+HEADING = ["method", "base mIoU", "novel mIoU", "all mIoU"]
+METHOD_COLORS = {"base model": "#4a9d77", "basic": "#9db1cc", "EUMS": "#2457c5"}
+KIND_COLORS = {"base": "#66758a", "novel": "#8b5fcf", "clean": "#16a085", "unclean": "#e27d34"}  # of classes and images
+MOST_OBJECTS = 3000  # read for the shares of each cluster
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The finished stages of one split, and the data they were made from."""
+
+    data: DiscoveryData
+    folder: Path
+    metrics: dict[str, dict[str, Any]]  # of finished stages only
+
+    @classmethod
+    def open(cls, cfg: DiscoveryConfig) -> "Chain":
+        """UserError when no stage is finished, or without the data."""
+        folder = stage_dir(cfg, "report").parent
+        return cls(DiscoveryData.open(cfg), folder, finished_stages(folder, "scripts/chain.sh CONFIG"))
+
+    # ---- stages
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """Row of a results table -> its stage: METHODS, then what else is evaluated."""
+        baselines = {row: stage for row, stage in BASELINES.items() if stage in self.metrics}
+        more = {name.removeprefix("eval_"): name for name in self.metrics if name.startswith("eval_")}
+        listed = METHODS | baselines
+        return listed | {row: stage for row, stage in more.items() if stage not in listed.values()}
+
+    @property
+    def shown_rows(self) -> dict[str, str]:
+        """Those of a results table: of unknown classes there is no truth that references could draw labels from."""
+        hidden = REFERENCES[1:] if self.data.is_unknown else ()
+        return {row: stage for row, stage in self.rows.items() if row not in hidden}
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Of those the evaluated ones that are compared with each other."""
+        found = {
+            row: stage
+            for row, stage in self.rows.items()
+            if {"novel_miou", "match"} & self.metrics.get(stage, {}).keys()
+        }
+        return {row: stage for row, stage in found.items() if row not in REFERENCES}
+
+    @property
+    def colors(self) -> dict[str, str]:
+        """Of the methods and the base model."""
+        return charts.series_colors(self.methods) | METHOD_COLORS
+
+    # ---- classes
+
+    @property
+    def num_known(self) -> int:
+        """Background and base classes."""
+        return self.data.num_known
+
+    @property
+    def names(self) -> list[str]:
+        """Background, base, novel classes."""
+        return self.data.groups.names
+
+    @property
+    def novel_names(self) -> list[str]:
+        return self.names[self.num_known :]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Number in the masks of each of `names`."""
+        return list(self.data.groups.order)
+
+    @property
+    def novel_numbers(self) -> list[int]:
+        return self.numbers[self.num_known :]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names by their number in the masks."""
+        return self.data.groups.classes
+
+    def samples(self, ids: Iterable[str], *fields: str, **where: Any) -> list[Sample]:
+        """Paths of images of the data set (data.layouts.index_samples)."""
+        return self.data.context.index(ids, ("image", *fields), **where)
+
+    # ---- clusters
+
+    @cached_property
+    def clusters(self) -> dict[Unit, int]:
+        """Object -> cluster 1..K."""
+        return read_units(self.folder / "pseudo" / "clusters.json", int)
+
+    @cached_property
+    def units(self) -> dict[str, list[Unit]]:
+        """Image id -> its objects: one, unless its parts are clustered by themselves."""
+        found: dict[str, list[Unit]] = defaultdict(list)
+        for unit in self.clusters:
+            found[unit.image].append(unit)
+        return found
+
+    @cached_property
+    def true_class(self) -> dict[Unit, int]:
+        """Object -> its true class, see DiscoveryData.true_classes; empty without masks.
+
+        Of large sets evenly spaced images stand for all.
+        """
+        ids = sorted(self.units)
+        try:
+            samples = self.samples(ids[:: -(-len(ids) // MOST_OBJECTS)], "label")
+        except UserError:
+            return {}
+        found: dict[Unit, int] = {}
+        for sample in samples:
+            classes = self.data.true_classes(sample, read_parts(self.folder / "pseudo", sample.id))
+            found |= dict(zip(self.units[sample.id], classes, strict=True))
+        return found
+
+    def class_name(self, number: int) -> str:
+        """Of a true class."""
+        if number < 0:
+            return self.names[-number]
+        return self.novel_names[number - 1] if number else "no novel class"
+
+    @cached_property
+    def main_class(self) -> dict[int, tuple[int, float]]:
+        """Cluster -> (the class that most of its objects have, their share); empty without masks."""
+        return majority_class([(self.clusters[unit], found) for unit, found in self.true_class.items()])
+
+    def misplaced(self, unit: Unit) -> bool:
+        """Whether an object is known to be of another class than most of its cluster."""
+        return unit in self.true_class and self.true_class[unit] != self.main_class[self.clusters[unit]][0]
+
+    def region(self, unit: Unit) -> np.ndarray:
+        """Where an object is, bool [H, W]."""
+        return read_parts(self.folder / "pseudo", unit.image) == unit.part
+
+    def novel_map(self, name: str) -> np.ndarray:
+        """What is novel of an image, uint8 [H, W]: what clustering kept of its saliency."""
+        return read_label(self.folder / "pseudo" / "novel_map" / f"{name}.png")
+
+    def crops(self, units: Sequence[Unit]) -> list[str]:
+        """Some objects as HTML, misplaced ones in a frame."""
+        shown = []
+        for unit, sample in zip(units, self.samples([unit.image for unit in units]), strict=True):
+            picture = pictures.crop_object(read_image(sample.image), self.region(unit).astype(np.uint8))
+            known = unit in self.true_class
+            title = f"{sample.id}: {self.class_name(self.true_class[unit])}" if known else sample.id
+            shown.append(html.image(picture, "wrong" if self.misplaced(unit) else "", title))
+        return shown
+
+
+# ---- metrics
+
+
+def table_means(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
+    """Group means to compare methods by: "all" of a base model covers fewer classes than that of others, so it goes."""
+    means = group_means(metrics or {})
+    return means if "novel" in means else {name: value for name, value in means.items() if name != "all"}
+
+
+def table_cells(metrics: Mapping[str, Any] | None) -> list[str]:
+    """base, novel and all mIoU of one metrics.json as text."""
+    means = table_means(metrics)
+    return [percent(means.get(group)) for group in ("base", "novel", "all")]
+
+
+# ---- confusion and clusters
+
+
+def cluster_order(match: Sequence[Sequence[int]], num_clusters: int) -> list[tuple[int, int]]:
+    """(cluster, novel class or -1), both from 0, sorted by class; clusters without a class last."""
+    classes = dict.fromkeys(range(num_clusters), -1) | {cluster: novel for cluster, novel in match}
+    return sorted(classes.items(), key=lambda pair: (pair[1] < 0, pair[1], pair[0]))
+
+
+def arrange_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
+    """Shares of each row of [B+1+n, B+1+K] counts, with the cluster columns in the order of `clusters` (from 0)."""
+    counts = matrix[:, [*range(num_known), *(num_known + cluster for cluster in clusters)]]
+    total = counts.sum(1, keepdims=True)
+    return np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+
+
+def collapse_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
+    """As arrange_confusion, with all base classes as one: [2+n, 2+K] for background, base, and the novel part."""
+    starts = [0, 1, *range(num_known, matrix.shape[0])]
+    merged = np.add.reduceat(matrix, starts, axis=0)
+    merged = np.add.reduceat(merged, [0, 1, *range(num_known, matrix.shape[1])], axis=1)
+    return arrange_confusion(merged, 2, clusters)
+
+
+def majority_class(objects: Iterable[tuple[int, int]]) -> dict[int, tuple[int, float]]:
+    """From (cluster, class) of every object: cluster -> (its most frequent class, the share of objects in it)."""
+    members: dict[int, Counter] = defaultdict(Counter)
+    for cluster, novel in objects:
+        members[cluster][novel] += 1
+    main = {cluster: min(counts, key=lambda c: (-counts[c], c)) for cluster, counts in members.items()}
+    return {cluster: (main[cluster], counts[main[cluster]] / counts.total()) for cluster, counts in members.items()}
+
+
+def split_point(clean: Sequence[float], unclean: Sequence[float]) -> float | None:
+    """The score half-way between the last clean and the first unclean one; None unless there are both."""
+    return (max(clean) + min(unclean)) / 2 if clean and unclean else None

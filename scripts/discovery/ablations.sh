@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The paper's ablations, each one an override of the default chain, with a table at the end.
+#   scripts/discovery/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/discovery.yaml
+#   OUT=output/ablations/seed2 FOLD=fold0 scripts/discovery/ablations.sh configs/demo/discovery.yaml seed=2
+# Runs go to $OUT/<variant>/$FOLD; what a variant does not change it takes from $OUT/default. Finished stages are skipped.
+# ENCODER=output/demo_contrast/pretrain/last.pth adds the clustering of MaskContrast's embeddings.
+# Over seeds: python collect.py output/ablations/seed* --rows variant
+source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
+use_requirements requirements.txt -- "${1:-configs/demo/discovery.yaml}" "${@:2}"
+CONFIG=${1:-configs/demo/discovery.yaml}
+shift || true
+OUT=${OUT:-output/ablations} FOLD=${FOLD:-fold0}
+first="$OUT/default/$FOLD" overrides=("$@")
+shared=()  # inputs that the variants below take from the default chain
+
+stage() {  # stage VARIANT SCRIPT [key=value ...]
+    launch "$2" "$CONFIG" split="$FOLD" "${overrides[@]}" output_dir="$OUT/$1" "${shared[@]}" "${@:3}"
+}
+from_eums() { stage "$1" finetune_novel.py method=eums "${@:2}"; stage "$1" eval.py method=eums "${@:2}"; }
+from_ranking() { stage "$1" entropy_rank.py "${@:2}"; from_eums "$@"; }
+from_basic() { stage "$1" finetune_novel.py method=basic "${@:2}"; stage "$1" eval.py method=basic "${@:2}"; from_ranking "$@"; }
+from_clustering() { stage "$1" cluster_pseudolabel.py "${@:2}"; from_basic "$@"; }
+
+stage default train_base.py
+from_clustering default
+
+shared=(base_checkpoint="$first/base/best.pth")
+from_clustering clusters_5 cluster.k=5
+from_clustering clusters_20 cluster.k=20
+from_clustering base_features cluster.features=base
+from_clustering no_whitening cluster.whiten=false
+[ -z "${ENCODER:-}" ] || from_clustering maskcontrast cluster.features=maskcontrast cluster.features_checkpoint="$ENCODER"
+
+shared+=(pseudo_dir="$first/pseudo" basic_checkpoint="$first/basic/best.pth")
+from_ranking lambda_0.33 ranking.proportion=0.33
+from_ranking lambda_0.83 ranking.proportion=0.83
+
+shared+=(split_dir="$first/ranking")
+from_eums no_reassignment eums.reassign_epochs=[]
+from_eums no_rampup eums.rampup_length=0
+from_eums clean_only eums.rampup_weight=0
+from_eums teacher_eval eums.teacher_mode=eval
+from_eums from_base_model eums.init_from_base=true
+
+python collect.py "$OUT" --rows variant

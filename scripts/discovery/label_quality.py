@@ -1,0 +1,119 @@
+"""How good are the labels that EUMS trains on? Pseudo labels and the teacher's, against the truth that no stage reads.
+
+reads   pseudo/, ranking/ and eums/ of a finished chain, and the masks of its novel training images
+prints  for the clean and the unclean images of the first ranking, and of the last reassignment if there was one: their
+        number; the share of objects whose cluster's majority class is theirs (purity); novel mIoU of the pseudo labels,
+        and of what the teacher says at the end, in the mode it had in training; how many clusters the list holds
+
+Networks that eums.keep_every kept make a second table: what the teacher says, epoch by epoch.
+Clusters are matched to classes once, on all pseudo labels, by the official rule.
+
+    python scripts/discovery/label_quality.py configs/demo/discovery.yaml
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from data.discovery.builder import DiscoveryData, FineTuningImages, main_class
+from data.discovery.chain import pseudo_folder, ranking_folder
+from data.label_map import LabelMap
+from data.transforms import ValTransform
+from losses.eums import teacher_label
+from models.deeplab import DeepLabV3, build_model
+from models.deeplab_files import load_deeplab
+from utils.checkpoint import read_list
+from utils.config.reader import load_config
+from utils.measure.matching import match_clusters
+from utils.measure.metrics import confusion_matrix
+from utils.measure.spec import confusion_metrics
+from utils.report.tables import percent, table
+from utils.run import entry
+
+KINDS = {"clean": "easy", "unclean": "hard"}
+
+
+def teacher_of(path: Path, data: DiscoveryData) -> DeepLabV3:
+    model = build_model(data.cfg.model.model_copy(update={"init": "random"}), data.num_outputs)
+    load_deeplab(model, path, which="teacher")
+    return model.train(data.cfg.eums.teacher_mode == "train")
+
+
+@torch.no_grad()
+def count(
+    data: DiscoveryData, images: FineTuningImages, teacher: DeepLabV3
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(ids [N], true class 0..n of every object [N], counts [N, 2, true, outputs] of pseudo and teacher's labels)."""
+    fields = ("image", "label", "pseudo")
+    samples = data.context.index(images.novel, fields, pseudo_dir=images.pseudo_dir)
+    allowed = LabelMap.from_pairs({value: value for value in range(data.num_outputs)})
+    transform, maps = ValTransform(data.cfg.data.image_size), {"label_map": data.full_map(), "pseudo_map": allowed}
+    dataset = data.context.dataset(samples, fields, transform=transform, **maps)
+    rows, classes = [], []
+    for batch in data.context.loader(dataset, data.cfg.eums.batch_size):
+        found = batch["pseudo"], teacher_label(teacher(teacher.normalize(batch["image"])).logits, 0)
+        shape = data.num_outputs, len(data.groups.names)
+        for place, label in enumerate(batch["label"]):
+            region = (batch["pseudo"][place] >= data.num_known).numpy()
+            classes.append(main_class(label.numpy(), region, data.num_known))
+            rows.append(np.stack([confusion_matrix(maps[place], label, *shape).numpy() for maps in found]))
+    return [sample.id for sample in samples], np.array(classes), np.stack(rows)
+
+
+def purity_of(clusters: np.ndarray, classes: np.ndarray, chosen: Sequence[bool]) -> float:
+    """Share of the chosen objects whose class is the majority of their cluster, among all objects."""
+    kinds = int(classes.max()) + 1
+    majority = {c: np.bincount(classes[clusters == c], minlength=kinds)[1:].argmax() + 1 for c in set(clusters)}
+    return float(np.mean([majority[c] == k for c, k in zip(clusters[chosen], classes[chosen], strict=True)]))
+
+
+def main(argv: list[str] | None = None) -> None:
+    cfg = load_config(argv, __doc__, __file__, ("ncdss",))
+    data, folder = DiscoveryData.open(cfg), ranking_folder(cfg)
+    images = FineTuningImages.open(data, pseudo_folder(cfg), cfg.eums.batch_size)
+    run = cfg.output_dir / cfg.folder / "eums"
+    ids, classes, matrices = count(data, images, teacher_of(run / "last.pth", data))
+    clusters = np.array(images.clusters(ids))
+    on = matrices[:, 0].sum(0)
+    sizes = np.bincount(clusters[clusters >= 0], minlength=cfg.cluster.k)
+    rows = [["images", "number", "purity", "pseudo labels", "teacher", "clusters", "in the smallest"]]
+    lists = {"all": images.novel, "clean": read_list(folder / "easy_split.txt")}
+    lists["unclean"] = read_list(folder / "hard_split.txt")
+    if (run / "easy_split.txt").exists():
+        lists |= {f"reassigned {name}": read_list(run / f"{kind}_split.txt") for name, kind in KINDS.items()}
+    print(f"{matched(on, data)}objects per cluster: {sizes.tolist()}")
+    score = partial(novel_miou, data, on)
+    for name, listed in lists.items():
+        chosen = np.isin(ids, listed)
+        held = np.bincount(clusters[chosen & (clusters >= 0)], minlength=cfg.cluster.k)
+        purity = percent(purity_of(clusters, classes, chosen))
+        scores = (percent(score(matrices[chosen, which])) for which in (0, 1))
+        rows.append([name, str(int(chosen.sum())), purity, *scores, str(np.count_nonzero(held)), str(held.min())])
+    print(table(rows))
+    rows = [["teacher after epoch", *lists]]
+    for epoch, path in sorted((int(path.stem.removeprefix("epoch_")), path) for path in run.glob("epoch_*.pth")):
+        _, _, matrices = count(data, images, teacher_of(path, data))
+        rows.append([str(epoch), *(percent(score(matrices[np.isin(ids, listed), 1])) for listed in lists.values())])
+    if rows[1:]:
+        print(f"\n{table(rows)}")
+
+
+def novel_miou(data: DiscoveryData, on: np.ndarray, matrices: np.ndarray) -> float:
+    """Of counts [N, true, outputs], the clusters matched as `on` [true, outputs] says."""
+    return confusion_metrics(matrices.sum(0), data.novel_protocol().spec, on)["novel_miou"]
+
+
+def matched(confusion: np.ndarray, data: DiscoveryData) -> str:
+    match = match_clusters(confusion, data.num_known, data.cfg.evaluation.match)
+    names = data.novel_names
+    return "clusters are: " + ", ".join(names[number] if number >= 0 else "-" for number in match) + "\n"
+
+
+if __name__ == "__main__":
+    entry(main)

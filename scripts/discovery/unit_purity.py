@@ -1,0 +1,59 @@
+"""How pure are clusters of novel things, whatever is clustered as one: whole images, connected parts, or regions?
+
+reads   pseudo-label folders of finished chains, and the masks of their images
+prints  for each folder its objects, and how many are novel, base or neither by most of their pixels; the purity of the
+        novel ones (share whose cluster's majority class is theirs); and images with two or more of them
+
+The purity in metrics.json takes images that are clustered whole for novel however little of them is, and counts parts
+of base classes, so that it compares no units.
+
+    python scripts/discovery/unit_purity.py output/units/seed1/*/fold0/pseudo
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from data.discovery.builder import DiscoveryData, main_class
+from data.discovery.parts import read_parts, read_units
+from utils.config.reader import load_config
+from utils.measure.clustering import purity
+from utils.report.tables import percent, table
+from utils.run import entry
+
+HEADING = ["folder", "objects", "novel", "base", "neither", "purity of novel ones", "images with two and more"]
+
+
+def line(folder: Path) -> list[str]:
+    """A row of the table."""
+    data = DiscoveryData.open(load_config([str(folder / "config.yaml")], __doc__, systems=("ncdss",)))
+    clusters, full = read_units(folder / "clusters.json", int), data.full_map()
+    samples = data.context.index(dict.fromkeys(unit.image for unit in clusters), ("image", "label"))
+    labels = {sample.id: (full(sample.load_label()), read_parts(folder, sample.id)) for sample in samples}
+    mains = {}
+    for unit in clusters:
+        label, parts = labels[unit.image]
+        mains[unit] = main_class(label, parts == unit.part, 0) - 1
+    novel = [unit for unit, main in mains.items() if main >= data.num_known]
+    base = sum(0 < main < data.num_known for main in mains.values())
+    pure = purity(np.array([clusters[unit] for unit in novel]), np.array([mains[unit] for unit in novel]))
+    several = sum(count > 1 for count in Counter(unit.image for unit in novel).values())
+    counts = len(clusters), len(novel), base, len(clusters) - len(novel) - base
+    return [str(folder), *map(str, counts), percent(pure), str(several)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="pseudo-label folders of finished chains")
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    print(table([HEADING, *map(line, options.folders)]))
+    return 0
+
+
+if __name__ == "__main__":
+    entry(main)

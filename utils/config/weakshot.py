@@ -1,0 +1,266 @@
+"""Configuration keys of weak-shot segmentation: SimFormer on a MaskFormer, and its upper bound (train_weakshot.py).
+
+`stage=train` trains a network by `method`; `stage=pseudo` has it label training images, which `method=retrain` learns.
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic_core import PydanticCustomError
+
+from utils.config.common import (
+    NEUTRAL,
+    SHARED,
+    Absent,
+    BackboneName,
+    Common,
+    Fraction,
+    Only,
+    Section,
+    Trained,
+    Training,
+    WordedData,
+)
+from utils.errors import UserError
+
+TRAINS = "train_weakshot.py"
+STRIDE = 4  # of the pixel embeddings
+WEAK = ("simformer", "single")  # methods whose networks know novel classes by their tags alone
+LABELLERS = (*WEAK, "clusters")
+
+
+class WeakImages(WordedData, defaults={"dataset": "cocostuff10k", "image_size": 640}):
+    sizes: tuple[PositiveInt, ...] = Field(
+        tuple(range(320, 961, 64)),
+        min_length=1,
+        description="shorter sides that a training image is scaled to, one drawn by chance",
+    )
+    longest: PositiveInt = Field(2560, description="longest side after scaling, in training and evaluation")
+    tags: str = Field(
+        "crop",
+        description="how a novel class is known to be there: crop, by the mask of the crop (published); image, by that "
+        "of the image; or a CSV or YAML file with the tags of each image",
+    )
+    masks: str = Field(
+        "all",
+        description="training images whose masks are looked at: all; base, those without a novel class; or those of an "
+        "image list by its name. Of the others tags alone are known, base classes among them",
+    )
+    background: Literal["class", "ignore"] = Field(
+        "class", description="of a data set with background: a base class with masks, or no class, unlabelled"
+    )
+
+
+class MaskTransformer(Section):
+    backbone: BackboneName | Literal["vit"] = Field(
+        "resnet50", description="network under the pixel decoder; vit: a vision transformer of the package timm"
+    )
+    vit: str = Field("vit_small_patch14_dinov2", description="backbone=vit: its name in timm; weights from init")
+    output_stride: Literal[8, 16, 32] = Field(32, description="input pixels per cell of the coarsest features")
+    init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
+    freeze: bool = Field(False, description="the backbone stays as it was loaded; only what is above it trains")
+    classes: Literal["learned", "words"] = Field(
+        "learned",
+        description="a proposal's classes by a linear layer (published), or by its likeness to the word vectors of the "
+        "classes (data.embeddings)",
+    )
+    queries: PositiveInt = Field(100, description="proposals per image")
+    layers: PositiveInt = Field(6, description="decoder layers; each is supervised")
+    width: PositiveInt = Field(256, description="of queries and pixel embeddings; a multiple of 32 and of heads")
+    heads: PositiveInt = Field(8, description="attention heads")
+    feedforward: PositiveInt = Field(2048, description="hidden width of a decoder layer")
+    dropout: Fraction = Field(0.1, description="dropout in the decoder")
+    simnet_width: PositiveInt = Field(256, description="width inside SimNet")
+    simnet_blocks: PositiveInt = Field(3, description="residual blocks of SimNet")
+    simnet_norm: bool = Field(True, description="BatchNorm inside SimNet (published)")
+
+    @model_validator(mode="after")
+    def _width_divides(self) -> "MaskTransformer":
+        wrong = next((name for name, part in (("32", 32), ("heads", self.heads)) if self.width % part), None)
+        if wrong:
+            raise PydanticCustomError(
+                "keys", f"width={self.width}, heads={self.heads}: width is no multiple of {wrong}"
+            )
+        return self
+
+
+class WeakTraining(
+    Training,
+    defaults={
+        "epochs": 6,
+        "iters_per_epoch": 10_000,
+        "batch_size": 8,
+        "optimizer": "adamw",
+        "lr": 1e-4,
+        "backbone_lr_factor": 0.1,
+        "weight_decay": 1e-4,
+        "schedule": "poly_to_zero",
+        "clip_norm": 0.01,
+    },
+):
+    """Of every method. An image and its partner are two of `batch_size`."""
+
+
+class Losses(Section):
+    """Weights, and what the losses do that every method has."""
+
+    cls: NonNegativeFloat = Field(1.0, description="weight of the classes of proposals")
+    focal: NonNegativeFloat = Field(20.0, description="weight of the focal loss of masks")
+    dice: NonNegativeFloat = Field(1.0, description="weight of the dice loss of masks")
+    no_object: PositiveFloat = Field(0.1, description="weight of 'no object' among the classes")
+    matcher: Literal["fixed", "official"] = Field(
+        "fixed", description="assignment of proposals: fixed, or with the published code's swap of vanished masks"
+    )
+
+
+class Complement(Section):
+    weight: NonNegativeFloat = Field(0.15, description="of the complementary loss (COCO 0.15, ADE 0.2)")
+    floor: float | None = Field(-2.9444, description="logit that a pixel counts as novel with at least; null: none")
+    unlabelled: bool = Field(True, description="unlabelled pixels belong to the complement (published), or are outside")
+
+
+class Similarity(Section):
+    weight: NonNegativeFloat = Field(1.0, description="of SimNet's loss on pairs of base pixels")
+    points: PositiveInt = Field(100, description="pixels of an image; all pairs with those of its partner are compared")
+    detach: bool = Field(True, description="SimNet's loss trains SimNet alone")
+    partner: Literal["official", "fixed", "binter", "ninter", "rand"] = Field(
+        "official", description="which image is paired with which (data/weakshot/pairs.py)"
+    )
+
+
+class Distillation(Section):
+    weight: NonNegativeFloat = Field(0.1, description="of the loss that carries similarities over to novel classes")
+    points: PositiveInt = Field(100, description="pixels of an image that are not base")
+    function: str = Field("cce", pattern=r"^(ce|cce|b-?\d+(\.\d+)?)$", description="ce, cce, or bX with a number X")
+    pairing: Literal["released", "paper"] = Field(
+        "released", description="second pixel of the student: of the same image (published code), or of its partner"
+    )
+    student: Literal["score", "logit", "positive_logit"] = Field(
+        "score", description="value of a proposal's class in the student's score maps"
+    )
+    classes: Literal["novel", "all"] = Field("novel", description="classes of the student's score maps")
+    detach: bool = Field(True, description="the loss does not train SimNet")
+    valid: bool = Field(
+        False,
+        description="a pair counts only if one of its pixels is not base; others fill up small regions",
+    )
+    padding: bool = Field(True, description="pixels are drawn from padding, too (published)")
+    unlabelled: bool = Field(True, description="pixels are drawn from unlabelled ones, too (published)")
+
+
+class Views(Section):
+    tta: bool = Field(False, description="mean of the scores at all tta_sizes, each also mirrored")
+    tta_sizes: tuple[PositiveInt, ...] = Field(
+        (320, 480, 640, 800, 960), min_length=1, description="shorter sides, pixels"
+    )
+    tta_longest: PositiveInt = Field(4480, description="longest side at those sizes")
+
+
+class PseudoLabels(Views):
+    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
+
+
+class Retraining(Section):
+    labels_by: Literal["simformer", "single", "clusters"] = Field(
+        "simformer", description="method whose network made the labels, or clusters"
+    )
+
+
+class WeakEvaluation(Views):
+    size: PositiveInt = Field(640, description="shorter side of the image (COCO 640, ADE 512)")
+    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
+    absent: Absent = Field("labelled", description="which classes a mean is over, see utils/measure/metrics.py")
+
+
+class WeakShotConfig(Common):
+    """Weak-shot segmentation: base classes have masks, novel ones only tags."""
+
+    scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)
+    serves: ClassVar[str] = "weak-shot segmentation (SimFormer), mask transformers"
+    network_by: ClassVar[tuple[str, ...]] = ("model", "data", "method", "split", "evaluation")
+
+    system: Literal["simformer"] = Field("simformer", description="weak-shot segmentation")
+    split: Annotated[str, SHARED] = Field(
+        "split1", description="novel classes: a name in data/splits/<dataset>/ or the path of a YAML file"
+    )
+    method: Literal["simformer", "single", "retrain", "supervised", "clusters"] = Field(
+        "simformer",
+        description="single: classes, masks, complementary loss; simformer: and pairs of images; retrain: all classes "
+        "by pseudo-labels; supervised: all classes by their masks, the upper bound; clusters, with stage=pseudo: no "
+        "network, the clusters of class discovery are the masks",
+    )
+    stage: Annotated[Literal["train", "pseudo"], Only((TRAINS,))] = Field(
+        "train", description="train the network of a method, or let it label the training images"
+    )
+    labels_checkpoint: Annotated[Path | None, Only((TRAINS,), TRAINS, "stage", ("pseudo",))] = Field(
+        None, description="network that labels the training images instead of the method's"
+    )
+    pseudo_dir: Annotated[Path | None, Only((TRAINS,), TRAINS, "method", ("retrain",))] = Field(
+        None, description="folder of pseudo-labels instead of the stage's"
+    )
+    clusters_dir: Annotated[Path | None, Only((TRAINS,), TRAINS, "method", ("clusters",))] = Field(
+        None, description="folder of cluster_pseudolabel.py instead of <output_dir>/<split>/pseudo"
+    )
+    init_from: Annotated[Path | None, Only((TRAINS,))] = Field(
+        None, description="start from this checkpoint, ours or official (another class layer anew)"
+    )
+    data: Annotated[WeakImages, SHARED] = WeakImages()
+    model: Annotated[MaskTransformer, SHARED] = MaskTransformer()
+    training: WeakTraining = WeakTraining()
+    losses: Losses = Losses()
+    complement: Annotated[Complement, Only(where=TRAINS, key="method", values=WEAK)] = Complement()
+    similarity: Annotated[Similarity, Only(where=TRAINS, key="method", values=("simformer",))] = Similarity()
+    distillation: Annotated[Distillation, Only(where=TRAINS, key="method", values=("simformer",))] = Distillation()
+    pseudo: Annotated[PseudoLabels, Only(where=TRAINS, key="stage", values=("pseudo",))] = PseudoLabels()
+    retraining: Annotated[Retraining, Only(where=TRAINS, key="method", values=("retrain",))] = Retraining()
+    evaluation: WeakEvaluation = WeakEvaluation()
+
+    @property
+    def stage_folder(self) -> str:
+        """Folder of the stage: that of the method, or of its pseudo-labels."""
+        return f"{self.method}_pseudo" if self.stage == "pseudo" else self.method
+
+    @property
+    def trained(self) -> Trained:
+        return Trained(self.method, f"{TRAINS} CONFIG method={self.method}", ("last",))
+
+    @property
+    def folder(self) -> Path:
+        """Where the stages lie, below output_dir; a split given as a file counts by its name."""
+        return Path(Path(self.split).stem)
+
+
+def require_sense(cfg: WeakShotConfig) -> None:
+    """UserError for settings that make no sense together."""
+    if cfg.stage == "pseudo" and cfg.method not in LABELLERS:
+        raise UserError(f"stage=pseudo: labels are made by method={' or '.join(LABELLERS)}, not by method={cfg.method}")
+    if cfg.stage == "train" and cfg.method == "clusters":
+        raise UserError("method=clusters: trains no network; give stage=pseudo, then method=retrain")
+    if cfg.method == "supervised" and cfg.data.masks != "all":
+        raise UserError(f"data.masks={cfg.data.masks}: method=supervised learns from all masks; leave it out")
+    if cfg.data.tags == "crop" and cfg.data.masks != "all":
+        raise UserError(
+            f"data.masks={cfg.data.masks}: data.tags=crop reads the mask of every crop; give data.tags=image, or a file"
+        )
+    if cfg.method not in WEAK:
+        return
+    cells = (cfg.data.image_size // STRIDE) ** 2
+    for section in ("similarity", "distillation") if cfg.stage_folder == "simformer" else ():
+        if getattr(cfg, section).points > cells:
+            raise UserError(
+                f"{section}.points={getattr(cfg, section).points}: a crop of data.image_size={cfg.data.image_size} has "
+                f"{cells} cells only; take fewer points"
+            )
+    if cfg.data.tags != "crop":  # novel pixels are unlabelled then
+        for section in ("complement", "distillation"):
+            if not getattr(cfg, section).unlabelled:
+                raise UserError(
+                    f"{section}.unlabelled=false: with data.tags={cfg.data.tags} novel pixels are unlabelled, and "
+                    "none would be left; leave it true"
+                )
+    if cfg.method == "simformer" and cfg.distillation.weight and not cfg.similarity.weight:
+        raise UserError(
+            "similarity.weight=0: SimNet would not train, and distillation learns from it; set "
+            "distillation.weight=0, too"
+        )
