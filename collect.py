@@ -26,15 +26,15 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from utils.config.systems import SCHEMAS
 from utils.report.aggregate import NOTABLE, RATIO, Options, Over, ResultTable, result_table, same_seed
 from utils.report.tables import STYLES, table
+from utils.systems import SYSTEMS
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path, help="stages, or folders and globs of folders that hold some")
-    parser.add_argument("--system", choices=SCHEMAS, help="stages of this system only; default: a table for each")
+    parser.add_argument("--system", choices=SYSTEMS, help="stages of this system only; default: a table for each")
     parser.add_argument(
         "--rows", choices=("method", "variant"), default="method", help="variant: a row per output_dir, by its name"
     )
@@ -57,7 +57,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == "__main__":  # before the imports below, which take seconds
     parse()
 
-from reports import TABLES
+from reports import result_table_of
 from utils.entry import entry
 from utils.errors import UserError
 from utils.report.cost import cost_table
@@ -67,8 +67,8 @@ from utils.report.runs import differences, find_runs, list_table
 
 def result_tables(stages: list[Stage], options: Options) -> dict[str, list[list[str]]]:
     """System -> its table, of those that have results."""
-    found = {system: [stage for stage in stages if stage.system == system] for system in TABLES}
-    tables = {system: result_table(own, TABLES[system], options) for system, own in found.items() if own}
+    found = {system: [stage for stage in stages if stage.system == system] for system in SYSTEMS}
+    tables = {system: result_table(own, result_table_of(system), options) for system, own in found.items() if own}
     return {system: rows for system, rows in tables.items() if len(rows) > 1}
 
 
@@ -93,8 +93,9 @@ def print_list(given: argparse.Namespace) -> int:
     runs = [run for run in find_runs(given.folders) if given.system in (None, run.system)]
     if not runs:
         raise UserError(f"{given.folders[0]}: no run there; start one first")
-    mains = {system: (about.main, _main_metric(about)) for system, about in TABLES.items()}
-    print(table(list_table(runs, {system: about.split for system, about in TABLES.items()}, mains), given.style))
+    tables = {system: result_table_of(system) for system in SYSTEMS}
+    mains = {system: (about.main, _main_metric(about)) for system, about in tables.items()}
+    print(table(list_table(runs, {system: about.split for system, about in tables.items()}, mains), given.style))
     return 0
 
 
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     if given.save and stages:
         save_stages(stages, given.save)
     if given.cost:
-        rows = cost_table((stage, TABLES[stage.system].split(stage.config)) for stage in stages)
+        rows = cost_table((stage, result_table_of(stage.system).split(stage.config)) for stage in stages)
         if len(rows) == 1:
             raise UserError(f"{given.folders[0]}: no finished stage there; run one first")
         print(table(rows, given.style))
@@ -128,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(given.rows, given.columns, given.metric, given.over, given.against)
     tables = result_tables(stages, options)
     if not tables:
-        wanted = [TABLES[given.system]] if given.system else TABLES.values()
+        wanted = [result_table_of(system) for system in ([given.system] if given.system else SYSTEMS)]
         *most, last = dict.fromkeys(about.evaluated_by for about in wanted)
         scripts = f"{', '.join(most)} or {last}" if most else last
         raise UserError(f"{given.folders[0]}: no evaluated stage in {len(given.folders)} folders; run {scripts} first")
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         if len(tables) > 1:
             print(f"{'' if not place else chr(10)}{system}\n")
         print(table(rows, given.style))
-        explain([stage for stage in stages if stage.system == system], rows[0], TABLES[system], options)
+        explain([stage for stage in stages if stage.system == system], rows[0], result_table_of(system), options)
     return 0
 
 

@@ -23,9 +23,8 @@ from torch import nn
 
 from data.io import write_array
 from data.predictions import map_writer, relabel
-from data.systems import DATA
-from models.segmenter import Segmenter
-from models.systems import load_segmenter
+from data.protocol import open_data
+from models.segmenter import Segmenter, load_segmenter
 from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.errors import UserError
@@ -99,7 +98,7 @@ def save_model(model: nn.Module, classes: Classes, metrics: dict[str, Any], run:
 
 def main(argv: list[str] | None = None) -> int:
     cfg = load_config(argv, __doc__, __file__)
-    data, given = DATA[cfg.system](cfg), cfg.checkpoint
+    data, given = open_data(cfg), cfg.checkpoint
     if given:
         network = with_own_classes(load_segmenter(given, cfg), data)
         stage, paths = data.evaluation(network).stage, {"given file": given}

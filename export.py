@@ -57,12 +57,11 @@ import numpy as np
 from tqdm import tqdm
 
 from data.io import find_images, read_image
-from data.systems import DATA
+from data.protocol import open_data
 from models.deeplab_files import read_networks, to_official
 from models.labelling import label_photo, names_by_number
 from models.onnx_export import export_onnx, network_size
-from models.segmenter import Segmenter
-from models.systems import full_config, load_segmenter
+from models.segmenter import Segmenter, full_config, load_segmenter
 from models.weights import WeightsFile, read_weights
 from utils import checkpoint
 from utils.device import find_device
@@ -103,7 +102,7 @@ def photographs(file: WeightsFile, folders: list[Path]) -> list[tuple[Path, floa
     if folders:
         return [(path, None) for path in find_images(folders)]
     config = full_config(file)
-    data = DATA[config.system](config)
+    data = open_data(config)
     if not hasattr(data, "to_label"):
         raise UserError(f"{file.path}: all photographs of its training have labels; give others with --images")
     return data.to_label()

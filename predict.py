@@ -50,8 +50,7 @@ from data.io import find_images, read_image, voc_palette, write_label, write_pic
 from data.outputs import require_folder, require_free
 from data.video import frame_count, frames_per_second, is_video, read_frames, write_video
 from models.labelling import label_photo, names_by_number
-from models.segmenter import Segmenter
-from models.systems import load_segmenter, read_config
+from models.segmenter import Segmenter, load_segmenter, read_config
 from models.weights import WeightsFile, read_weights
 from utils.checkpoint import write_json, write_list
 from utils.device import find_device

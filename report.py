@@ -23,7 +23,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
         raise SystemExit
     begin.answer(__doc__, __file__, stages=0)
 
-from reports import PAGES
+from reports import open_page
 from utils.checkpoint import write_text
 from utils.config.reader import load_config
 from utils.report import html
@@ -37,7 +37,7 @@ ONE_RUN = "one run, seed {seed}: differences may be chance; python collect.py FO
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__)
-    page = PAGES[cfg.system](cfg)
+    page = open_page(cfg)
     lead = f"{page.lead}{html.note(f'{ONE_RUN.format(seed=cfg.seed)}.')}"
     write_text(page.folder / "report.html", html.page(page.title, lead, page.sections))
     write_pictures(page.folder / "tb", page.pictures)

@@ -19,7 +19,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 from typing import Any
 
 from data.discovery.builder import DiscoveryData
-from data.systems import DATA
+from data.protocol import open_data
 from data.zeroshot.builder import ZeroShotData
 from losses.cross_entropy import cross_entropy
 from losses.zs3 import weighted_cross_entropy
@@ -86,7 +86,7 @@ STAGES = {  # system -> its stage, what that reads, its recipe
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, tuple(STAGES))
-    data, (stage, reads, make) = DATA[cfg.system](cfg), STAGES[cfg.system]
+    data, (stage, reads, make) = open_data(cfg), STAGES[cfg.system]
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
     with start_run(cfg, stage, (reads,), inputs, files=data.context.files) as run:
         if run.finished:

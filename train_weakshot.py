@@ -48,7 +48,7 @@ from losses.simformer import (
     shares_class,
     similarity_loss,
 )
-from models.systems import load_segmenter
+from models.segmenter import load_segmenter
 from models.weakshot.mask_scores import surest
 from models.weakshot.maskformer import MaskOutput, maskformer_groups
 from models.weakshot.maskformer_files import load_maskformer

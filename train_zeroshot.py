@@ -35,7 +35,7 @@ from losses.zs3 import (
     weighted_cross_entropy,
 )
 from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
-from models.systems import load_segmenter
+from models.segmenter import load_segmenter
 from models.weights import read_weights
 from models.zeroshot.generators import DeviseNet, ZeroShotNet
 from models.zeroshot.graph import LabelGraph, label_graph

@@ -15,7 +15,7 @@ import torch
 from data.io import find_images, read_image
 from losses.cross_entropy import cross_entropy
 from models.deeplab import DeepLabV3
-from models.systems import load_segmenter
+from models.segmenter import load_segmenter
 
 LIMITS = {  # share of pixels with another class, relative difference of the loss, of the gradient
     torch.float32: {"pixels": 1e-3, "loss": 1e-4, "gradient": 1e-2},

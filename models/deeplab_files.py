@@ -7,7 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from models.deeplab import build_model
+from models.segmenter import Segmenter, square_segmenter
 from models.weights import WeightsFile, load_strict, read_weights
+from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
 
 LAST = "classifier.4.weight"  # [C, D, 1, 1]: tells the number of outputs
@@ -111,3 +114,11 @@ def rename(state: Tensors, which: Which = "student") -> tuple[str, Tensors]:
 
 def _strip(state: Tensors, prefix: str) -> Tensors:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def load_ncdss(file: WeightsFile, config: DiscoveryConfig) -> Segmenter:
+    """A network of the discovery chain; it sees the image as a square. Of teacher and student the student."""
+    weights = read_deeplab(file)
+    model = build_model(config.model.model_copy(update={"init": "random"}), weights.num_classes)
+    load_deeplab(model, file)
+    return square_segmenter(file, model, config, weights.num_classes, weights.flavour)

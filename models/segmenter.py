@@ -11,12 +11,16 @@ import torch
 from torch import nn
 
 from models.output import Output
-from models.weights import WeightsFile
+from models.weights import WeightsFile, read_weights
 from utils.channels import largest
 from utils.checkpoint import read_json
 from utils.cluster_names import OF, cluster_classes, read_cluster_names
+from utils.config.common import Common
+from utils.config.reader import find_system, validate
+from utils.errors import UserError
 from utils.measure.confusion import respond
 from utils.resize import resize_square
+from utils.systems import SYSTEMS, resolve, schema_of
 
 
 def largest_probability(output: Output) -> torch.Tensor:
@@ -75,3 +79,34 @@ def saved_classes(file: WeightsFile, outputs: int) -> tuple[list[tuple[int, str]
     if given:
         classes = classes[:known] + cluster_classes(classes[:known], len(match), given)
     return classes, known
+
+
+def load_segmenter(source: Path | WeightsFile, config: Common | None = None) -> Segmenter:
+    """Loads the network of a checkpoint, ours or official.
+
+    `config` describes the network; by default, the configuration saved in the checkpoint does. Raises UserError if the
+    file has no configuration and none is given, or if the weights do not fit.
+    """
+    file = read_weights(source)
+    if config is None:
+        saved = file.extra.get("config")
+        if not isinstance(saved, dict):
+            cure = f"python eval.py CONFIG checkpoint={file.path} writes a model.pth that does"
+            raise UserError(f"{file.path}: holds neither settings nor the classes of its outputs; {cure}")
+        config = read_config(saved, file.path)
+    segmenter: Segmenter = resolve(SYSTEMS[config.system].segmenter)(file, config)
+    return segmenter
+
+
+def full_config(file: WeightsFile) -> Common:
+    """The complete configuration that a checkpoint was trained with. Raises UserError if the file holds none."""
+    saved = file.extra.get("config")
+    if not isinstance(saved, dict):
+        raise UserError(f"{file.path}: holds no settings; give a best.pth or model.pth of this project")
+    return validate(saved, str(file.path), schema_of(find_system(saved, str(file.path))))
+
+
+def read_config(saved: dict[str, Any], path: Path) -> Common:
+    """The sections of a saved configuration that describe the network, validated by the schema of its system."""
+    schema = schema_of(find_system(saved, str(path)))
+    return validate({name: saved[name] for name in schema.network_by if name in saved}, str(path), schema)

@@ -1,27 +1,18 @@
-"""What report.py and collect.py show, by system: one module each, and its names in the two dicts here."""
+"""What report.py and collect.py show of each system."""
 
-from collections.abc import Callable
-
-from reports import contrast, incremental, probe, weakshot, zeroshot
 from reports.common import Page
-from reports.discovery import page as discovery
+from utils.config.common import Common
 from utils.report.aggregate import ResultTable
+from utils.systems import SYSTEMS, resolve
 
-# system -> its page, from a configuration
-PAGES: dict[str, Callable[..., Page]] = {
-    "ncdss": discovery.page,
-    "ssul": incremental.page,
-    "maskcontrast": contrast.page,
-    "probe": probe.page,
-    "zs3": zeroshot.page,
-    "simformer": weakshot.page,
-}
-# system -> its table over many runs
-TABLES: dict[str, ResultTable] = {
-    "ncdss": discovery.TABLE,
-    "ssul": incremental.TABLE,
-    "maskcontrast": contrast.TABLE,
-    "probe": probe.TABLE,
-    "zs3": zeroshot.TABLE,
-    "simformer": weakshot.TABLE,
-}
+
+def open_page(cfg: Common) -> Page:
+    """The page of a configuration's finished stages. Raises UserError if none has finished."""
+    page: Page = resolve(SYSTEMS[cfg.system].page)(cfg)
+    return page
+
+
+def result_table_of(system: str) -> ResultTable:
+    """Columns and published values of a system's table over runs."""
+    table: ResultTable = resolve(SYSTEMS[system].table)
+    return table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.config.systems import SCHEMAS
+from utils.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 BELOW = {  # room -> rooms that it may import
@@ -50,9 +50,9 @@ def test_losses_know_tensors_and_the_ignored_label_only():
 def test_the_engine_and_the_general_scripts_name_no_system(name):
     tree = ast.parse((ROOT / name).read_text())
     words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    assert not words & SCHEMAS.keys()
+    assert not words & SYSTEMS.keys()
     modules = {part for module in imported(ROOT / name) for part in module.split(".")}
-    assert not modules & {*SCHEMAS, "discovery", "incremental", "contrast", "probing"}
+    assert not modules & {*SYSTEMS, "discovery", "incremental", "contrast", "probing"}
 
 
 @pytest.mark.parametrize("name", ["eval", "predict", "report", "collect", "export"])

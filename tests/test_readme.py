@@ -13,18 +13,20 @@ from typing import NamedTuple
 import pytest
 from torch.distributed.run import get_args_parser
 
-from tests.examples.own_system import config as own_system
+from tests.examples.own_system.record import SUPERVISED
 from utils import environment
 from utils.config import reader
-from utils.config.systems import SCHEMAS
 from utils.errors import UserError
+from utils.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ENTRIES = sorted(ROOT.glob("*.py"))
 SHELL_SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 START = re.compile(r"(?:[A-Z_0-9]+=\S+ +)*(?:python |torchrun |bash scripts/|scripts/\S+\.sh)")
-CONFIGS = {system: f"configs/demo/{system}.yaml" for system in SCHEMAS}  # in place of one that a document leaves open
+CONFIGS = {  # in place of one that a document leaves open
+    name: f"configs/demo/{'probe' if name == 'probe' else system.setting}.yaml" for name, system in SYSTEMS.items()
+}
 OPEN = re.compile(r"[A-Z_]*CONFIG(\.yaml)?|configs/mine\.yaml")  # the latter is written by prepare_data.py folder
 
 
@@ -79,7 +81,7 @@ def stops(monkeypatch):
         raise Understood
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", understood)
-    monkeypatch.setitem(SCHEMAS, "supervised", own_system.SupervisedConfig)  # as docs/own_method.md says
+    monkeypatch.setitem(SYSTEMS, "supervised", SUPERVISED)  # as docs/own_method.md says
     return monkeypatch
 
 

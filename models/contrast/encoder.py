@@ -5,6 +5,7 @@ B batch, D embedding, K bank, N images over all processes, H W pixels.
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,10 +14,13 @@ from torch import nn
 
 from models.deeplab import build_decoder
 from models.output import Output
+from models.segmenter import Segmenter
 from models.trunks import build_backbone
 from models.trunks.base import Backbone
 from models.weights import WeightsFile, load_strict, read_weights
+from utils.config.contrast import ContrastConfig
 from utils.errors import UserError
+from utils.resize import resize_square
 
 QUERY = "model_q."  # prefix of the encoder that is kept
 SALIENT = 0.5  # saliency logit, not probability, above which the official evaluation sees an object
@@ -134,3 +138,14 @@ def load_encoder(cfg, source: Path | WeightsFile) -> ContrastEncoder:
     model = build_encoder(cfg, init="random", dim=dim)
     load_strict(model, state, file.path)
     return model
+
+
+def load_saliency(file: WeightsFile, config: ContrastConfig) -> Segmenter:
+    """The saliency head of a MaskContrast encoder: background and object."""
+    model, resize = load_encoder(config.model, file), partial(resize_square, "image", size=config.data.image_size)
+    classes = [(0, "background"), (1, "object")]
+
+    def decide(output: Output) -> torch.Tensor:
+        return (output.logits[:, 0] > SALIENT).long()
+
+    return Segmenter(file.path, model, decide, resize, len(classes), classes, len(classes), "MaskContrast encoder")

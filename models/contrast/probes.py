@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.contrast.encoder import SALIENT, ContrastEncoder, build_encoder, load_encoder
-from models.deeplab_files import load_deeplab
+from models.deeplab_files import load_deeplab, read_deeplab
 from models.output import Output
+from models.segmenter import Segmenter, square_segmenter
 from models.trunks import build_backbone
 from models.trunks.base import Backbone
 from models.trunks.vit import build_vit
@@ -157,3 +158,10 @@ def _backbone(cfg: ProbeConfig) -> Backbone:
     if cfg.model.kind == "vit":
         return build_vit(cfg.model.vit, source, cfg.data.image_size)
     return build_backbone(cfg.model.backbone, cfg.model.output_stride, source)
+
+
+def load_linear(file: WeightsFile, config: ProbeConfig) -> Segmenter:
+    """A linear probe; it sees the image as a square."""
+    weights = read_deeplab(file)
+    model = load_probe(config, file, weights.num_classes)
+    return square_segmenter(file, model, config, weights.num_classes, f"linear probe, {weights.flavour}")

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,11 +17,14 @@ from torch import nn
 from models.incremental.inplace_abn import AbnDeepLab, convert_abn, rename_abn
 from models.output import Output
 from models.parts import ASPP
+from models.segmenter import Segmenter, saved_classes
 from models.trunks import build_backbone
 from models.trunks.base import Backbone
 from models.weights import WeightsFile, load_strict, read_weights
 from utils.channels import largest
+from utils.config.incremental import IncrementalConfig
 from utils.errors import UserError
+from utils.resize import resize_shorter
 
 LOW_LEVEL_WIDTH = 48  # of the features at stride 4 in DeepLabV3+
 SATURATED = 8.0  # above it sigmoids of logits that differ by a ten-thousandth may be the same float32
@@ -303,3 +307,17 @@ def load_incremental(cfg, source: Path | WeightsFile | StepWeights) -> Increment
         model = build_incremental(cfg, weights.heads, weights.linear, init="random")
     load_strict(model, weights.state, weights.path, "check section model and the task")
     return model
+
+
+def load_step(file: WeightsFile, config: IncrementalConfig) -> Segmenter:
+    """A class-incremental network; it sees the image with its shorter side as in the evaluation."""
+    weights = StepWeights.read(file)
+    model, loss = load_incremental(config.model, weights), "ce" if weights.linear else config.ssul.loss
+    outputs = sum(weights.heads) - weights.unknown  # the unknown one counts for background
+    resize = partial(resize_shorter, size=config.data.image_size, divisor=model.backbone.divisor)
+    flavour = "official MiB or PLOP" if weights.in_place_abn else "heads of steps"
+
+    def decide(output: Output) -> torch.Tensor:
+        return predicted_ids(output.logits, weights.unknown, loss)
+
+    return Segmenter(file.path, model, decide, resize, outputs, *saved_classes(file, outputs), flavour, weights.heads)

@@ -86,15 +86,15 @@ def test_hours_by_hand(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "options", "names"),
     [
-        ("ncdss/pascal.yaml", (), ["base", "basic", "EUMS"]),
-        ("ncdss/coco.yaml", (), ["base", "basic", "EUMS"]),
-        ("ssul/voc.yaml", (), ["step 0", "later steps"]),
-        ("ssul/ade.yaml", ("method=joint",), ["step 0"]),
-        ("ssul/voc_baselines.yaml", ("method=mib",), ["step 0", "later steps"]),
-        ("ssul/voc_baselines.yaml", ("method=plop",), ["step 0", "later steps"]),
-        ("maskcontrast/voc_supervised.yaml", ("training.batch_size=4",), ["pre-training"]),
-        ("maskcontrast/probe_voc.yaml", (), ["linear probe"]),
-        ("zs3/voc.yaml", (), ["step 1", "step 2", "step 3"]),
+        ("discovery/pascal.yaml", (), ["base", "basic", "EUMS"]),
+        ("discovery/coco.yaml", (), ["base", "basic", "EUMS"]),
+        ("incremental/voc.yaml", (), ["step 0", "later steps"]),
+        ("incremental/ade.yaml", ("method=joint",), ["step 0"]),
+        ("incremental/voc_baselines.yaml", ("method=mib",), ["step 0", "later steps"]),
+        ("incremental/voc_baselines.yaml", ("method=plop",), ["step 0", "later steps"]),
+        ("contrast/voc_supervised.yaml", ("training.batch_size=4",), ["pre-training"]),
+        ("contrast/probe_voc.yaml", (), ["linear probe"]),
+        ("zeroshot/voc.yaml", (), ["step 1", "step 2", "step 3"]),
     ],
 )
 def test_every_kind_of_training(config, options, names, monkeypatch):

@@ -10,41 +10,22 @@ import yaml
 
 import collect
 import eval as evaluation
-import models.systems
 import predict
 import report
-import reports
-import utils.config.systems
-from data import systems as data_systems
 from tests.conftest import TINY
 from tests.examples.own_method import finetune_gce
 from tests.examples.own_method.gce import generalized_cross_entropy
-from tests.examples.own_system import config, data, network, page, train_supervised
+from tests.examples.own_system import network, train_supervised
+from tests.examples.own_system.record import SUPERVISED
 from utils import checkpoint
 from utils.config.keys import flatten
 from utils.config.reader import load_config
 from utils.run import guarded
+from utils.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 DOCUMENT = (ROOT / "docs" / "own_method.md").read_text()
-# what a system adds to the dicts that name systems: (file, dict) -> entry, and the dict and the value that it means
-ENTRIES = {
-    ("utils/config/systems.py", "SCHEMAS"): (
-        '"supervised": SupervisedConfig',
-        utils.config.systems.SCHEMAS,
-        config.SupervisedConfig,
-    ),
-    ("data/systems.py", "DATA"): ('"supervised": SupervisedData.open', data_systems.DATA, data.SupervisedData.open),
-    ("models/systems.py", "LOADERS"): (
-        '"supervised": load_supervised',
-        models.systems.LOADERS,
-        network.load_supervised,
-    ),
-    ("reports/__init__.py", "PAGES"): ('"supervised": supervised.page', reports.PAGES, page.page),
-    ("reports/__init__.py", "TABLES"): ('"supervised": supervised.TABLE', reports.TABLES, page.TABLE),
-}
-
 
 # ---- the document
 
@@ -57,20 +38,6 @@ def test_the_document_shows_the_files():
         assert code == (ROOT / path).read_text(), path
     made = [path for path in HERE.glob("own_*/*") if path.suffix in (".py", ".yaml")]
     assert {path for path, _ in shown} == {str(path.relative_to(ROOT)) for path in made}
-
-
-def test_the_document_lists_every_dict_that_names_systems():
-    rows = re.findall(r"^\| `(\S+\.py)` \| `([A-Z]+)` \| `(.+),` \|$", DOCUMENT, re.M)
-    assert {(file, name): entry for file, name, entry in rows} == {key: entry for key, (entry, *_) in ENTRIES.items()}
-    named = [path for room in ("data", "losses", "models", "utils", "reports") for path in (ROOT / room).rglob("*.py")]
-    dicts = {
-        (str(path.relative_to(ROOT)), name)
-        for path in named
-        for name in re.findall(r'^([A-Z]+)\b[^\n]* = \{\n    "ncdss": ', path.read_text(), re.M)
-    }
-    optional = {("data/prepare/roles.py", "ROLES")}  # systems that are not in it are checked as images with masks
-    assert dicts == ENTRIES.keys() | optional
-    assert all(f"`{file}`" in DOCUMENT and f"`{name}`" in DOCUMENT for file, name in optional)
 
 
 def test_a_recipe_takes_less_than_60_lines():
@@ -142,9 +109,8 @@ def finish(path: list[str], best: Path, voc: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def registered(monkeypatch):
-    """One line in each dict that names systems."""
-    for _, systems, value in ENTRIES.values():
-        monkeypatch.setitem(systems, "supervised", value)
+    """With the record in utils/systems.py."""
+    monkeypatch.setitem(SYSTEMS, "supervised", SUPERVISED)
 
 
 def test_the_system_from_training_to_the_table(registered, tiny, voc, tmp_path, capsys):

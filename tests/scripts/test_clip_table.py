@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data.embeddings import read_table
-from scripts.zs3 import clip_table
+from scripts.zeroshot import clip_table
 from utils.run import guarded
 
 D = 8

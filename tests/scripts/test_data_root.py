@@ -48,8 +48,8 @@ def run(script: str, *words: str, **variables: str) -> subprocess.CompletedProce
     [
         ("chain.sh", ["configs/discovery/pascal_subset.yaml"]),
         ("base_train.sh", []),
-        ("zs3/voc.sh", []),
-        ("ssul/voc.sh", []),
+        ("zeroshot/voc.sh", []),
+        ("incremental/voc.sh", []),
     ],
 )
 def test_nothing_is_installed_without_the_data(script, words, tmp_path):

@@ -72,7 +72,8 @@ def test_every_system_is_checked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "config", ["demo/ssul", "demo/ssul_baselines", "ssul/voc_subset", "demo/maskcontrast", "demo/probe"]
+    "config",
+    ["demo/incremental", "demo/incremental_baselines", "incremental/voc_subset", "demo/contrast", "demo/probe"],
 )
 def test_keys_of_the_check_are_keys_of_the_systems(config):
     """What it sets for all of them."""

@@ -268,11 +268,10 @@ class Trained(NamedTuple):
 class Common(Section):
     """What every system's configuration has. A system adds `system`, a literal, and its sections."""
 
-    serves: ClassVar[str] = ""  # what the system is for, in a few words
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)  # sections that decide the result of eval.py
     network_by: ClassVar[tuple[str, ...]] = ("model", "data")  # sections that tell what network a checkpoint is of
 
-    system: str = Field("", description="the system: one of the names in utils/config/systems.py")
+    system: str = Field("", description="the system: one of the names in utils/systems.py")
     output_dir: Path = Field(Path("output"), description="stages write to folders below this one")
     checkpoint: Annotated[Path | None, EVALUATION] = Field(
         None, description="weights to evaluate instead of a stage's; ours or the official code's"

@@ -1,7 +1,7 @@
 """Configuration keys of MaskContrast (pretrain_contrast.py)."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -48,8 +48,6 @@ class Contrast(Section):
 
 class ContrastConfig(Common):
     """MaskContrast: one file configures pre-training and everything that reads its encoder."""
-
-    serves: ClassVar[str] = "unsupervised segmentation: pixel embeddings from object masks (MaskContrast)"
 
     system: Literal["maskcontrast"] = Field("maskcontrast", description="pixel embeddings from object masks")
     init_from: Path | None = Field(None, description="start the encoder from this pre-training checkpoint")

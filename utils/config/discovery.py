@@ -169,7 +169,6 @@ class Evaluation(Section):
 class DiscoveryConfig(Common):
     """Novel class discovery: one file configures the whole chain; every stage reads its section."""
 
-    serves: ClassVar[str] = "novel class discovery (NCDSS, EUMS)"
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation", "cluster")
 
     system: Literal["ncdss"] = Field("ncdss", description="novel class discovery")

@@ -133,7 +133,6 @@ class IncrementalConfig(Common):
     """Class-incremental segmentation: one file configures every step of a task."""
 
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation", "ssul")
-    serves: ClassVar[str] = "class-incremental segmentation (SSUL, SSUL-M, MiB, PLOP)"
     network_by: ClassVar[tuple[str, ...]] = ("model", "data", "ssul")
 
     system: Literal["ssul"] = Field("ssul", description="class-incremental segmentation")

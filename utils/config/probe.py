@@ -1,7 +1,7 @@
 """Configuration keys of feature evaluation (probe_features.py)."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -85,8 +85,6 @@ class ProbeEvaluation(Section):
 
 class ProbeConfig(Common):
     """How good features are: linear probe, clustering, retrieval."""
-
-    serves: ClassVar[str] = "how good features are: linear probe, clustering, retrieval"
 
     system: Literal["probe"] = Field("probe", description="evaluation of frozen features")
     mode: Literal["linear", "kmeans", "retrieval"] = Field("linear", description="the evaluation")

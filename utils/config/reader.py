@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from utils.config.common import Common
 from utils.config.keys import all_keys, describe, flatten, misplaced, unreached
 from utils.config.strict_yaml import StrictLoader, read_mapping
-from utils.config.systems import SCHEMAS, systems_by_keys
 from utils.errors import UserError
 from utils.log import log
+from utils.systems import SYSTEMS, schema_of
 
 C = TypeVar("C", bound=Common)
 COMMAND_LINE = "command line"
@@ -37,7 +37,7 @@ def load_config(argv: list[str] | None, usage: str, script: str = "", systems: S
         raise UserError(
             f"{unknown[0]}: unknown option; options are --help and --print-config, everything else is key=value"
         )
-    systems = tuple(systems) or tuple(SCHEMAS)
+    systems = tuple(systems) or tuple(SYSTEMS)
     if {"-h", "--help"} & set(arguments):
         print(f"{usage.strip()}\n\n{_help(files, systems)}")
         raise SystemExit(0)
@@ -49,7 +49,7 @@ def load_config(argv: list[str] | None, usage: str, script: str = "", systems: S
     for source, values in [*_file_layers(Path(files[0])), *overrides]:
         _merge(tree, values, origin, source)
     script = Path(script).name
-    config = validate(tree, files[0], SCHEMAS[find_system(tree, files[0], script, systems)])
+    config = validate(tree, files[0], schema_of(find_system(tree, files[0], script, systems)))
     _require_reached(config, origin, files[0])
     if "--print-config" in arguments:
         print(_tree_with_origins(config.model_dump(mode="json"), origin))
@@ -85,19 +85,15 @@ def is_effective(path: Path) -> bool:
 def find_system(tree: dict, where: str, script: str = "", systems: Sequence[str] = ()) -> str:
     """The system of a configuration; UserError unless it is one of `systems` (default: all).
 
-    It may be missing where there is one only, or, with a warning, where the other keys are those of one only.
+    The key may be missing if only one system is allowed.
     """
-    systems = tuple(systems) or tuple(SCHEMAS)
+    systems = tuple(systems) or tuple(SYSTEMS)
     name = tree.get("system") or (systems[0] if len(systems) == 1 else None)
     if name is None:
-        fits = [name for name in systems_by_keys(tree) if name in systems]
-        if len(fits) != 1:
-            raise UserError(f"{where}: no key 'system'; add one of {', '.join(fits or systems)}")
-        log.warning("%s: no key 'system'; by its other keys it is of %s: add 'system: %s'", where, fits[0], fits[0])
-        name = fits[0]
-    if name not in SCHEMAS:
-        close = difflib.get_close_matches(str(name), SCHEMAS, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"the systems are {', '.join(SCHEMAS)}"
+        raise UserError(f"{where}: no key 'system'; add one of {', '.join(systems)}")
+    if name not in SYSTEMS:
+        close = difflib.get_close_matches(str(name), SYSTEMS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"the systems are {', '.join(SYSTEMS)}"
         raise UserError(f"{where}: system: {name} is unknown; {hint}")
     if name not in systems:
         raise UserError(f"{where}: is of system: {name}; {script or 'this script'} runs {' and '.join(systems)}")
@@ -127,8 +123,8 @@ def _help(files: list[str], systems: Sequence[str]) -> str:
         systems = (find_system(tree, files[0], systems=systems),)
     if len(systems) == 1:
         name = systems[0]
-        return f"keys of system {name} (key=value overrides the file):\n{describe(SCHEMAS[name])}"
-    listed = "\n".join(f"  {name:34} {SCHEMAS[name].serves}" for name in systems)
+        return f"keys of system {name} (key=value overrides the file):\n{describe(schema_of(name))}"
+    listed = "\n".join(f"  {name:34} {SYSTEMS[name].title}" for name in systems)
     return f"systems (CONFIG.yaml --help lists the keys of its own):\n{listed}\n\ncommon keys:\n{describe(Common)}"
 
 
@@ -177,9 +173,9 @@ def _first_mistake(error: ValidationError, schema: type[Common]) -> str:
     if mistake["type"] != "extra_forbidden":
         return f"{key}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
     names, given = all_keys(schema), mistake["input"]
-    elsewhere = [name for name, other in SCHEMAS.items() if any(f"{k}.".startswith(f"{key}.") for k in all_keys(other))]
+    elsewhere = [name for name in SYSTEMS if any(f"{k}.".startswith(f"{key}.") for k in all_keys(schema_of(name)))]
     if elsewhere:
-        own = next(name for name, other in SCHEMAS.items() if other is schema or issubclass(schema, other))
+        own = next(name for name in SYSTEMS if issubclass(schema, schema_of(name)))
         return f"key '{key}' means nothing to system {own}; it is one of {' and '.join(elsewhere)}"
     if isinstance(given, dict) and given:  # of a section that is misspelt: what stands in it tells which is meant
         key = f"{key}.{next(iter(flatten(given)))}"

@@ -177,7 +177,6 @@ class WeakShotConfig(Common):
     """Weak-shot segmentation: base classes have masks, novel ones only tags."""
 
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)
-    serves: ClassVar[str] = "weak-shot segmentation (SimFormer), mask transformers"
     network_by: ClassVar[tuple[str, ...]] = ("model", "data", "method", "split", "evaluation")
 
     system: Literal["simformer"] = Field("simformer", description="weak-shot segmentation")

@@ -146,7 +146,6 @@ class ZeroShotConfig(Common):
     """Zero-shot segmentation: one file configures all three steps."""
 
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation", "classes", "generator_checkpoint")
-    serves: ClassVar[str] = "zero-shot segmentation (ZS3Net, ZS5Net)"
     network_by: ClassVar[tuple[str, ...]] = ("model", "data", "zs3", "method", "split", "evaluation")
 
     system: Literal["zs3"] = Field("zs3", description="zero-shot segmentation")

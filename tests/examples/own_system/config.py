@@ -1,7 +1,7 @@
 """Configuration keys of supervised segmentation (train_supervised.py)."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -15,8 +15,6 @@ class Evaluation(Section):
 
 class SupervisedConfig(Common):
     """Supervised segmentation: one network learns every class."""
-
-    serves: ClassVar[str] = "supervised segmentation of all classes"
 
     system: Literal["supervised"] = Field("supervised", description="supervised segmentation")
     model: Annotated[DeepLab, SHARED] = DeepLab()

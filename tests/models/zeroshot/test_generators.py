@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from models.deeplab_plus import build_deeplab_plus
-from models.systems import load_segmenter
+from models.segmenter import load_segmenter
 from models.weights import WeightsFile
 from models.zeroshot.generators import (
     DeviseNet,

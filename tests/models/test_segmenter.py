@@ -4,15 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from data.systems import DATA
-from models.systems import LOADERS, load_segmenter, read_config
+from models.segmenter import load_segmenter, read_config
 from tests.conftest import TASK
-from utils.config.systems import SCHEMAS
 from utils.errors import UserError
-
-
-def test_every_system_has_data_and_a_loader():
-    assert LOADERS.keys() == DATA.keys() == SCHEMAS.keys()
 
 
 def test_a_configuration_is_read_as_far_as_it_tells_the_network(tmp_path):
@@ -28,5 +22,5 @@ def test_a_configuration_is_read_as_far_as_it_tells_the_network(tmp_path):
 
 def test_a_file_without_a_configuration_is_refused(tmp_path):
     torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "bare.pth")
-    with pytest.raises(UserError, match=r"bare.pth: does not know its settings .* python eval.py CONFIG checkpoint="):
+    with pytest.raises(UserError, match=r"bare.pth: holds neither settings .* python eval.py CONFIG checkpoint="):
         load_segmenter(tmp_path / "bare.pth")

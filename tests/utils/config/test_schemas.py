@@ -6,16 +6,8 @@ from pydantic import ValidationError
 from utils.config.common import Common, Decides
 from utils.config.keys import walk
 from utils.config.reader import find_system
-from utils.config.systems import SCHEMAS, systems_by_keys
 from utils.errors import UserError
-
-
-@pytest.mark.parametrize("system", SCHEMAS)
-def test_configurations_from_before_the_key_system_are_told_by_their_keys(system):
-    tree = SCHEMAS[system]().model_dump(mode="json")
-    assert find_system(tree, "x") == system
-    old = {key: value for key, value in tree.items() if key != "system"} | {"init_from": None}
-    assert systems_by_keys(old) == [system] and find_system(old, "x") == system
+from utils.systems import SYSTEMS, schema_of
 
 
 def test_a_configuration_of_no_known_system():
@@ -37,13 +29,13 @@ def test_a_configuration_of_no_known_system():
 )
 def test_values_that_no_network_or_loss_can_have(system, tree):
     with pytest.raises(ValidationError):
-        SCHEMAS[system].model_validate(tree)
+        schema_of(system).model_validate(tree)
 
 
-@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
-def test_a_key_that_a_system_redefines_decides_what_it_did(schema):
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_key_that_a_system_redefines_decides_what_it_did(system):
     """A system with other defaults for `data` must not lose that data decide every stage."""
     common = {key: marks for key, _, marks in walk(Common)}
-    for key, _, marks in walk(schema):
+    for key, _, marks in walk(schema_of(system)):
         decides = {mark for mark in common.get(key, ()) if isinstance(mark, Decides)}
         assert decides <= set(marks), key
