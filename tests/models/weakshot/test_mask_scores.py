@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import mask_scores
+from models.weakshot import mask_scores
 from models.weakshot.mask_scores import View, predict_classes, see, semantic_scores
 from models.weakshot.maskformer import MaskOutput
 
