@@ -40,7 +40,7 @@ from utils.log import log
 from utils.loop import fit
 from utils.measure.protocol import Protocol
 from utils.measure.ranking import image_scores, split_by_score, write_split
-from utils.recipe import LATEST, Recipe, decoder_and_backbone
+from utils.recipe import LATEST, Recipe, decoder_and_backbone, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 from utils.schedules import sigmoid_rampup
 
@@ -169,10 +169,11 @@ def build_recipe(cfg: DiscoveryConfig, data: DiscoveryData, pseudo_dir: Path, st
     network, protocol = start_network(cfg, data.num_outputs, start), data.novel_protocol()
     if cfg.method == "basic":
         feed = {"base": images.base_source(), "novel": images.novel_source("novel", images.novel)}
-        recipe = BasicRecipe(run.place(network), settings, feed, protocol)
+        recipe = own_recipe(cfg, BasicRecipe)(run.place(network), settings, feed, protocol)
     else:
         model = run.place(TeacherStudent(network, momentum=settings.teacher_momentum))
-        recipe = EumsRecipe(model, settings, images, protocol, **read_ranking(ranking_folder(cfg), images))
+        ranking = read_ranking(ranking_folder(cfg), images)
+        recipe = own_recipe(cfg, EumsRecipe)(model, settings, images, protocol, **ranking)
     if data.is_unknown:
         recipe.score = LATEST  # base classes alone would choose the epoch that has learned the clusters least
     return recipe
@@ -189,7 +190,8 @@ def main(argv: list[str] | None = None) -> None:
         inputs |= {"easy": split_dir / "easy_split.txt", "hard": split_dir / "hard_split.txt"}
     if start:
         inputs["init_from"] = start
-    with start_run(cfg, cfg.trained.stage, (cfg.method, "cluster.k"), inputs, files=data.context.files) as run:
+    reads = (cfg.method, "cluster.k", *own_keys(cfg))
+    with start_run(cfg, cfg.trained.stage, reads, inputs, files=data.context.files) as run:
         if run.finished:
             return
         recipe = build_recipe(cfg, data, pseudo_dir, start, run)

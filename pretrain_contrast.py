@@ -26,7 +26,7 @@ from utils.config.contrast import ContrastConfig
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.loop import fit
-from utils.recipe import Recipe
+from utils.recipe import Recipe, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 
 
@@ -99,13 +99,13 @@ def build_recipe(cfg: ContrastConfig, data: ContrastData, run: Run) -> ContrastR
     encoder = load_encoder(cfg.model, cfg.init_from) if cfg.init_from else build_encoder(cfg.model)
     model = ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers)
     model = run.place(model, synchronize=False)  # the images of the key encoder are shuffled instead
-    return ContrastRecipe(model, cfg, {"train": data.source("train")}, data.protocol())
+    return own_recipe(cfg, ContrastRecipe)(model, cfg, {"train": data.source("train")}, data.protocol())
 
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("maskcontrast",))
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
-    with start_run(cfg, "pretrain", ("training", "contrast"), inputs) as run:
+    with start_run(cfg, cfg.trained.stage, ("training", "contrast", *own_keys(cfg)), inputs) as run:
         if run.finished:
             return
         data = ContrastData.open(cfg)

@@ -53,7 +53,7 @@ from utils.labels import IGNORE
 from utils.log import log
 from utils.loop import fit
 from utils.measure.confusion import predict
-from utils.recipe import Recipe, trainable
+from utils.recipe import Recipe, own_keys, own_recipe, trainable
 from utils.report.tables import print_steps
 from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage, stage_dir
@@ -310,7 +310,8 @@ def recipe_of(cfg: IncrementalConfig, step: int) -> type[StepRecipe]:
     """The recipe class of a method; SSUL takes the faster form of the same step where it can."""
     shared = step > 0 and cfg.ssul.freeze and cfg.ssul.freeze_batchnorm
     ssul = SharedTrunkSsulRecipe if shared else SsulRecipe
-    return {"ssul": ssul, "ssul_m": ssul, "mib": MibRecipe, "plop": PlopRecipe}.get(cfg.method, StepRecipe)
+    builtin = {"ssul": ssul, "ssul_m": ssul, "mib": MibRecipe, "plop": PlopRecipe}.get(cfg.method, StepRecipe)
+    return own_recipe(cfg, builtin)
 
 
 def build_network(
@@ -380,7 +381,7 @@ def run_step(data: IncrementalData, step: int) -> dict:
     cfg = data.cfg
     selected = cfg.trained.files[0] + ".pth"  # the network that the next step starts from
     previous = stage_dir(cfg, step_folder(cfg, step - 1)) / selected if step else None
-    reads = ("training", "evaluation", "ssul" if cfg.method == "ssul_m" else cfg.method)
+    reads = ("training", "evaluation", "ssul" if cfg.method == "ssul_m" else cfg.method, *own_keys(cfg))
     inputs = {
         **({"previous": previous} if previous else {}),
         **(data.discovered.inputs if data.discovered else {}),
@@ -405,8 +406,9 @@ def main(argv: list[str] | None = None) -> None:
     data = IncrementalData.open(cfg)
     metrics = [run_step(data, step) for step in range(data.num_steps)]
     if dist.is_main():
-        write_summary(metrics, data, stage_dir(cfg, cfg.method))
-        print_steps(metrics, f"{cfg.method}, {data.task.name}, {cfg.setting}")
+        method = cfg.own_method or cfg.method
+        write_summary(metrics, data, stage_dir(cfg, method))
+        print_steps(metrics, f"{method}, {data.task.name}, {cfg.setting}")
 
 
 if __name__ == "__main__":

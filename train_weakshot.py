@@ -63,7 +63,7 @@ from utils.labels import IGNORE
 from utils.loop import fit
 from utils.measure.confusion import eval_mode, respond
 from utils.measure.protocol import Protocol, label_maps
-from utils.recipe import Recipe
+from utils.recipe import Recipe, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weakshot/crops.py
@@ -292,20 +292,23 @@ def weak_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
     pairs, batch = cfg.method == "simformer", cfg.training.batch_size
     model = start_network(cfg, data, run, pairs=pairs and bool(cfg.similarity.weight))
     if pairs:
-        recipe = SimFormerRecipe(model, cfg, data.novel, protocol=data.protocol())  # before images are looked for
+        method = own_recipe(cfg, SimFormerRecipe)
+        recipe = method(model, cfg, data.novel, protocol=data.protocol())  # fails before images are looked for
         recipe.feed = {"pairs": data.source(batch // 2, pairs=True)}
         return recipe
-    return SingleImageRecipe(model, cfg, data.novel, {"images": data.source(batch)}, data.protocol())
+    return own_recipe(cfg, SingleImageRecipe)(model, cfg, data.novel, {"images": data.source(batch)}, data.protocol())
 
 
 def supervised_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
     source = data.supervised_source(cfg.training.batch_size)
-    return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
+    network = start_network(cfg, data, run)
+    return own_recipe(cfg, MaskFormerRecipe)(network, cfg, data.novel, {"images": source}, data.protocol())
 
 
 def retrain_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
     source = data.retraining_source(label_folder(cfg), cfg.training.batch_size)
-    return MaskFormerRecipe(start_network(cfg, data, run), cfg, data.novel, {"images": source}, data.protocol())
+    network = start_network(cfg, data, run)
+    return own_recipe(cfg, MaskFormerRecipe)(network, cfg, data.novel, {"images": source}, data.protocol())
 
 
 def start_network(cfg: WeakShotConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
@@ -377,7 +380,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     inputs = {"init_from": cfg.init_from} if cfg.init_from else {}
     inputs |= {"labels": label_folder(cfg)} if cfg.method == "retrain" else {}
-    with start_run(cfg, cfg.stage_folder, ("training", "losses", *READS[cfg.method]), inputs, files=files) as run:
+    reads = ("training", "losses", *READS[cfg.method], *own_keys(cfg))
+    with start_run(cfg, cfg.stage_folder, reads, inputs, files=files) as run:
         if not run.finished:
             recipe = METHODS[cfg.method](cfg, data, run)
             metrics = fit(recipe, cfg.training, run)

@@ -49,7 +49,7 @@ from utils.log import log
 from utils.loop import fit
 from utils.measure.confusion import predict, respond
 from utils.measure.protocol import Protocol
-from utils.recipe import Recipe, decoder_and_backbone
+from utils.recipe import Recipe, decoder_and_backbone, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage
 
@@ -328,7 +328,7 @@ def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -
     model = ZeroShotNet(network, data.embeddings, cfg.zs3, graph=cfg.method == "zs3_gc")
     model.start_classifier(cfg.zs3.classifier)
     feed = {"all": data.step2_source(cfg.zs3.batch_size)}
-    return Zs3Recipe(run.place(model), cfg, data.unseen, feed, data.protocol(), data.groups.background)
+    return own_recipe(cfg, Zs3Recipe)(run.place(model), cfg, data.unseen, feed, data.protocol(), data.groups.background)
 
 
 def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
@@ -336,7 +336,7 @@ def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -
     folder = label_images(cfg, data, start, run)
     model = run.place(build_deeplab_plus(cfg.model, data.num_classes))
     feed = {"labels": data.step3_source(folder, cfg.step3.batch_size)}
-    return SelfTrainingRecipe(model, cfg.step3, feed, data.protocol())
+    return own_recipe(cfg, SelfTrainingRecipe)(model, cfg.step3, feed, data.protocol())
 
 
 def devise_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: None, run: Run) -> Recipe:
@@ -344,7 +344,7 @@ def devise_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: None, run: Run
     vectors = data.embeddings
     model = run.place(DeviseNet(build_deeplab_plus(cfg.model, vectors.shape[1]), vectors))
     feed = {"seen": data.step1_source(cfg.step1.batch_size)}
-    return DeviseRecipe(model, cfg.step1, feed, data.protocol())
+    return own_recipe(cfg, DeviseRecipe)(model, cfg.step1, feed, data.protocol())
 
 
 METHODS = {"zs3": zs3_recipe, "zs3_gc": zs3_recipe, "zs5": zs5_recipe, "devise": devise_recipe}
@@ -361,7 +361,7 @@ def start_file(cfg: ZeroShotConfig) -> Path | None:
     if cfg.method == "devise":
         return None
     if cfg.method == "zs5":
-        before = cfg.model_copy(update={"method": cfg.self_training.labels_by})
+        before = cfg.model_copy(update={"method": cfg.self_training.labels_by, "recipe": None})
         stage, made_by, _ = before.trained
         return cfg.labels_checkpoint or require_stage(cfg, stage, "last.pth", made_by)
     return cfg.step1_checkpoint or require_stage(cfg, "step1", "last.pth", "train_base.py CONFIG")
@@ -373,7 +373,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("method=step1: this script trains the other methods; use method=zs3, or train_base.py")
     data, start = ZeroShotData.open(cfg), start_file(cfg)
     inputs = {"start": start} if start else {}
-    with start_run(cfg, cfg.stage, READS[cfg.method], inputs, files=data.context.files) as run:
+    with start_run(cfg, cfg.stage, (*READS[cfg.method], *own_keys(cfg)), inputs, files=data.context.files) as run:
         if run.finished:
             return
         recipe = METHODS[cfg.method](cfg, data, start, run)

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from easydict import EasyDict
 from torch import nn
 
-from utils.config.common import Training
+from utils.config.common import Common, Training
+from utils.errors import UserError
 from utils.measure.protocol import Protocol, most_likely
 from utils.run import Run
+from utils.systems import resolve
 
 LATEST = "latest"  # as a score: nothing tells which epoch is best, so that best.pth is the last one
 
@@ -24,6 +27,7 @@ class Recipe(ABC):
     """
 
     score: str | None
+    own: EasyDict = EasyDict()  # section `own` of the configuration, for a recipe that the key `recipe` names
     smallest_batch: int = 2  # images of a process and part: BatchNorm of a pooled feature needs two values
     on_host: frozenset[str] = frozenset()  # fields that `step` reads as values: on the device it would wait for them
 
@@ -107,3 +111,35 @@ def decoder_and_backbone(network: TwoParts, settings: Training) -> list[dict[str
             "lr": settings.lr * settings.backbone_lr_factor,
         },
     ]
+
+
+R = typing.TypeVar("R", bound=Recipe)
+OWN_KEYS = ("recipe", "own")  # what the stage of an own method reads besides the keys of the method it replaces
+
+
+def own_recipe(cfg: Common, builtin: type[R]) -> type[R]:
+    """The recipe class that the key `recipe` names, with `own` set; without the key, `builtin`.
+
+    Raises UserError if there is no such class, or if it is not a Recipe.
+    """
+    if cfg.recipe is None:
+        return builtin
+    module, name = cfg.recipe.split(":")
+    try:
+        found = resolve(cfg.recipe)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # an import inside the module
+        cure = "start in the folder that holds it, or add that folder to PYTHONPATH"
+        raise UserError(f"recipe={cfg.recipe}: no module '{error.name}'; {cure}") from None
+    except AttributeError:
+        raise UserError(f"recipe={cfg.recipe}: module '{module}' has no '{name}'") from None
+    if not (isinstance(found, type) and issubclass(found, Recipe)):
+        raise UserError(f"recipe={cfg.recipe}: not a subclass of utils.recipe.Recipe")
+    found.own = cfg.own
+    return typing.cast(type[R], found)
+
+
+def own_keys(cfg: Common) -> tuple[str, ...]:
+    """Keys that decide the result of a training stage in addition to those of its method."""
+    return OWN_KEYS if cfg.recipe else ()

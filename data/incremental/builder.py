@@ -217,5 +217,7 @@ def head_sizes(task: ClassGroups, step: int, like: Sequence[int] | bool) -> tupl
 
 def step_folder(cfg: IncrementalConfig, step: int) -> str:
     """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
+    if cfg.own_method:
+        return f"{cfg.own_method}/step{step}"
     shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}
     return f"{shared.get(cfg.method, cfg.method) if step == 0 else cfg.method}/step{step}"

@@ -277,7 +277,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
                 f"{self.cfg.data.dataset} has ({self.num_classes}); give the data set it was trained on"
             )
         images = self.val_images()
-        return replace(self._protocol(images), about={"images": len(images)}, stage=self.cfg.method)
+        return replace(self._protocol(images), about={"images": len(images)}, stage=self.cfg.trained.stage)
 
     def val_images(self) -> SegmentationDataset:
         """Images at the shorter side `evaluation.size`, labels at their own."""

@@ -13,7 +13,7 @@ def labelled_by(cfg: WeakShotConfig) -> Path:
     """What labels the training images: a network, or a folder of clusters; UserError when it is not made."""
     if cfg.method == "clusters":
         return cfg.clusters_dir or require_stage(cfg, "pseudo", IDS, "cluster_pseudolabel.py").parent
-    return cfg.labels_checkpoint or require_stage(cfg, cfg.method, "last.pth", cfg.trained.made_by)
+    return cfg.labels_checkpoint or require_stage(cfg, cfg.trained.stage, "last.pth", cfg.trained.made_by)
 
 
 def label_folder(cfg: WeakShotConfig) -> Path:

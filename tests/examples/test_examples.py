@@ -10,16 +10,21 @@ import yaml
 
 import collect
 import eval as evaluation
+import finetune_novel
 import predict
 import report
 from tests.conftest import TINY
-from tests.examples.own_method import finetune_gce
 from tests.examples.own_method.gce import generalized_cross_entropy
 from tests.examples.own_system import network, train_supervised
 from tests.examples.own_system.record import SUPERVISED
 from utils import checkpoint
+from utils.config.contrast import ContrastConfig
+from utils.config.discovery import DiscoveryConfig
+from utils.config.incremental import IncrementalConfig
 from utils.config.keys import flatten
 from utils.config.reader import load_config
+from utils.config.weakshot import WeakShotConfig
+from utils.config.zeroshot import ZeroShotConfig
 from utils.run import guarded
 from utils.systems import SYSTEMS
 
@@ -40,14 +45,12 @@ def test_the_document_shows_the_files():
     assert {path for path, _ in shown} == {str(path.relative_to(ROOT)) for path in made}
 
 
-def test_a_recipe_takes_less_than_60_lines():
-    assert len((HERE / "own_method" / "finetune_gce.py").read_text().splitlines()) < 60
+def test_a_method_takes_less_than_40_lines():
+    assert len((HERE / "own_method" / "gce.py").read_text().splitlines()) < 40
 
 
 def test_no_shared_file_knows_the_examples():
-    words = re.compile(
-        r"own_method|own_system|\bgce\b|generalized_cross_entropy|SupervisedConfig|load_supervised", re.I
-    )
+    words = re.compile(r"examples|own_system|\bgce\b|generalized_cross_entropy|SupervisedConfig|load_supervised", re.I)
     rooms = [path for room in ("data", "losses", "models", "utils", "reports") for path in (ROOT / room).rglob("*.py")]
     assert not [path for path in [*ROOT.glob("*.py"), *rooms] if words.search(path.read_text())]
 
@@ -77,21 +80,51 @@ def overrides(tree: dict) -> list[str]:
 
 
 def test_the_method_from_training_to_the_report(tiny, pseudo, voc, tmp_path, capsys):
-    """Two steps an epoch on the drawn images, by the shipped YAML with the small values of the tests."""
+    """In the output_dir of the built-in methods: a stage, a column of report.py and a row of collect.py of its own."""
     small = {key: value for key, value in yaml.safe_load(tiny.read_text()).items() if key != "system"}
     path = [str(HERE / "own_method" / "gce.yaml"), *overrides(small), "model.trained=null", f"pseudo_dir={pseudo}"]
-    assert guarded(finetune_gce.main, path) == 0
+    assert guarded(finetune_novel.main, path) == 0
     folder = tmp_path / "out" / "two"
-    assert len(checkpoint.load(folder / "basic" / "best.pth")["classes"]) == 6
-    assert guarded(finetune_gce.main, path) == 0 and "already finished" in capsys.readouterr().out
-    assert guarded(finetune_gce.main, [*path, "own.q=0.2"]) == 2  # another method now
+    assert len(checkpoint.load(folder / "gce" / "best.pth")["classes"]) == 6
+    assert guarded(finetune_novel.main, path) == 0 and "already finished" in capsys.readouterr().out
+    assert guarded(finetune_novel.main, [*path, "own.q=0.2"]) == 2
     assert "own.q: 0.7 there, 0.2 now" in capsys.readouterr().err
-    finish(path, folder / "basic" / "best.pth", voc, tmp_path)
-    metrics = json.loads((folder / "eval_basic" / "metrics.json").read_text())
+    finish(path, folder / "gce" / "best.pth", voc, tmp_path)
+    metrics = json.loads((folder / "eval_gce" / "metrics.json").read_text())
     assert metrics["images"] == 12 and "novel_miou" in metrics and len(metrics["match"]) == 3
-    shown = capsys.readouterr().out
-    assert collect.main([str(tmp_path / "out"), "--rows", "variant"]) == 0
-    assert "novel mIoU" in shown and "out" in capsys.readouterr().out
+    assert "gce" in capsys.readouterr().out
+    assert collect.main([str(tmp_path / "out")]) == 0
+    assert "gce" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (
+            "nowhere.gce:GceRecipe",
+            "recipe=nowhere.gce:GceRecipe: no module 'nowhere'; start in the folder that holds it",
+        ),
+        ("tests.examples.own_method.gce:Nothing", "module 'tests.examples.own_method.gce' has no 'Nothing'"),
+        ("losses.cross_entropy:cross_entropy", "not a subclass of utils.recipe.Recipe"),
+        ("my.module", "recipe: string should match pattern"),
+        ("my.module:BasicRecipe", "recipe=my.module:BasicRecipe: method 'basic' exists; rename the class"),
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_one_line(recipe, said, tiny, pseudo, capsys):
+    assert guarded(finetune_novel.main, [str(tiny), "method=basic", f"recipe={recipe}", f"pseudo_dir={pseudo}"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and sum(line.startswith("error") for line in error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("GceRecipe", "gce"), ("MyOwnLossRecipe", "my_own_loss"), ("EUMSv2", "eumsv2"), ("Recipe", "recipe")],
+)
+def test_the_class_names_the_stage(name, stage):
+    recipe = f"my.module:{name}"
+    assert IncrementalConfig(recipe=recipe).trained.stage == f"{stage}/step*"
+    for schema in (DiscoveryConfig, ZeroShotConfig, WeakShotConfig, ContrastConfig):
+        assert schema(recipe=recipe).own_method == schema(recipe=recipe).trained.stage == stage
 
 
 def finish(path: list[str], best: Path, voc: Path, tmp_path: Path) -> None:

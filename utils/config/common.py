@@ -4,6 +4,7 @@ The schema of a system lies beside this file; nothing else defines a key. The an
 `Decides`, what is stale when its value changes, and `Only`, where it means something at all.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -291,14 +292,37 @@ class Common(Section):
     )
     data: Annotated[Data, SHARED] = Data()
     run: RunOptions = RunOptions()
-    own: Annotated[dict[str, Any], SHARED, AfterValidator(free_section)] = Field(
-        EasyDict(), description="any keys, unchecked, for a method of your own: recipes read cfg.own.name"
+    recipe: str | None = Field(
+        None,
+        pattern=r"^\w+(\.\w+)*:\w+$",
+        description="a method of your own, my_package.my_module:MyRecipe: replaces the recipe that `method` selects; "
+        "the class names its stage",
+    )
+    own: Annotated[dict[str, Any], AfterValidator(free_section)] = Field(
+        EasyDict(), description="any keys, unchecked, for `recipe`: self.own.name"
     )
 
     @property
     def folder(self) -> Path:
         """Where the stages lie, below output_dir."""
         return Path()
+
+    @property
+    def own_method(self) -> str | None:
+        """Name of the method that `recipe` adds: its class in snake case, without "Recipe"; None without one."""
+        if self.recipe is None:
+            return None
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.recipe.split(":")[1].removesuffix("Recipe")).lower()
+        return words or "recipe"
+
+    @model_validator(mode="after")
+    def _own_method_has_a_name_of_its_own(self) -> "Common":
+        field = type(self).model_fields.get("method")
+        taken = get_args(field.annotation) if field else ()
+        if self.own_method in taken:
+            problem = f"recipe={self.recipe}: method '{self.own_method}' exists; rename the class"
+            raise PydanticCustomError("keys", "{problem}", {"problem": problem})
+        return self
 
     @property
     def trained(self) -> Trained:

@@ -58,4 +58,4 @@ class ContrastConfig(Common):
 
     @property
     def trained(self) -> Trained:
-        return Trained("pretrain", "pretrain_contrast.py", ("last",))
+        return Trained(self.own_method or "pretrain", "pretrain_contrast.py", ("last",))

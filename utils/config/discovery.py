@@ -219,7 +219,8 @@ class DiscoveryConfig(Common):
         files = (first, second) if self.evaluation.compare else (first,)
         if self.method == "base":
             return Trained("base", "train_base.py", files)
-        return Trained(f"{self.method}{self.reference}", f"finetune_novel.py CONFIG method={self.method}", files)
+        stage = f"{self.own_method or self.method}{self.reference}"
+        return Trained(stage, f"finetune_novel.py CONFIG method={self.method}", files)
 
     @property
     def folder(self) -> Path:

@@ -159,7 +159,9 @@ class IncrementalConfig(Common):
     @property
     def trained(self) -> Trained:
         selected = "best" if self.evaluation.select == "official" else "last"
-        return Trained(f"{self.method}/step*", f"train_incremental.py CONFIG method={self.method}", (selected,))
+        return Trained(
+            f"{self.own_method or self.method}/step*", f"train_incremental.py CONFIG method={self.method}", (selected,)
+        )
 
     @property
     def folder(self) -> Path:

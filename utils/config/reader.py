@@ -169,7 +169,7 @@ def _first_mistake(error: ValidationError, schema: type[Common]) -> str:
     mistake = error.errors()[0]
     key = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "keys":
-        return f"{key}: {mistake['msg']}"
+        return f"{key}: {mistake['msg']}" if key else mistake["msg"]
     if mistake["type"] != "extra_forbidden":
         return f"{key}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}, got {mistake['input']!r}"
     names, given = all_keys(schema), mistake["input"]

@@ -218,11 +218,12 @@ class WeakShotConfig(Common):
     @property
     def stage_folder(self) -> str:
         """Folder of the stage: that of the method, or of its pseudo-labels."""
-        return f"{self.method}_pseudo" if self.stage == "pseudo" else self.method
+        method = self.own_method or self.method
+        return f"{method}_pseudo" if self.stage == "pseudo" else method
 
     @property
     def trained(self) -> Trained:
-        return Trained(self.method, f"{TRAINS} CONFIG method={self.method}", ("last",))
+        return Trained(self.own_method or self.method, f"{TRAINS} CONFIG method={self.method}", ("last",))
 
     @property
     def folder(self) -> Path:

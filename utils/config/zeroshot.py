@@ -186,6 +186,8 @@ class ZeroShotConfig(Common):
     @property
     def stage(self) -> str:
         """Folder of the method's stage."""
+        if self.own_method:
+            return self.own_method
         strict = self.strict_unseen and self.method not in ("step1", "devise")
         return f"{self.method}_strict" if strict else self.method
 
