@@ -1,4 +1,7 @@
-"""Uncertainty of an image over its objects, and the teacher's labels (EUMS, Zhao et al., CVPR 2022, sec. 3.4)."""
+"""Image entropy and teacher labels of EUMS (Zhao et al., CVPR 2022, sec. 3.4).
+
+B images, C outputs, H W pixels, h w feature cells.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,15 +12,26 @@ import torch.nn.functional as F
 from losses.upsampled import bilinear
 from utils.labels import ignore_of, is_wide
 
-PART = 2**18  # logits at a time: what a core's cache takes
+PART = 2**18  # logits computed at a time; they fit the cache of a core
+
+
+def image_entropy_plain(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the masked pixels of H(p) / (C log C), H(p) = -sum_c p_c log p_c with p = softmax(z): [B].
+
+    H(p) / log C is the normalised entropy of the paper (sec. 3.4). The released code averages p log p over the channels
+    where the definition sums: hence the further 1/C, which leaves the ranking as it is.
+
+    logits [B, C, h, w] are up-sampled bilinearly to mask bool [B, H, W]. NaN where a mask is empty.
+    """
+    log_prob = F.interpolate(logits, size=mask.shape[-2:], mode="bilinear", align_corners=False).log_softmax(1)
+    entropy = -(log_prob.exp() * log_prob).sum(1) / math.log(logits.shape[1])
+    return torch.stack([values[inside].mean() for values, inside in zip(entropy, mask, strict=True)]) / logits.shape[1]
 
 
 def image_entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Score of each image: Shannon entropy, normalised to [0, 1] by log2 C, averaged over the masked pixels, times 1/C.
+    """`image_entropy_plain` in float32, up-sampled at the masked pixels only.
 
-    logits [B, C, h, w], mask bool [B, H, W] -> [B]; NaN where the mask is empty. The factor 1/C comes from the official
-    code, which averages over channels where the definition sums. Only masked pixels are computed: logits of feature
-    cells are up-sampled bilinearly for these alone.
+    logits [B, C, h, w], mask bool [B, H, W] -> [B]; NaN where a mask is empty.
     """
     num_classes = logits.shape[1]
     pixels = mask.flatten(1).sum(1).tolist()  # one wait for the device, not one per image
@@ -35,7 +49,11 @@ def image_entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def neighbours(mask: torch.Tensor, cells: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cells, of all B h w in a row, that each of N masked pixels is made of, int64 [N, 4], and their weights."""
+    """The four feature cells around each of the N masked pixels and their bilinear weights.
+
+    mask bool [B, H, W], cells (h, w) -> int64 [N, 4], indices into the B h w cells in row-major order, and float32
+    [N, 4]. [N, 1] if the mask has the size of the cells.
+    """
     image, *place = mask.nonzero(as_tuple=True)
     if tuple(mask.shape[-2:]) == tuple(cells):
         index = (image * cells[0] + place[0]) * cells[1] + place[1]
@@ -51,19 +69,18 @@ def neighbours(mask: torch.Tensor, cells: Sequence[int]) -> tuple[torch.Tensor, 
 
 
 def object_entropy(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], num_known: int) -> torch.Tensor:
-    """`image_entropy` over the pixels that a clustering pseudo label marks as novel: [B].
+    """`image_entropy` over the pixels that the clustering pseudo-label marks as novel: [B].
 
-    logits [B, C, h, w], batch["pseudo"] integers [B, H, W]: background and base classes below `num_known`, then
-    clusters.
+    logits [B, C, h, w]; batch["pseudo"] integers [B, H, W], where numbers from `num_known` on are clusters.
     """
     pseudo = batch["pseudo"]
     return image_entropy(logits, (pseudo >= num_known) & (pseudo != ignore_of(pseudo)))
 
 
 def teacher_label(logits: torch.Tensor, threshold: float) -> torch.Tensor:
-    """The teacher's arg-max class: logits [B, C, H, W] -> [B, H, W]; ignored where its prob < threshold.
+    """Arg-max class of the teacher, ignored where its probability is below the threshold (sec. 3.4).
 
-    int64, of more than 255 classes int32 (utils.labels).
+    logits [B, C, H, W] -> int64 [B, H, W]; int32 with more than 255 classes (utils.labels).
     """
     wide = is_wide(logits.shape[1])
     confidence, label = logits.float().softmax(1).max(1) if threshold > 0 else (None, logits.argmax(1))

@@ -1,12 +1,12 @@
-"""Losses of MaskFormer (Cheng et al., NeurIPS 2021), where some classes come without a mask.
+"""Matching and losses of MaskFormer (Cheng et al., NeurIPS 2021), for data where some classes have no masks.
 
-L decoder layers, B images, Q proposals, K classes, T targets of all images together, M of them with a mask, H W pixels,
-h w cells. Each layer has an assignment of its own; the losses of all layers are computed together and returned as [L].
+L decoder layers, B images, Q proposals, K classes, T targets in the batch, M of them with a mask, H W pixels, h w cells
+of the predicted masks. Each layer has its own assignment; losses are returned per layer, [L].
 """
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, product
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,24 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch.autograd.function import once_differentiable
 
-ALPHA = 0.25  # weight of the mask in the focal loss, 1 - ALPHA of what is around it; its exponent is 2
-FORBIDDEN = 1e6  # cost of a pair whose cost is not finite
-CPU_PIXELS, CUDA_PIXELS = 2**21, 2**25  # of the masks whose losses are computed together: what a cache holds, or 128 MB
-FOCAL, DICE = 20.0, 1.0  # weights in the cost and in the loss
+ALPHA = 0.25  # focal loss: weight of the pixels inside a mask, 1 - ALPHA outside; the exponent is 2
+FORBIDDEN = 1e6  # replaces a cost that is not finite
+CPU_PIXELS, CUDA_PIXELS = 2**21, 2**25  # mask pixels per pass: the CPU cache, 128 MiB on a GPU
+FOCAL, DICE = 20.0, 1.0  # weights in the matching cost and in the loss
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the proposals of B images are assigned to: one target per class, image after image, those with a mask first.
+    """Targets of B images: one for each class of an image, in the order of the images, those with a mask first.
 
-    label        uint8 [B, H, W]: the mask of class c is where it is c; classes without masks may be missing from it
+    label        uint8 [B, H, W]; the mask of class c is label == c; classes without masks need not occur in it
     padding      bool [B, H, W]
-    counts       targets of each image, and `mask_counts`, how many of them have a mask
-    image        int64 [T], the image of each target
-    classes      int64 [T], its class
-    masked       int64 [M], which targets have a mask; `unmasked` [T - M], which are known to be there only
+    counts       number of targets of each image
+    mask_counts  number of them with a mask
+    image        int64 [T], image of each target
+    classes      int64 [T], class of each target
+    masked       int64 [M], indices of the targets with a mask
+    unmasked     int64 [T - M], indices of the targets with an image-level label only
     """
 
     label: torch.Tensor
@@ -43,17 +45,17 @@ class Targets:
     unmasked: torch.Tensor
 
     def masks(self) -> torch.Tensor:
-        """bool [M, H, W]."""
+        """Masks of the targets that have one, bool [M, H, W]."""
         return self.label[self.image[self.masked]] == self.classes[self.masked, None, None]
 
 
 def find_targets(
     label: torch.Tensor, present: torch.Tensor, with_mask: Collection[int], padding: torch.Tensor | None = None
 ) -> Targets:
-    """Targets of label maps uint8 [B, H, W]; present [B, K] tells the classes of each image, not 0.
+    """Targets of label maps uint8 [B, H, W] and image-level labels `present` [B, K], non-zero for the classes shown.
 
-    Classes of `with_mask` come first, ascending, then the others, ascending. `present` is read on the host: keep it
-    there, or the step before is waited for.
+    Per image, the classes of `with_mask` come first, in ascending order, then the others. The host reads `present`:
+    keep it on the CPU, so that the host need not wait for the GPU.
     """
     trusted = np.isin(np.arange(present.shape[1]), list(with_mask))
     rows = present.cpu().numpy() != 0
@@ -68,6 +70,33 @@ def find_targets(
 
 
 @torch.no_grad()
+def match_plain(
+    class_logits: torch.Tensor, mask_logits: torch.Tensor, targets: Targets, focal: float = FOCAL, dice: float = DICE
+) -> torch.Tensor:
+    """argmin over assignments of sum_j cost(proposal of j, target j) (DETR, Carion et al., ECCV 2020, eq. 1).
+
+    cost = -p(class) + focal * focal loss + dice * dice loss at the size of the proposals, the last two only for targets
+    whose mask is visible there.
+
+    class_logits [L, B, Q, K + 1], mask_logits [L, B, Q, h, w] -> proposal of each target, int64 [L, T]; -1 for a target
+    without one, where an image has more targets than proposals.
+    """
+    found = torch.full((len(mask_logits), len(targets.classes)), -1)
+    cells, has_mask = shrink(targets.label, mask_logits.shape[-2:]), torch.zeros_like(targets.classes, dtype=torch.bool)
+    has_mask[targets.masked] = True
+    for layer, image in product(range(len(mask_logits)), range(len(targets.counts))):
+        own = (targets.image == image).nonzero()[:, 0]
+        masks = (cells[image] == targets.classes[own, None, None]).flatten(1)
+        shown = masks.any(1) & has_mask[own]
+        cost = -class_logits[layer, image].softmax(-1)[:, targets.classes[own]]  # [Q, targets of the image]
+        pairs = mask_costs_plain(mask_logits[None, layer, image].flatten(2), masks[shown], focal, dice)
+        cost[:, shown] += pairs[:, 0].T
+        proposals, columns = linear_sum_assignment(cost.cpu().numpy())
+        found[layer, own[columns].cpu()] = torch.from_numpy(proposals)
+    return found.to(mask_logits.device)
+
+
+@torch.no_grad()
 def match(
     class_logits: torch.Tensor,
     mask_logits: torch.Tensor,
@@ -77,11 +106,10 @@ def match(
     dice: float = DICE,
     official: bool = False,
 ) -> torch.Tensor:
-    """The proposal of each target, int64 [L, T]; -1 where there are fewer proposals than targets.
+    """`match_plain` in float32, with one copy of all costs to the host; costs that are not finite become FORBIDDEN.
 
-    The cheapest assignment of each layer and image by `matching_costs`. All costs go to the host in one copy; solving
-    them there takes microseconds each. `official` reproduces a defect of the published code: it puts the columns of
-    masks that vanish at the size of the proposals behind the others, and reads the answer as if it had not.
+    `official` reproduces a defect of the released code: it moves the columns of masks that vanish at the size of the
+    proposals behind the others, but reads the assignment in the original order.
     """
     costs, visible = matching_costs(class_logits, mask_logits, targets, focal, dice)
     host = costs.nan_to_num(FORBIDDEN, FORBIDDEN, -FORBIDDEN).cpu().numpy()  # [T, L, Q]
@@ -98,10 +126,9 @@ def match(
 def matching_costs(
     class_logits: torch.Tensor, mask_logits: torch.Tensor, targets: Targets, focal: float = FOCAL, dice: float = DICE
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(costs [T, L, Q] in the order of the targets, which masks are visible at the size of the proposals bool [T]).
+    """(costs of `match_plain` [T, L, Q], whether a mask is visible at the size of the proposals bool [T]).
 
-    - probability of the class, and for a visible mask + focal * focal loss + dice * dice loss of the proposal with it.
-    The losses of all proposals of all layers with all masks of an image are one product of matrices.
+    The mask costs of all layers, proposals and masks of an image come from one matrix product.
     """
     costs = -class_logits.float().softmax(-1)[:, targets.image, :, targets.classes]
     visible = torch.zeros_like(targets.image, dtype=torch.bool)
@@ -115,17 +142,52 @@ def matching_costs(
     return costs, visible
 
 
+def mask_costs_plain(logits: torch.Tensor, masks: torch.Tensor, focal: float, dice: float) -> torch.Tensor:
+    """focal * focal loss + dice * dice loss (`mask_losses_plain`) of every proposal with every mask.
+
+    logits [L, Q, hw], masks [M, hw] -> [M, L, Q]. The sums over the cells inside and outside a mask are written as
+    matrix products.
+    """
+    score, masks = logits.sigmoid(), masks.to(logits.dtype)
+    inside = -ALPHA * (1 - score) ** 2 * F.logsigmoid(logits)  # of a cell inside the mask
+    outside = -(1 - ALPHA) * score**2 * F.logsigmoid(-logits)
+    focal_loss = (inside @ masks.T + outside @ (1 - masks).T) / logits.shape[-1]
+    dice_loss = 1 - (2 * score @ masks.T + 1) / (score.sum(-1)[..., None] + masks.sum(-1) + 1)
+    return (focal * focal_loss + dice * dice_loss).movedim(-1, 0)
+
+
 def mask_costs(logits: torch.Tensor, masks: torch.Tensor, focal: float, dice: float) -> torch.Tensor:
-    """focal * focal loss + dice * dice loss of every proposal [L, Q, hw] with every mask [M, hw], as [M, L, Q]."""
+    """`mask_costs_plain` with one matrix product for the focal loss and in-place steps; all float32."""
     score = logits.sigmoid()
     log = _log_sigmoid(score, logits)
-    outside = score.square().mul_(logits - log).mul_(1 - ALPHA)  # a cell's loss where the mask is not
+    outside = score.square().mul_(logits - log).mul_(1 - ALPHA)  # loss of a cell outside the mask
     inside = (1 - score).square_().mul_(log).mul_(-ALPHA)
     around = outside.sum(-1)
     focal_loss = (inside.sub_(outside) @ masks.T).add_(around[..., None]) / logits.shape[-1]
     sizes = score.sum(-1)[..., None] + masks.sum(-1)
     dice_loss = 1 - (2 * (score @ masks.T) + 1) / (sizes + 1)
     return (focal * focal_loss + dice * dice_loss).movedim(-1, 0)
+
+
+def class_loss_plain(
+    class_logits: torch.Tensor, targets: Targets, assigned: torch.Tensor, no_object: float = 0.1
+) -> torch.Tensor:
+    """-sum_q w_q log p_q(c_q) / sum_q w_q over all B Q proposals of a layer (classification term of eq. 1); [L].
+
+    c_q is the class of the target assigned to proposal q, w_q = 1, or "no object" with w_q = `no_object`. The weighted
+    mean is that of the released code.
+
+    class_logits [L, B, Q, K + 1], "no object" last; assigned [L, T] of `match`.
+    """
+    losses = []
+    for logits, proposals in zip(class_logits, assigned, strict=True):
+        own = torch.full(logits.shape[:2], logits.shape[-1] - 1, device=logits.device)
+        used = proposals >= 0
+        own[targets.image[used], proposals[used]] = targets.classes[used]
+        weight = logits.new_ones(logits.shape[-1])
+        weight[-1] = no_object
+        losses.append(F.cross_entropy(logits.flatten(0, 1), own.flatten(), weight))
+    return torch.stack(losses)
 
 
 def class_loss(
@@ -135,13 +197,9 @@ def class_loss(
     no_object: float = 0.1,
     total: torch.Tensor | float | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy of all B * Q proposals [L], "no object" where a proposal has no target: a mean by weight.
-
-    class_logits [L, B, Q, K + 1], assigned [L, T] of `match`; weights are 1, and `no_object` for that class. `total`
-    replaces the sum of weights, for a batch that is spread over processes.
-    """
+    """`class_loss_plain` in float32, all layers at once; [L]. `total` replaces the sum of weights."""
     layers, images, proposals, classes = class_logits.shape
-    # proposal -1, of a target without one, is the column behind the last
+    # a target without a proposal (-1) writes into the additional last column
     wanted = torch.full((layers, images, proposals + 1), classes - 1, device=class_logits.device)
     layer = torch.arange(layers, device=class_logits.device)[:, None]
     wanted[layer, targets.image, assigned] = targets.classes
@@ -151,14 +209,32 @@ def class_loss(
     return (loss.view(layers, -1) * weight).sum(1) / (weight.sum(1) if total is None else total)
 
 
+def mask_loss_plain(
+    mask_logits: torch.Tensor, targets: Targets, assigned: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(focal, dice): sum_j L(proposal of j, mask j) / M over the M targets with a mask (mask term of eq. 1); [L] each.
+
+    A target whose mask is empty in this crop, or that has no proposal, counts in M and adds 0. M includes base targets
+    only, as in the released code of SimFormer. 0 if M = 0.
+
+    mask_logits [L, B, Q, h, w], up-sampled bilinearly to the label; assigned [L, T] of `match`.
+    """
+    truth, image = targets.masks(), targets.image[targets.masked]
+    sums = mask_logits.new_zeros(2, len(mask_logits))
+    for layer, proposals in enumerate(assigned[:, targets.masked] if len(image) else ()):
+        used = truth.flatten(1).any(1) & (proposals >= 0)
+        pairs = mask_losses_plain(mask_logits[layer, image, proposals], truth)
+        sums[:, layer] = torch.stack([(loss * used).sum() for loss in pairs])
+    focal, dice = sums / max(len(image), 1)
+    return focal, dice
+
+
 def mask_loss(
     mask_logits: torch.Tensor, targets: Targets, assigned: torch.Tensor, num_masks: torch.Tensor | float | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(focal loss, dice loss), each [L]: sums over the targets that have a mask / their number; 0 without any.
+    """`mask_loss_plain` by `mask_losses`, in float32 and without reading a value on the host; ([L], [L]).
 
-    Only the proposals that are assigned to one are brought to the size of the label, bilinearly. A target whose mask
-    the label does not show, or that has no proposal, counts in the number only. `num_masks` replaces that number, for
-    a batch that is spread over processes.
+    `num_masks` replaces M.
     """
     if not len(targets.masked):
         return mask_logits.new_zeros(len(mask_logits)), mask_logits.new_zeros(len(mask_logits))
@@ -173,14 +249,28 @@ def mask_loss(
     return torch.stack(focal), torch.stack(dice)
 
 
+def mask_losses_plain(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(focal loss, dice loss) of each pair of a proposal x and a mask m, both [M].
+
+    focal = mean over pixels of -a (1 - p)^2 log p, p the probability of the truth, a = 1/4 inside the mask, 3/4 outside
+            (Lin et al., ICCV 2017, eq. 5)
+    dice  = 1 - (2 sum s m + 1) / (sum s + sum m + 1), s = sigmoid(x)  (Milletari et al., V-Net, 3DV 2016, sec. 3,
+            with sums for sums of squares; the + 1 is that of the released code)
+
+    logits [M, h, w] are up-sampled bilinearly to masks [M, H, W].
+    """
+    x, m = enlarge(logits, masks.shape[-2:]).flatten(1), masks.flatten(1).to(logits.dtype)
+    s, log_p = x.sigmoid(), m * F.logsigmoid(x) + (1 - m) * F.logsigmoid(-x)
+    alpha = ALPHA * m + (1 - ALPHA) * (1 - m)
+    focal = (-alpha * (1 - log_p.exp()) ** 2 * log_p).mean(1)
+    dice = 1 - (2 * (s * m).sum(1) + 1) / (s.sum(1) + m.sum(1) + 1)
+    return focal, dice
+
+
 def mask_losses(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(focal loss, dice loss) of each pair of logits [M, h, w] and mask [M, H, W], both [M].
+    """`mask_losses_plain` in float32, gradients computed in the forward pass, some masks at a time.
 
-    focal = mean over pixels of a (1 - p)^2 (-log p), p the probability of the truth, a = 1/4 in the mask, 3/4 around
-    dice  = 1 - (2 sum s m + 1) / (sum s + sum m + 1), s the sigmoid
-
-    Logits are brought to the size of the masks, bilinearly. The gradients are found beside the losses, some masks at a
-    time: nothing of the size of the masks is kept for the backward pass. They cannot be differentiated once more.
+    The backward pass keeps nothing of the size of the masks. No second derivative.
     """
     return _MaskLosses.apply(logits, masks)
 
@@ -226,21 +316,22 @@ def _losses_and_gradients(logits: torch.Tensor, masks: torch.Tensor, gradients: 
 
 
 def _log_sigmoid(score: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Logarithm of a score, the sigmoid of logits: exact where the score is 0, in a third of logsigmoid's time."""
+    """log(score) for score = sigmoid(logits), finite where the score underflows; three times as fast as logsigmoid."""
     return score.clamp(min=torch.finfo(score.dtype).tiny).log_().clamp_(max=logits)
 
 
 def enlarge(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """[M, h, w] -> [M, H, W], bilinear; as channels of one image, which takes half the time of M images."""
+    """Bilinear up-sampling [M, h, w] -> [M, H, W]; as channels of one image, twice as fast as M images."""
     if logits.shape[-2:] == tuple(size):
         return logits
     return F.interpolate(logits[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
 
 
 def shrink(label: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """uint8 [B, H, W] -> [B, h, w]: cell i has the value of pixel floor(i H / h), as in the official code."""
+    """Nearest-neighbour resizing uint8 [B, H, W] -> [B, h, w]: cell i has the value of pixel floor(i H / h)."""
     return F.interpolate(label[:, None], size=tuple(size), mode="nearest")[:, 0]
 
 
 def _starts(counts: Sequence[int]) -> list[int]:
+    """Index of the first target of each image."""
     return [0, *accumulate(counts)][:-1]

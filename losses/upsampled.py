@@ -1,6 +1,7 @@
-"""Binary cross-entropy of every class at the pixels of the label, from logits that are never up-sampled as a whole.
+"""Binary cross-entropy at the resolution of the label, without the up-sampled logits of a whole image in memory.
 
-B batch, n images of it at a time, C channels, H W pixels, h w feature cells.
+The formula is `losses.ssul.binary_cross_entropy_plain`. B images, n of them at a time, C channels, H W pixels, h w
+feature cells.
 """
 
 import math
@@ -10,24 +11,26 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-STRIP = {"cpu": 2**18, "cuda": 2**25}  # up-sampled logits held at a time: what a core's cache takes, a part of a GPU
-LEAST_ROWS = 4  # of a strip: the cells above and below it are read with every strip
-FACTORS = 64  # whose product stays far above the least float32: each is at least 1/2
+STRIP = {"cpu": 2**18, "cuda": 2**25}  # up-sampled logits at a time: the cache of a core, 128 MiB of a GPU
+LEAST_ROWS = 4  # of a strip; each strip reads the cells above and below it again
+FACTORS = 64  # factors of a product; each is at least 1/2, so that the product does not underflow
 
 
 class SummedBinaryCrossEntropy(torch.autograd.Function):
-    """sum over valid pixels of ( sum_c softplus(z_c) - z_y ), z the bilinearly up-sampled logits [B, C, h, w].
+    """Sum over valid pixels of sum_c softplus(z_c) - z_y, z the bilinearly up-sampled logits [B, C, h, w].
 
-    Strips of rows are up-sampled, summed and forgotten one after the other, and the gradient of the logits is made on
-    the way: sigmoid(z) less the one-hot target, through the transposed up-sampling. What softplus costs is spared:
-    sum_c softplus(z_c) = sum_c relu(z_c) - ln prod_c sigmoid(|z_c|).
+    Each strip of rows is up-sampled, summed and freed. Its gradient, sigmoid(z) - one-hot target, goes back through the
+    transposed up-sampling in the same pass. sum_c softplus(z_c) is computed as
+    sum_c relu(z_c) - ln prod_c sigmoid(|z_c|), with one logarithm for FACTORS channels.
     """
 
     @staticmethod
     def forward(
         ctx: Any, logits: torch.Tensor, place: torch.Tensor, present: torch.Tensor, valid: torch.Tensor
     ) -> torch.Tensor:
-        """Logits float32; place [B, H, W] is the target's channel where `present`; pixels not `valid` do not count."""
+        """logits float32; place int64 [B, H, W], the target channel; present bool [B, H, W], whether there is one among
+        the C channels; valid bool [B, H, W], the pixels that count.
+        """
         (batch, channels), (height, width) = logits.shape[:2], place.shape[-2:]
         budget, row = STRIP.get(logits.device.type, STRIP["cpu"]), channels * width
         images = max(1, budget // (row * height))
@@ -53,7 +56,7 @@ class SummedBinaryCrossEntropy(torch.autograd.Function):
 
 
 class _Strips:
-    """Some images' logits, up-sampled along their rows, [h, n, C, W], and the gradient of these."""
+    """Logits of n images up-sampled along the width, [h, n, C, W], and the gradient with respect to them."""
 
     def __init__(self, logits: torch.Tensor, size: tuple[int, int], with_gradient: bool):
         (self.cells, cells), (self.height, width) = logits.shape[-2:], size
@@ -64,14 +67,14 @@ class _Strips:
         self.grad = torch.zeros_like(self.values) if with_gradient else None
 
     def add(self, cut: slice, place: torch.Tensor, present: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """The loss of some rows R, summed; its gradient is added to `grad`. The target is [R, n, W]."""
+        """Loss of the rows `cut`, summed; adds its gradient to `grad`. place, present and valid are [rows, n, W]."""
         near, weights = self.near(cut)
-        z = torch.mm(weights, self.values[near].flatten(1)).view(-1, *self.values.shape[1:])  # [R, n, C, W]
+        z = torch.mm(weights, self.values[near].flatten(1)).view(-1, *self.values.shape[1:])  # [rows, n, C, W]
         place = place.unsqueeze(2)
         chosen = z.gather(2, place).squeeze(2)
         prob = z.sigmoid()
         per_pixel = z.clamp_(min=0).sum(2) - torch.where(present, chosen, 0)
-        sure = torch.sub(1, prob, out=z)  # of the other side: sigmoid(|z|) is the larger of both
+        sure = torch.sub(1, prob, out=z)  # 1 - sigmoid(z); sigmoid(|z|) is the larger of both
         for factors in torch.maximum(sure, prob, out=z).split(FACTORS, dim=2):
             per_pixel -= factors.prod(2).log_()
         if self.grad is not None:
@@ -81,16 +84,16 @@ class _Strips:
         return torch.where(valid, per_pixel, 0).sum()
 
     def near(self, cut: slice) -> tuple[slice, torch.Tensor]:
-        """The rows of cells that rows of pixels are made of, and their weights."""
+        """The rows of cells that the rows `cut` of pixels interpolate, and their weights [rows, cells]."""
         if self.cells == self.height:
             return cut, self.down[cut, cut]
         first, last = ((row + 0.5) * self.cells / self.height - 0.5 for row in (cut.start, cut.stop - 1))
-        # one more on each side than exact arithmetic needs: its weight is 0, or what rounding made of that
+        # one more on each side than in exact arithmetic; its weight is 0 up to rounding
         near = slice(max(0, math.floor(first) - 1), min(self.cells, math.floor(last) + 3))
         return near, self.down[cut, near]
 
     def gradient(self) -> list[torch.Tensor]:
-        """Of the logits, [n, C, h, w]; nothing if it was not asked for."""
+        """[gradient with respect to the logits, [n, C, h, w]]; empty without `with_gradient`."""
         if self.grad is None:
             return []
         found = self.grad if self.across is None else self.grad @ self.across
@@ -99,9 +102,9 @@ class _Strips:
 
 @lru_cache(maxsize=32)
 def interpolation(cells: int, pixels: int, device: torch.device) -> torch.Tensor:
-    """The matrix [pixels, cells] of bilinear resizing along one axis, as F.interpolate does it without corners aligned.
+    """Matrix [pixels, cells] of bilinear resizing along one axis, as F.interpolate with align_corners=False.
 
-    Kept on its device: a step must not wait for a copy.
+    Cached on the device, so that a step does not wait for a copy.
     """
     low, high, share = bilinear(cells, pixels)
     matrix, rows = torch.zeros(pixels, cells), torch.arange(pixels)
@@ -112,7 +115,7 @@ def interpolation(cells: int, pixels: int, device: torch.device) -> torch.Tensor
 
 @lru_cache(maxsize=32)
 def bilinear(cells: int, pixels: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(cell before, cell behind, share of the latter) of each pixel along one axis, as F.interpolate takes them."""
+    """(lower cell, upper cell, weight of the upper) of each pixel along one axis, as F.interpolate has them."""
     at = ((torch.arange(pixels) + 0.5) * (cells / pixels) - 0.5).clamp(min=0)
     low = at.long().clamp(max=cells - 1)
     return low, (low + 1).clamp(max=cells - 1), at - low

@@ -2,8 +2,11 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from losses.cross_entropy import cross_entropy
+from losses.cross_entropy import cross_entropy, cross_entropy_plain
+from tests.losses.agreement import assert_agree
 
 
 def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,6 +39,18 @@ def test_mean_over_the_labelled_pixels_of_the_batch():
     label[1, :3] = 255
     expected = by_loop(logits, label) / (label != 255).sum().item()
     assert cross_entropy(logits, label).item() == pytest.approx(expected, rel=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.5, 1.0]))
+def test_the_fast_form_is_the_plain_one(seed, ignored):
+    g = torch.Generator().manual_seed(seed)
+    logits, label = 5 * torch.randn(2, 4, 3, 5, generator=g), torch.randint(0, 4, (2, 3, 5), generator=g)
+    label[torch.rand(label.shape, generator=g) < ignored] = 255
+    assert_agree(lambda z: cross_entropy(z, label), lambda z: cross_entropy_plain(z, label), logits)
+    label[label == 255] = 2
+    found, plain = (form(logits, label, ignore_index=2) for form in (cross_entropy, cross_entropy_plain))
+    torch.testing.assert_close(found, plain)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])

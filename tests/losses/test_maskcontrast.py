@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from losses import maskcontrast as contrast
-from losses.maskcontrast import balanced_bce, balanced_weights, mean_directions, pixel_to_prototype
+from losses.maskcontrast import (
+    balanced_bce,
+    balanced_weights,
+    mean_directions,
+    pixel_to_prototype,
+    pixel_to_prototype_plain,
+)
+from tests.losses.agreement import assert_agree
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "contrast"
 CASES = json.loads((FIXTURES / "g2_loss.json").read_text())
@@ -89,23 +96,30 @@ def test_prototypes_by_hand():
 
 
 @given(st.integers(0, 1000), st.integers(1, 4), st.integers(0, 5), st.sampled_from([0.07, 0.5, 1.0]))
-def test_agrees_with_plain_cross_entropy(seed, images, size, temperature):
+def test_the_fast_form_is_the_plain_one(seed, images, size, temperature):
+    """Also for images without an object, and a batch without any."""
     torch.manual_seed(seed)
-    q = torch.randn(images, 3, 4, 5, dtype=torch.float32, requires_grad=True)
-    mask, prototypes, bank = torch.rand(images, 4, 5) < 0.4, F.normalize(torch.randn(images, 3)), torch.randn(3, size)
-    label = torch.arange(images)[:, None, None].expand_as(mask)[mask]
-    plain = q.detach().clone().requires_grad_()
-    logits = F.normalize(plain, dim=1).permute(0, 2, 3, 1)[mask] @ torch.cat([prototypes, bank.T]).T / temperature
-    weights = balanced_weights(mask.flatten(1).sum(1))
-    found = pixel_to_prototype(q, mask, prototypes, bank, temperature)
-    (2 * found.loss).backward()
-    if not mask.any():
-        assert found.loss == 0 and not q.grad.any()
-        return
-    expected = F.cross_entropy(logits, label, torch.cat([weights, torch.ones(size)]))
-    (2 * expected).backward()
-    torch.testing.assert_close(found.loss, expected.detach())
-    torch.testing.assert_close(q.grad, plain.grad, atol=1e-6, rtol=1e-4)
+    q, share = torch.randn(images, 3, 4, 5), torch.tensor([0.0, 0.4, 1.0])[torch.randint(3, (images, 1, 1))]
+    mask, references = torch.rand(images, 4, 5) < share, (F.normalize(torch.randn(images, 3)), torch.randn(3, size))
+
+    def loss_by(form):
+        return lambda z: form(z, mask, *(values.to(z.dtype) for values in references), temperature).loss
+
+    assert_agree(loss_by(pixel_to_prototype), loss_by(pixel_to_prototype_plain), q)
+    found, plain = (form(q, mask, *references, temperature) for form in (pixel_to_prototype, pixel_to_prototype_plain))
+    torch.testing.assert_close(found[1:], plain[1:])
+    assert mask.any() or found.loss == plain.loss == 0
+
+
+def test_the_plain_form_is_a_weighted_cross_entropy():
+    torch.manual_seed(3)
+    q, mask = torch.randn(3, 4, 5, 6), torch.rand(3, 5, 6) < 0.5
+    prototypes, bank = F.normalize(torch.randn(3, 4), dim=1), torch.randn(4, 7)
+    own = torch.arange(3)[:, None, None].expand_as(mask)[mask]
+    logits = F.normalize(q, dim=1).permute(0, 2, 3, 1)[mask] @ torch.cat([prototypes, bank.T]).T / 0.5
+    weights = torch.cat([balanced_weights(mask.flatten(1).sum(1)), torch.ones(7)])
+    expected = F.cross_entropy(logits, own, weights)
+    torch.testing.assert_close(pixel_to_prototype_plain(q, mask, prototypes, bank, 0.5).loss, expected)
 
 
 def test_small_masks_weigh_more():

@@ -9,8 +9,23 @@ import torch
 import torch.nn.functional as F
 
 from losses import maskformer
-from losses.maskformer import Targets, class_loss, find_targets, mask_loss, mask_losses, match, matching_costs
+from losses.maskformer import (
+    Targets,
+    class_loss,
+    class_loss_plain,
+    find_targets,
+    mask_costs,
+    mask_costs_plain,
+    mask_loss,
+    mask_loss_plain,
+    mask_losses,
+    mask_losses_plain,
+    match,
+    match_plain,
+    matching_costs,
+)
 from losses.simformer import complementary_loss
+from tests.losses.agreement import assert_agree
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/weakshot"
 # of COCO-Stuff, split 1, as far as the label maps here reach
@@ -94,7 +109,7 @@ def test_assignment_is_the_cheapest_of_all():
             def cost(proposals: tuple[int, ...], layer=layer, image=image, classes=classes) -> float:
                 x = masks[layer, image, proposals[0]]
                 truth = (targets.label[image, ::2, ::2] == classes[0]).float()
-                focal, dice = plain_losses(x, truth)
+                focal, dice = mask_losses_plain(x[None], truth[None])
                 chance = sum(prob[layer, image, q, c] for q, c in zip(proposals, classes, strict=True))
                 return float(20 * focal + dice - chance)
 
@@ -102,7 +117,7 @@ def test_assignment_is_the_cheapest_of_all():
             assert found[layer, 2 * image : 2 * image + 2].tolist() == list(best)
 
 
-def plain_losses(x: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def by_loop(x: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(focal, dice) of one mask, pixel by pixel, in double precision."""
     x, truth = x.double().flatten(), truth.double().flatten()
     focal, both, scores = 0.0, 0.0, 0.0
@@ -114,29 +129,46 @@ def plain_losses(x: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, to
     return focal / len(x), 1 - (2 * both + 1) / (scores + truth.sum() + 1)
 
 
-def test_losses_by_the_formula():
+def test_the_plain_losses_by_a_loop_over_pixels():
     torch.manual_seed(1)
-    logits, masks = 2 * torch.randn(3, 4, 5), torch.rand(3, 4, 5) < 0.4
-    for found, wanted in zip(
-        mask_losses(logits, masks), zip(*map(plain_losses, logits, masks), strict=True), strict=True
-    ):
-        torch.testing.assert_close(found.double(), torch.stack(wanted), atol=1e-6, rtol=1e-5)
+    logits, masks = 2 * torch.randn(3, 4, 5).double(), torch.rand(3, 4, 5) < 0.4
+    by_pixel = zip(*map(by_loop, logits, masks), strict=True)
+    for found, wanted in zip(mask_losses_plain(logits, masks), by_pixel, strict=True):
+        torch.testing.assert_close(found, torch.stack(wanted))
 
 
 @pytest.mark.parametrize("size", [(4, 5), (12, 15), (7, 6)])  # as large, a multiple, and neither
 @pytest.mark.parametrize("pixels", [1, 2**21])
-def test_gradients_are_those_of_autograd(monkeypatch, size, pixels):
+def test_fast_mask_losses_are_the_plain_ones(monkeypatch, size, pixels):
+    """An empty mask and a full one among them."""
     monkeypatch.setattr(maskformer, "CPU_PIXELS", pixels)
     torch.manual_seed(1)
-    logits, masks = (3 * torch.randn(3, 4, 5)).requires_grad_(), torch.rand(3, *size) < 0.4
-    large = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    wanted = zip(*map(plain_losses, large, masks), strict=True)
-    weights = torch.rand(2, 3)
-    total = sum((w * torch.stack(loss)).sum() for w, loss in zip(weights, wanted, strict=True))
-    (by_loop,) = torch.autograd.grad(total, logits)
-    found = mask_losses(logits, masks)
-    (ours,) = torch.autograd.grad(sum((w * loss).sum() for w, loss in zip(weights, found, strict=True)), logits)
-    torch.testing.assert_close(ours, by_loop, atol=1e-6, rtol=1e-4)
+    logits, masks = 3 * torch.randn(4, 4, 5), torch.rand(4, *size) < torch.tensor([0.4, 0.0, 1.0, 0.7])[:, None, None]
+    assert_agree(
+        lambda z: torch.stack(mask_losses(z, masks)), lambda z: torch.stack(mask_losses_plain(z, masks)), logits
+    )
+
+
+def test_fast_matching_costs_are_the_plain_ones():
+    torch.manual_seed(2)
+    logits, masks = 3 * torch.randn(2, 5, 12), (torch.rand(3, 12) < 0.5).float()
+    plain = mask_costs_plain(logits, masks, 20, 1)
+    torch.testing.assert_close(mask_costs(logits, masks, 20, 1), plain, atol=1e-5, rtol=1e-5)
+    focal, dice = mask_losses_plain(logits[:, :, None].flatten(0, 1), masks[1].expand(10, 1, 12))
+    torch.testing.assert_close(plain[1], (20 * focal + dice).view(2, 5))
+
+
+@pytest.mark.parametrize("queries", [1, 4])  # fewer proposals than targets, and more
+def test_fast_losses_of_layers_are_the_plain_ones(queries):
+    logits, masks, targets = small(queries)
+    assigned = match_plain(logits, masks, targets)
+    assert torch.equal(match(logits, masks, targets), assigned)
+    assert_agree(lambda z: class_loss(z, targets, assigned), lambda z: class_loss_plain(z, targets, assigned), logits)
+    assert_agree(
+        lambda z: torch.stack(mask_loss(z, targets, assigned)),
+        lambda z: torch.stack(mask_loss_plain(z, targets, assigned)),
+        masks,
+    )
 
 
 def test_losses_of_a_layer_by_hand():
@@ -147,7 +179,7 @@ def test_losses_of_a_layer_by_hand():
     focal, dice = mask_loss(masks, targets, assigned)
     for layer in range(2):
         pairs = [(large[layer, 0, assigned[layer, 0]], label[0] == 0), (large[layer, 1, 2], label[1] == 1)]
-        losses = [plain_losses(*pair) for pair in pairs]
+        losses = [by_loop(*pair) for pair in pairs]
         assert float(focal[layer]) == pytest.approx(float(sum(f for f, _ in losses)) / 2, rel=1e-5)
         assert float(dice[layer]) == pytest.approx(float(sum(d for _, d in losses)) / 2, rel=1e-5)
     wanted = torch.tensor([[0, 2, 4, 4], [4, 4, 1, 3]])  # the first layer's
@@ -189,7 +221,9 @@ def test_a_batch_without_masks_and_one_without_classes():
         targets = find_targets(label, there, [0, 1])
         assigned = match(logits, masks, targets)
         assert assigned.shape == (2, int(there.sum()))
-        assert [loss.tolist() for loss in mask_loss(masks, targets, assigned)] == [[0, 0], [0, 0]]
+        assert torch.equal(assigned, match_plain(logits, masks, targets))
+        for form in (mask_loss, mask_loss_plain):
+            assert [loss.tolist() for loss in form(masks, targets, assigned)] == [[0, 0], [0, 0]]
         assert class_loss(logits, targets, assigned).isfinite().all()
     # a class that is said to be there, but not in this crop, is found by its score alone
     targets = find_targets(label, torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0]]), [0, 1])

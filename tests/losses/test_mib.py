@@ -6,7 +6,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from losses.mib import unbiased_cross_entropy, unbiased_distillation
+from losses.mib import (
+    unbiased_cross_entropy,
+    unbiased_cross_entropy_plain,
+    unbiased_distillation,
+    unbiased_distillation_plain,
+)
+from tests.losses.agreement import assert_agree
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
@@ -40,6 +46,26 @@ def test_without_new_classes_unbiased_is_plain():
     label = torch.randint(0, 4, (2, 3, 5), generator=torch.Generator().manual_seed(2))
     expected = F.cross_entropy(logits, label)
     assert unbiased_cross_entropy(logits, label, num_old=1).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.integers(0, 4), st.sampled_from([0.0, 0.4, 1.0]))
+def test_the_fast_forms_are_the_plain_ones(seed, num_old, num_new, ignored):
+    logits, old = 3 * draw(seed, 2, num_old + num_new, 3, 4), 3 * draw(seed + 1, 2, num_old, 3, 4)
+    g = torch.Generator().manual_seed(seed)
+    label = torch.randint(0, num_old + num_new, (2, 3, 4), generator=g)
+    label[torch.rand(label.shape, generator=g) < ignored] = 255
+    assert_agree(
+        lambda z: unbiased_cross_entropy(z, label, num_old),
+        lambda z: unbiased_cross_entropy_plain(z, label, num_old),
+        logits,
+    )
+    for alpha in (1.0, 0.5):
+        assert_agree(
+            lambda z, a=alpha: unbiased_distillation(z, old, a),
+            lambda z, a=alpha: unbiased_distillation_plain(z, old.to(z.dtype), a),
+            logits,
+        )
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,6 +12,7 @@ from losses.plop import (
     exact_median,
     fold_new_classes,
     local_pod,
+    local_pod_plain,
     official_median,
     old_class_entropy,
     pod_loss,
@@ -20,34 +21,27 @@ from losses.plop import (
     trusted_label,
     trusted_share,
 )
+from tests.losses.agreement import assert_agree
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def plain_pod(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """The loop of the paper: every cell cut out on its own."""
-
-    def embed(x):
-        x, parts = x.square(), []
-        for scale in (1, 2, 4):
-            side = x.shape[-1] // scale
-            for i in range(scale):
-                for j in range(scale):
-                    cell = x[..., i * side : (i + 1) * side, j * side : (j + 1) * side]
-                    parts += [cell.mean(3).flatten(1), cell.mean(2).flatten(1)]
-        return torch.cat(parts, 1)
-
-    return (embed(old) - embed(new)).norm(dim=1).mean()
-
-
 @pytest.mark.parametrize("side", [4, 8, 9, 13])
-def test_local_pod_against_the_loop(side):
+@pytest.mark.parametrize("scales", [(1, 2, 4), (1, 3)])
+def test_the_fast_form_is_the_plain_one(side, scales):
     old, new = draw(0, 2, 3, side, side), draw(1, 2, 3, side, side)
-    assert local_pod(old, new).item() == pytest.approx(plain_pod(old, new).item(), rel=1e-5)
+    assert_agree(lambda *z: local_pod(*z, scales), lambda *z: local_pod_plain(*z, scales), old, new)
     assert strips(old, 4).shape[1] == 3 * 2 * (side // 4) * 16
     assert local_pod(old, old).item() == 0
+
+
+def test_local_pod_by_hand():
+    """A cell of squares [[0, 1], [4, 9]]: row means 1/2 and 13/2, column means 2 and 5; the other map is 0."""
+    new = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).view(1, 1, 2, 2)
+    expected = math.sqrt(0.5**2 + 6.5**2 + 2**2 + 5**2)
+    assert local_pod_plain(torch.zeros_like(new), new, (1,)).item() == pytest.approx(expected)
 
 
 def test_new_classes_fold_into_background():
@@ -59,7 +53,7 @@ def test_pod_weights():
     """Seven classes, three of them new: sqrt(7 / 3); factors 0.01 and 0.0005 for the logits; mean over two layers."""
     old = [draw(0, 1, 2, 8, 8), draw(1, 1, 4, 8, 8)]
     new = [draw(2, 1, 2, 8, 8), draw(3, 1, 7, 8, 8)]
-    layers = plain_pod(old[0], new[0]), plain_pod(old[1], fold_new_classes(new[1], 4))
+    layers = local_pod_plain(old[0], new[0]), local_pod_plain(old[1], fold_new_classes(new[1], 4))
     expected = math.sqrt(7 / 3) * (0.01 * layers[0] + 0.0005 * layers[1]) / 2
     assert pod_loss(old, new, 7, 3).item() == pytest.approx(expected.item(), rel=1e-5)
 

@@ -1,6 +1,7 @@
 """Complementary, similarity and distillation losses against plain loops over pixels and pairs."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from losses.simformer import (
     at_points,
     common_class,
     complementary_loss,
+    complementary_loss_plain,
     count_pairs,
     distillation_loss,
     draw_labelled,
@@ -25,7 +27,8 @@ from losses.simformer import (
     shares_class,
     similarity_loss,
 )
-from tests.losses.test_maskformer import plain_losses, present
+from tests.losses.agreement import assert_agree
+from tests.losses.test_maskformer import by_loop, present
 
 BASE = (0, 1)
 
@@ -47,13 +50,15 @@ def test_complement_by_the_formula():
     assert targets.unmasked.tolist() == [1, 2, 5]
     assigned = torch.tensor([[0, 1, 2, 0, 1, 3], [3, 2, 0, 0, 1, 1]])
     for floor in (-2.9444, None):
+        forms = (partial(form, floor=floor) for form in (complementary_loss, complementary_loss_plain))
+        assert_agree(*(lambda z, form=form: form(z, targets, assigned) for form in forms), masks)
         found = complementary_loss(masks, targets, assigned, floor=floor)
         for layer in range(2):
             wanted = 0.0
             for image, proposals in ((0, assigned[layer, 1:3]), (2, assigned[layer, 5:])):
                 large = F.interpolate(masks[layer, image, proposals][None], scale_factor=2, mode="bilinear")[0]
                 union = torch.stack([*large, *([] if floor is None else [torch.full((8, 8), floor)])]).amax(0)
-                focal, dice = plain_losses(union, (label[image] != 0) & ~padding[image])
+                focal, dice = by_loop(union, (label[image] != 0) & ~padding[image])
                 wanted = wanted + 20 * focal + dice
             assert float(found[layer]) == pytest.approx(float(wanted) / (2 + 1e-5), rel=1e-5)
     assert not_base(targets)[0].sum() == 48 and not_base(targets, unlabelled=False)[0].sum() == 32
@@ -66,7 +71,8 @@ def test_complement_without_novel_classes_or_proposals():
     label = label_maps()[1:2]
     masks = torch.zeros(2, 1, 1, 4, 4)
     targets = find_targets(label, present(label, 4), BASE)
-    assert complementary_loss(masks, targets, torch.zeros(2, 2, dtype=torch.long)).tolist() == [0, 0]
+    for form in (complementary_loss, complementary_loss_plain):
+        assert form(masks, targets, torch.zeros(2, 2, dtype=torch.long)).tolist() == [0, 0]
     label = label_maps()[2:]
     targets = find_targets(label, present(label, 4), BASE)
     assert complementary_loss(masks, targets, torch.full((2, 1), -1), floor=None).isfinite().all()

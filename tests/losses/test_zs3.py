@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from losses.zs3 import (
     class_weights,
@@ -14,8 +16,11 @@ from losses.zs3 import (
     keep_most_certain,
     label_weight,
     mmd,
+    mmd_plain,
     weighted_cross_entropy,
+    weighted_cross_entropy_plain,
 )
+from tests.losses.agreement import assert_agree
 
 FIXTURES = Path(__file__).parents[1] / "fixtures/zeroshot"
 SETS = [(128, 128, 256, 1.0), (5, 5, 4, 1.0), (128, 128, 256, 0.1), None, (1, 1, 8, 1.0)]
@@ -43,7 +48,30 @@ def test_mmd_is_the_formula_also_for_sets_of_different_sizes():
         return np.mean([sum(math.exp(-float((x - y).square().sum()) / (2 * v)) for v in (2, 5)) for x in a for y in b])
 
     expected = math.sqrt(mean_kernel(fake, fake) + mean_kernel(real, real) - 2 * mean_kernel(fake, real))
-    assert mmd(fake, real, (2, 5)).item() == pytest.approx(expected, rel=1e-5)
+    assert mmd_plain(fake, real, (2, 5)).item() == pytest.approx(expected, rel=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 6))
+def test_the_fast_mmd_is_the_plain_one(seed, generated, given_):
+    draw = torch.Generator().manual_seed(seed)
+    fake, real = torch.randn(generated, 4, generator=draw), 1 + torch.randn(given_, 4, generator=draw)
+    assert_agree(lambda f: mmd(f, real.to(f.dtype)), lambda f: mmd_plain(f, real.to(f.dtype)), fake, double=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([None, 1.0, 100.0]), st.sampled_from([0.0, 0.4, 1.0]))
+def test_the_fast_cross_entropy_is_the_plain_one(seed, weight, ignored):
+    draw = torch.Generator().manual_seed(seed)
+    logits, label = 3 * torch.randn(2, 5, 3, 4, generator=draw), torch.randint(0, 5, (2, 3, 4), generator=draw)
+    label[torch.rand(label.shape, generator=draw) < ignored] = 255
+    weights = None if weight is None else class_weights(5, [1, 3], weight)
+    assert_agree(
+        lambda z: weighted_cross_entropy(z, label, weights, 2),
+        lambda z: weighted_cross_entropy_plain(z, label, weights, 2),
+        logits,
+        double=True,
+    )
 
 
 def test_mmd_of_several_sets_at_once_and_of_equal_ones():
