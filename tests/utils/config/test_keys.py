@@ -17,5 +17,6 @@ from utils.config.keys import first_difference
         ({"part": {"q": 1}}, {"part": {}}, "own.part.q: None there, 1 now"),
     ],
 )
-def test_free_keys_decide_every_stage(now, before, found):
-    assert first_difference(DiscoveryConfig(own=now), {"own": before}, ("basic",)) == found
+def test_free_keys_decide_the_stages_that_read_them(now, before, found):
+    assert first_difference(DiscoveryConfig(own=now), {"own": before}, ("basic", "recipe", "own")) == found
+    assert first_difference(DiscoveryConfig(own=now), {"own": before}, ("basic",)) is None
