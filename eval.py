@@ -29,7 +29,7 @@ from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.measure.confusion import Counts
-from utils.measure.protocol import Classes, Protocol, label_maps, number_table
+from utils.measure.protocol import Classes, EvalProtocol, label_maps, number_table
 from utils.run import Run, entry, start_run
 from utils.run_folder import trained_files
 
@@ -58,7 +58,7 @@ def _differ(networks: dict[str, Segmenter], one: str, other: str) -> bool:
     return not all(a.equal(b) for a, b in zip(*states, strict=True))
 
 
-def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> dict[str, Any]:
+def evaluate(networks: dict[str, Segmenter], protocol: EvalProtocol, run: Run) -> dict[str, Any]:
     """Metrics of the first network by the protocol; under `compared` those of all, by each way of matching clusters."""
     models, decide = [run.place(network.model) for network in networks.values()], next(iter(networks.values())).decide
     images, folder = protocol.images, run.dir / "predictions"
@@ -78,7 +78,7 @@ def evaluate(networks: dict[str, Segmenter], protocol: Protocol, run: Run) -> di
     return metrics | {"compared": compared, "protocol": protocol.name, "images": len(images)} | protocol.about
 
 
-def compare(origins: list[str], protocol: Protocol, counts: Counts) -> list[dict[str, Any]]:
+def compare(origins: list[str], protocol: EvalProtocol, counts: Counts) -> list[dict[str, Any]]:
     """What the choices that use validation labels are worth: every network by every way of matching clusters."""
     rows = []
     for place, origin in enumerate(origins):

@@ -38,7 +38,7 @@ from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.log import log
 from utils.loop import fit
-from utils.measure.protocol import Protocol
+from utils.measure.protocol import EvalProtocol
 from utils.measure.ranking import image_scores, split_by_score, write_split
 from utils.recipe import LATEST, Recipe, decoder_and_backbone, own_keys, own_recipe
 from utils.run import Run, entry, start_run
@@ -76,7 +76,7 @@ class EumsRecipe(BasicRecipe):
         model: TeacherStudent,
         settings: Eums,
         images: FineTuningImages | None = None,
-        protocol: Protocol | None = None,
+        protocol: EvalProtocol | None = None,
         easy: list[str] | None = None,
         hard: list[str] | None = None,
     ):

@@ -62,7 +62,7 @@ from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.loop import fit
 from utils.measure.confusion import eval_mode, respond
-from utils.measure.protocol import Protocol, label_maps
+from utils.measure.protocol import EvalProtocol, label_maps
 from utils.recipe import Recipe, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 
@@ -87,7 +87,7 @@ class MaskFormerRecipe(Recipe):
         cfg: WeakShotConfig,
         novel: tuple[int, ...],
         feed: dict[str, Any] | None = None,
-        protocol: Protocol | None = None,
+        protocol: EvalProtocol | None = None,
     ):
         super().__init__(model, cfg.training, feed, protocol)
         self.cfg, self.novel, self.num_classes = cfg, novel, model.network.num_classes

@@ -48,7 +48,7 @@ from utils.labels import IGNORE
 from utils.log import log
 from utils.loop import fit
 from utils.measure.confusion import predict, respond
-from utils.measure.protocol import Protocol
+from utils.measure.protocol import EvalProtocol
 from utils.recipe import Recipe, decoder_and_backbone, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage
@@ -70,7 +70,7 @@ class Zs3Recipe(Recipe):
         cfg: ZeroShotConfig,
         unseen: tuple[int, ...],
         feed: dict[str, Any] | None = None,
-        protocol: Protocol | None = None,
+        protocol: EvalProtocol | None = None,
         background: int | None = 0,
     ):
         super().__init__(model, cfg.zs3, feed, protocol)

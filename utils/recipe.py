@@ -11,7 +11,7 @@ from torch import nn
 
 from utils.config.common import Common, Training
 from utils.errors import UserError
-from utils.measure.protocol import Protocol, most_likely
+from utils.measure.protocol import EvalProtocol, most_likely
 from utils.run import Run
 from utils.systems import resolve
 
@@ -36,7 +36,7 @@ class Recipe(ABC):
         model: nn.Module,
         settings: Any,
         feed: Mapping[str, Any] | None = None,
-        protocol: Protocol | None = None,
+        protocol: EvalProtocol | None = None,
     ):
         self.model, self.settings, self.protocol = model, settings, protocol
         self.feed: Mapping[str, Any] = feed or {}

@@ -20,7 +20,7 @@ from utils.config.common import Transforms
 from utils.config.contrast import ContrastConfig
 from utils.errors import UserError
 from utils.log import log
-from utils.measure.protocol import Protocol
+from utils.measure.protocol import EvalProtocol
 from utils.measure.spec import Spec
 
 FIELDS = ("image", "saliency")
@@ -102,15 +102,15 @@ class ContrastData:
     def _dataset(self, samples: Sequence[Sample], transform) -> SegmentationDataset:
         return self.context.dataset(samples, FIELDS, transform=transform, mask_rule=self.cfg.data.mask_rule)
 
-    def protocol(self) -> Protocol | None:
+    def protocol(self) -> EvalProtocol | None:
         """How well the saliency head finds the masks of the validation images; None without any."""
         if not self.val_samples:
             return None
         images = self._dataset(self.val_samples, ValTransform(self.cfg.data.image_size))
         loader = self.context.loader(images, self.cfg.training.batch_size)
-        return Protocol(loader, Spec(SALIENCY, len(SALIENCY)), truth="saliency", stage="saliency")
+        return EvalProtocol(loader, Spec(SALIENCY, len(SALIENCY)), truth="saliency", stage="saliency")
 
-    def evaluation(self, network) -> Protocol:
+    def evaluation(self, network) -> EvalProtocol:
         """For eval.py; the embedding itself is evaluated by probe_features.py."""
         found = self.protocol()
         if found is None:

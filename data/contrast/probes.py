@@ -11,7 +11,7 @@ from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform
 from utils.config.probe import ProbeConfig
 from utils.errors import UserError
-from utils.measure.protocol import Protocol
+from utils.measure.protocol import EvalProtocol
 from utils.measure.spec import Spec
 
 TRAIN_FOLDER = "SegmentationClassAug"
@@ -89,19 +89,19 @@ class ProbeData:
 
     # ---- how a linear probe is scored
 
-    def protocol(self, images: SegmentationDataset) -> Protocol:
+    def protocol(self, images: SegmentationDataset) -> EvalProtocol:
         """At network resolution: only to choose an epoch."""
         spec = Spec(self.classes, self.num_classes, absent=self.cfg.evaluation.absent)
-        return Protocol(self.loader(images), spec, classes=lambda metrics: list(enumerate(self.classes)))
+        return EvalProtocol(self.loader(images), spec, classes=lambda metrics: list(enumerate(self.classes)))
 
-    def test_protocol(self) -> Protocol:
+    def test_protocol(self) -> EvalProtocol:
         """At the size of the masks."""
         name = "image size, CRF" if self.cfg.evaluation.crf else "image size"
         images = self.val()
         loader = self.loader(images, native=True)
         return replace(self.protocol(images), loader=loader, native=True, name=name, stage="linear")
 
-    def evaluation(self, network) -> Protocol:
+    def evaluation(self, network) -> EvalProtocol:
         """For eval.py: how a linear probe (models.segmenter.Segmenter) is scored."""
         if network.num_outputs != self.num_classes:
             found = f"has {network.num_outputs} outputs, {self.cfg.data.dataset} has {self.num_classes} classes"

@@ -27,7 +27,7 @@ from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
 from utils.labels import IGNORE, WIDE_IGNORE, ignore_of, ignored
 from utils.measure.matching import rules_for
-from utils.measure.protocol import Classes, Protocol
+from utils.measure.protocol import Classes, EvalProtocol
 from utils.measure.spec import Spec
 from utils.run_folder import stage_dir
 
@@ -169,7 +169,7 @@ class DiscoveryData:
 
     # ---- how networks are scored
 
-    def base_protocol(self, native: bool = False) -> Protocol:
+    def base_protocol(self, native: bool = False) -> EvalProtocol:
         """The base model, on images with a base class."""
         folder, options = self.cfg.evaluation.label_folder, self.cfg.evaluation
         images = self.labelled(self.lists.base_val, self.base_map(), folder=folder)
@@ -177,7 +177,7 @@ class DiscoveryData:
         spec = Spec(self.groups.names[: self.num_known], self.num_known, base, absent=options.absent)
         return self._protocol(images, spec, native)
 
-    def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> Protocol:
+    def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> EvalProtocol:
         """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`.
 
         Fewer clusters than classes leave some without one: their IoU is 0. Without known novel classes base classes
@@ -192,10 +192,10 @@ class DiscoveryData:
         spec = Spec(names, outputs, groups, absent=options.absent, num_known=known, match=options.match)
         return self._protocol(images, spec, native)
 
-    def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> Protocol:
+    def _protocol(self, images: SegmentationDataset, spec: Spec, native: bool) -> EvalProtocol:
         loader = self.context.loader(images, self.cfg.evaluation.batch_size, native)
         name = "image size, original classes" if native else "network resolution"
-        return Protocol(
+        return EvalProtocol(
             loader, spec, name, native=native, classes=partial(output_classes, self.groups, names=self.cluster_names)
         )
 
@@ -220,7 +220,7 @@ class DiscoveryData:
         mains = [main_class(label, parts == part, 0) - 1 for part in range(1, int(parts.max()) + 1)]
         return [main - self.num_known + 1 if main >= self.num_known else -max(main, 0) for main in mains]
 
-    def evaluation(self, network) -> Protocol:
+    def evaluation(self, network) -> EvalProtocol:
         """For eval.py: how a trained network (models.segmenter.Segmenter) is scored at the images' own size.
 
         Its number of outputs tells base models from others. UserError when it cannot be of this split.

@@ -16,7 +16,7 @@ from data.source import DataContext
 from utils.config.incremental import IncrementalConfig
 from utils.errors import UserError
 from utils.labels import IGNORE, is_wide
-from utils.measure.protocol import Classes, Protocol
+from utils.measure.protocol import Classes, EvalProtocol
 from utils.measure.spec import Spec
 
 UNMATCHED = "unmatched cluster"
@@ -136,7 +136,7 @@ class IncrementalData:
 
     # ---- how networks are scored
 
-    def protocol(self, images: SegmentationDataset, step: int, num_old: int | None = None) -> Protocol:
+    def protocol(self, images: SegmentationDataset, step: int, num_old: int | None = None) -> EvalProtocol:
         """The network of a step: `new` are the classes behind step 0, or from train id `num_old` on.
 
         Pixels of classes of later steps are ignored or background, by `evaluation.later`. Clusters are matched to the
@@ -157,13 +157,13 @@ class IncrementalData:
             complete=step == self.num_steps - 1,
         )
         later, loader = IGNORE if options.later == "ignore" else 0, self.context.loader(images, options.batch_size)
-        return Protocol(loader, spec, later=later, classes=partial(self.output_classes, step))
+        return EvalProtocol(loader, spec, later=later, classes=partial(self.output_classes, step))
 
-    def validation(self, step: int) -> Protocol:
+    def validation(self, step: int) -> EvalProtocol:
         """On the validation images of the step, `new` being the classes that it adds."""
         return self.protocol(self.val(step), step, num_old=self.num_seen(step - 1))
 
-    def test_protocol(self, step: int, native: bool = False) -> Protocol:
+    def test_protocol(self, step: int, native: bool = False) -> EvalProtocol:
         """On all validation images, at the crop or at their own size."""
         images = self.test(native)
         made = self.protocol(images, step)
@@ -172,7 +172,7 @@ class IncrementalData:
         name = "image size" if native else "shorter side and centre crop"
         return replace(made, name=name, about={"step": step, "images": len(images)}, stage=f"step{step}")
 
-    def evaluation(self, network) -> Protocol:
+    def evaluation(self, network) -> EvalProtocol:
         """For eval.py: how the network of a step (models.segmenter.Segmenter) is scored; its outputs tell the step."""
         native = self.cfg.evaluation.native
         if self.cfg.save_predictions and not native:

@@ -35,7 +35,7 @@ from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.log import log
 from utils.measure.confusion import image_confusion
-from utils.measure.protocol import Protocol
+from utils.measure.protocol import EvalProtocol
 from utils.measure.spec import Spec, confusion_metrics
 
 TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
@@ -253,13 +253,13 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
 
     # ---- how networks are scored
 
-    def protocol(self) -> Protocol:
+    def protocol(self) -> EvalProtocol:
         """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
         return self._protocol(self.val_images())
 
-    def _protocol(self, images: SegmentationDataset) -> Protocol:
+    def _protocol(self, images: SegmentationDataset) -> EvalProtocol:
         options = self.cfg.evaluation
-        return Protocol(
+        return EvalProtocol(
             self.context.loader(images, options.batch_size, native=True),
             self._spec(),
             f"shorter side {options.size}, image size",
@@ -268,7 +268,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
             classes=self.output_classes,
         )
 
-    def evaluation(self, network) -> Protocol:
+    def evaluation(self, network) -> EvalProtocol:
         """For eval.py."""
         own = self.output_classes({})
         if network.num_outputs != self.num_classes or (network.classes and network.classes != own):

@@ -27,7 +27,7 @@ from utils.config.strict_yaml import read_yaml
 from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
 from utils.log import log
-from utils.measure.protocol import Classes, Protocol
+from utils.measure.protocol import Classes, EvalProtocol
 from utils.measure.spec import Spec
 from utils.measure.sweep import Sweep
 
@@ -204,17 +204,17 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
             samples = self.context.index(listed.ids, FIELDS, label_folder=listed.folder)
         return self._dataset(samples, ShorterSide(size))
 
-    def step1_protocol(self) -> Protocol:
+    def step1_protocol(self) -> EvalProtocol:
         """The network of step 1, in training: on all images (VOC), or those without unseen class (Context)."""
         size = self.cfg.data.image_size
         return self._protocol(self.val_images(size, self.cfg.data.step1_val == "seen"), size)
 
-    def protocol(self, native: bool = False) -> Protocol:
+    def protocol(self, native: bool = False) -> EvalProtocol:
         """On all validation images, shorter side `data.image_size`."""
         size = self.cfg.data.image_size
         return self._protocol(self.val_images(size), size, native)
 
-    def evaluation(self, network) -> Protocol:
+    def evaluation(self, network) -> EvalProtocol:
         """For eval.py: shorter side `evaluation.size`, counted there or, with `evaluation.native`, at image size.
 
         Outputs behind the split's classes are classes of one's own, which no pixel is of.
@@ -236,7 +236,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
 
     def _protocol(
         self, images: SegmentationDataset, size: int, native: bool = False, added: Sequence[str] = ()
-    ) -> Protocol:
+    ) -> EvalProtocol:
         options = self.cfg.evaluation
         groups = {"seen": self.seen, "unseen": self.unseen}
         spec = Spec(self.names, self.num_classes + len(added), groups, absent=options.absent)
@@ -247,4 +247,4 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
             return self.output_classes({}) + [(first + k, name) for k, name in enumerate(added)]
 
         loader = self.context.loader(images, options.batch_size, native)
-        return Protocol(loader, spec, name, native=native, classes=classes)
+        return EvalProtocol(loader, spec, name, native=native, classes=classes)

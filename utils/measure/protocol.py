@@ -40,7 +40,7 @@ def no_classes(_metrics: dict[str, Any]) -> Classes:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvalProtocol:
     """`native` counts at the size of the label files, where clusters are still matched at the network's size."""
 
     loader: DataLoader

@@ -9,7 +9,7 @@ from data.lists import image_list
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform
 from utils.errors import UserError
-from utils.measure.protocol import Protocol
+from utils.measure.protocol import EvalProtocol
 from utils.measure.spec import Spec
 
 from .config import SupervisedConfig
@@ -40,14 +40,14 @@ class SupervisedData:
         same = LabelMap.from_pairs({number: number for number in range(len(self.classes))})
         return self.context.dataset(samples, fields, transform=transform, label_map=same)
 
-    def protocol(self) -> Protocol:
+    def protocol(self) -> EvalProtocol:
         """At network resolution, while training."""
         options, numbered = self.context.cfg.evaluation, list(enumerate(self.classes))
         loader = self.context.loader(self.val(), options.batch_size)
         spec = Spec(self.classes, len(self.classes), absent=options.absent)
-        return Protocol(loader, spec, classes=lambda metrics: numbered)
+        return EvalProtocol(loader, spec, classes=lambda metrics: numbered)
 
-    def evaluation(self, network) -> Protocol:
+    def evaluation(self, network) -> EvalProtocol:
         """For eval.py: how a network (models.segmenter.Segmenter) is scored, at the size of the masks."""
         if network.num_outputs != len(self.classes):
             found = (
