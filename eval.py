@@ -23,7 +23,7 @@ from torch import nn
 
 from data.io import write_array
 from data.predictions import map_writer, relabel
-from data.protocol import open_data
+from data.protocol import SystemData, open_data
 from models.segmenter import Segmenter, load_segmenter
 from utils import checkpoint, dist
 from utils.config.reader import load_config
@@ -43,9 +43,9 @@ def load_networks(paths: dict[str, Path], run: Run) -> dict[str, Segmenter]:
     return {name: networks[name] for name in (first, *(name for name in others if _differ(networks, first, name)))}
 
 
-def with_own_classes(network: Segmenter, data: Any) -> Segmenter:
-    """The network with outputs for the classes of one's own that the data names, if they do; UserError if it cannot."""
-    own = data.own_classes() if hasattr(data, "own_classes") else None
+def with_own_classes(network: Segmenter, data: SystemData) -> Segmenter:
+    """The network with outputs for the classes that the configuration adds. Raises UserError if it cannot have any."""
+    own = data.own_classes()
     if own is None:
         return network
     if network.extend is None:

@@ -54,10 +54,11 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     arguments()
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from data.io import find_images, read_image
-from data.protocol import open_data
+from data.protocol import Photograph, open_data
 from models.deeplab_files import read_networks, to_official
 from models.labelling import label_photo, names_by_number
 from models.onnx_export import export_onnx, network_size
@@ -97,18 +98,18 @@ def _about(file: WeightsFile) -> dict[str, Any]:
     return kept | ({"classes": load_segmenter(file).classes} if "config" in kept and file.extra.get("classes") else {})
 
 
-def photographs(file: WeightsFile, folders: list[Path]) -> list[tuple[Path, float | None]]:
-    """(photograph, how well its object fits its cluster) of folders, or of what training had no labels of."""
+def photographs(file: WeightsFile, folders: list[Path]) -> list[Photograph]:
+    """The photographs in `folders`; without any, the unlabelled ones of the training."""
     if folders:
-        return [(path, None) for path in find_images(folders)]
-    config = full_config(file)
-    data = open_data(config)
-    if not hasattr(data, "to_label"):
+        return [Photograph(path) for path in find_images(folders)]
+    found = open_data(full_config(file)).unlabelled_photographs()
+    if not found:
         raise UserError(f"{file.path}: all photographs of its training have labels; give others with --images")
-    return data.to_label()
+    return found
 
 
-def labelled(segmenter: Segmenter, photos: list[tuple[Path, float | None]], device) -> Iterator[LabelledImage]:
+def labelled(segmenter: Segmenter, photos: list[Photograph], device: torch.device) -> Iterator[LabelledImage]:
+    """Each photograph with the network's labels."""
     for path, certainty in tqdm(photos, desc="labels", leave=False, disable=None):
         label, confidence = label_photo(segmenter, read_image(path, as_shown=True), device)
         yield LabelledImage(path, label.astype(np.uint8), confidence, certainty)

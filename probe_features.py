@@ -174,8 +174,7 @@ def head_maps(probe: LinearProbe, heads: list[nn.Conv2d], protocol, run: Run) ->
 
 def build_extractor(data: ProbeData, run: Run) -> tuple[FeatureExtractor, tuple[str, ...]]:
     """The frozen network, and the fields that it needs besides images."""
-    cfg, network = data.cfg, run.place(build_features(data.cfg))
-    choice = cfg.foreground or ("head" if cfg.model.kind == "maskcontrast" else "saliency")
+    network, choice = run.place(build_features(data.cfg)), data.foreground
     if choice == "head" and not network.has_head:
         raise UserError("foreground=head: a plain backbone has no saliency head; use foreground=saliency")
     given = choice == "saliency"

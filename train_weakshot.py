@@ -337,7 +337,9 @@ def label_images(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run)
     labeller = load_segmenter(file, cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)}))
     model = run.place(labeller.model)
     with data.labelling(run.dir / PSEUDO, start) as labels:
-        for batch, maps in label_maps([model], labeller.decide, data.to_label(), run, "pseudo-labels", sized=True):
+        for batch, maps in label_maps(
+            [model], labeller.decide, data.pseudo_label_images(), run, "pseudo-labels", sized=True
+        ):
             for index, prediction in zip(batch["index"].tolist(), maps[:, 0].cpu().numpy(), strict=True):
                 data.write_pseudo_label(labels, index, prediction)
     return data.pseudo_quality(labels.folder)

@@ -302,7 +302,7 @@ def label_images(cfg: ZeroShotConfig, data: ZeroShotData, labelled_by: Path, run
     file = read_weights(labelled_by)
     data.check_split(file.path, file.extra.get("config", {}))
     network = run.place(load_segmenter(file, cfg).model)
-    samples, loader = data.to_label()
+    samples, loader = data.pseudo_label_images()
     entries = []
     for batch, output in predict(lambda images: respond(network, images), network, loader, run, "pseudo-labels"):
         for logits, index in zip(output.logits, batch["index"].tolist(), strict=True):

@@ -15,6 +15,7 @@ from data.label_map import LabelMap
 from data.layouts import Sample
 from utils.errors import UserError
 
+Transform = Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray] | None]
 SAME_IMAGE, ATTEMPTS = 3, 100  # draws from one image, and in all, when a transform refuses them
 
 
@@ -44,7 +45,7 @@ class SegmentationDataset(Dataset):
         samples: Sequence[Sample],
         fields: tuple[str, ...],
         *,
-        transform: Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray] | None],
+        transform: Transform,
         label_map: LabelMap | None = None,
         pseudo_map: LabelMap | None = None,
         mask_rule: MaskRule | None = None,

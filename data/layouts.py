@@ -20,6 +20,8 @@ from utils.inputs import DataFiles
 from utils.log import log
 
 Reader = Callable[[Path], np.ndarray]
+Missing = Literal["error", "drop", "none"]
+TRAIN_FOLDER = "SegmentationClassAug"  # masks for training, by the name of VOC's folder; layouts map it to theirs
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def locate(
     ids: Iterable[str],
     fields: tuple[str, ...],
     layout: Layout,
-    label_folder: str = "SegmentationClassAug",
+    label_folder: str = TRAIN_FOLDER,
     saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
 ) -> Iterator[Located]:
@@ -290,9 +292,11 @@ def index_samples(
     *,
     fields: tuple[str, ...],
     layout: Layout | None = None,
-    missing: Literal["error", "drop", "none"] = "error",
+    missing: Missing = "error",
     looked_for: DataFiles | None = None,
-    **where: Any,
+    label_folder: str = TRAIN_FOLDER,
+    saliency_folder: str | None = None,
+    pseudo_dir: Path | None = None,
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
@@ -303,7 +307,7 @@ def index_samples(
     """
     layout = layout or find_layout(root)
     samples, ids, dropped = [], list(ids), Counter[Path]()
-    for image_id, paths, absent in locate(root, ids, fields, layout, **where):
+    for image_id, paths, absent in locate(root, ids, fields, layout, label_folder, saliency_folder, pseudo_dir):
         if looked_for is not None:
             looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
         if absent and (missing == "error" or "image" in absent):

@@ -70,7 +70,7 @@ def presence(context: DataContext, name: str, label_map: LabelMap) -> Presence:
 
 def scan(context: DataContext, ids: Sequence[str], label_map: LabelMap) -> Presence:
     """The images with the values in their masks, which must be allowed by `label_map`, without the ignored one."""
-    samples = context.index_all(ids, ("image", "label"))
+    samples = context.index(ids, ("image", "label"), whole=True)
     return list(zip(ids, values_in(samples, context.cfg.output_dir / TABLE, label_map), strict=True))
 
 
@@ -136,8 +136,8 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
     elif d.images == "mixed":
         parts = _drawn(context)
         log.info("image lists of %s: %d labelled images drawn, %d not", split.name, *map(len, list(parts.values())[:2]))
-    elif d.train_list:
-        parts = _from_masks(split, context, d.train_list)
+    elif scanned := scanned_list(split, context):
+        parts = _from_masks(split, context, scanned)
         log.info("image lists of %s: by the masks of '%s'", split.name, d.train_list)
     else:
         parts = _shipped(split, context)
@@ -146,6 +146,12 @@ def load_lists(split: ClassGroups, context: DataContext) -> ImageLists:
     base = parts.get("base", parts["base_train"])  # COCO has no list of its own, and that of PASCAL's extra fold
     parts["base"] = [name for name in base if name not in novel]  # holds mixed images
     return _checked(parts, split.name)
+
+
+def scanned_list(split: ClassGroups, context: DataContext) -> str | None:
+    """Name of the list whose masks `load_lists` scans; None if it scans no masks."""
+    d = context.cfg.data
+    return d.train_list if split.groups[1] and not d.lists and d.images != "mixed" else None
 
 
 def _of_unknown(split: str, context: DataContext) -> ImageLists:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from data.classes import ClassGroups, class_files, load_split
+from data.protocol import SystemData
 from data.source import C, DataContext
 from utils.errors import UserError
 from utils.labels import IGNORE, is_wide
@@ -17,7 +18,7 @@ Data = TypeVar("Data", bound="TwoGroups")
 
 
 @dataclass(frozen=True)
-class TwoGroups(Generic[C]):
+class TwoGroups(SystemData, Generic[C]):
     """Class split and data root of a run, and what follows from the split for labels and outputs.
 
     Train ids are the positions in `groups.order`: background, where it is a class, then all other classes by their

@@ -1,20 +1,20 @@
-"""Pre-training of MaskContrast: two views of an image and of its object mask, which images have a usable one."""
+"""Data of MaskContrast pre-training: two views of an image and its object mask, from images with a usable mask."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tqdm import tqdm
 
 from data.crops import ResizedCrop
-from data.dataset import SegmentationDataset
+from data.dataset import SegmentationDataset, Transform
 from data.io import MaskRule, OneSidedMask, read_mask
-from data.layouts import Sample
+from data.layouts import Missing, Sample
 from data.lists import find_list, image_list, warn_of_overlap
 from data.loading import Source
-from data.source import DataContext
+from data.protocol import SystemData, TrainedNetwork
+from data.source import DataContext, ImageSet
 from data.transforms import Jitter, Random, ValTransform, color_jitter, grayscale
 from utils.config.common import Transforms
 from utils.config.contrast import ContrastConfig
@@ -25,23 +25,24 @@ from utils.measure.spec import Spec
 
 FIELDS = ("image", "saliency")
 SALIENCY = ("background", "object")
-AREAS = (0.2, 1.0)  # of a crop, as a share of the image
+AREAS = (0.2, 1.0)  # area of a crop as a share of the image
 JITTER, GRAY = 0.8, 0.2  # probabilities
 WEAK = Jitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-LEAST, MOST = 0.01, 0.99  # share of a view that its mask must exceed, and stay below
+LEAST, MOST = 0.01, 0.99  # bounds, exclusive, of the object's share of a view
 
 
 class TwoViews(ResizedCrop):
-    """Fields "key" and "query" [S, S, 3] with "key_saliency" and "query_saliency" [S, S], drawn one after the other.
+    """Two views of an image: "key", then "query", uint8 [S, S, 3], with "key_saliency" and "query_saliency" [S, S].
 
-    Each is a crop of 0.2 to 1 of the image, resized and flipped (p 0.5), its colours jittered (p 0.8) or taken away
-    (p 0.2). None when the object covers too little or too much of one of them: both are to be drawn again.
+    Each view is a crop of 0.2 to 1 of the image area, resized, flipped (p = 0.5), colour-jittered (p = 0.8) and
+    converted to grey (p = 0.2). Returns None if the object covers less than LEAST or more than MOST of a view; both
+    views are then drawn again.
     """
 
     def __init__(self, size: int, transforms: Transforms = "official"):
         super().__init__(size, transforms, AREAS)
 
-    def __call__(  # type: ignore[override]  # None, which a crop alone never gives
+    def __call__(  # type: ignore[override]  # may return None, unlike a single crop
         self, fields: dict[str, np.ndarray], rng: Random
     ) -> dict[str, np.ndarray] | None:
         views: dict[str, np.ndarray] = {}
@@ -54,88 +55,105 @@ class TwoViews(ResizedCrop):
 
 
 def recolor(image: np.ndarray, rng: Random, transforms: Transforms = "official") -> np.ndarray:
-    """Jittered brightness, contrast, saturation (0.4) and hue (0.1) in 8 of 10 draws, no colour at all in 2 of 10."""
+    """Jitters brightness, contrast, saturation (0.4) and hue (0.1) with p = 0.8; converts to grey with p = 0.2."""
     if rng.random() < JITTER:
         image = color_jitter(image, rng, WEAK, transforms)
     return grayscale(image) if rng.random() < GRAY else image
 
 
 def can_be_valid(mask: np.ndarray) -> bool:
-    """Whether some crop may hold enough object and enough background: its least share of the image decides."""
+    """Whether a crop of the smallest area can satisfy LEAST and MOST; mask [H, W] of 0 and 1."""
     share = mask.mean()
     return bool(LEAST * AREAS[0] < share < 1 - (1 - MOST) * AREAS[0])
 
 
 @dataclass(frozen=True)
-class ContrastData:
-    """The images of a run, those to train on with a usable mask, and the data sets made from them."""
+class ContrastData(SystemData):
+    """Images with a usable object mask, for training and for validation of the saliency head."""
 
     context: DataContext[ContrastConfig]
     train_samples: Sequence[Sample]
-    val_samples: Sequence[Sample]  # may be empty: the published data has no masks of validation images
+    val_samples: Sequence[Sample]  # empty for the published data, which has no masks of validation images
 
     @classmethod
     def open(cls, cfg: ContrastConfig) -> "ContrastData":
+        """Scans all object masks. Raises UserError if no training image has a usable one."""
         context, d = DataContext.open(cfg), cfg.data
-        ids = image_list(context, d.train_list)
-        found = _index(context, ids, d.missing)
-        usable = _usable(context.cut(found), d.mask_rule)
+        train = train_set(context)
+        usable = _usable(context.cut(train.samples(whole=True)), d.mask_rule)
         if not usable:
             wanted = f"an object mask that covers more than {LEAST * AREAS[0]:.1%} and leaves background"
             raise UserError(
-                f"data.train_list={d.train_list}: none of its {len(ids)} images has {wanted}; check "
+                f"data.train_list={d.train_list}: none of its {len(train.ids)} images has {wanted}; check "
                 "data.saliency_folder (object 1 or 255)"
             )
         log.info("%d images to train on", len(usable))
-        val = _validation(context)
+        listed = val_set(context)
+        val = _usable(listed.samples(), d.mask_rule) if listed else []
         warn_of_overlap((sample.id for sample in usable), (sample.id for sample in val))
         return cls(context, usable, val)
+
+    @classmethod
+    def reads(cls, context: DataContext[ContrastConfig]) -> Iterator[ImageSet]:
+        """Training images with their object masks, and the validation images that have one."""
+        yield train_set(context)
+        val = val_set(context)
+        if val:
+            yield val
 
     @property
     def cfg(self) -> ContrastConfig:
         return self.context.cfg
 
     def source(self, name: str) -> Source:
+        """Training batches of two views, see TwoViews."""
         dataset = self._dataset(self.train_samples, TwoViews(self.cfg.data.image_size, self.cfg.data.transforms))
         return self.context.source(name, dataset, self.cfg.training.batch_size)
 
-    def _dataset(self, samples: Sequence[Sample], transform) -> SegmentationDataset:
+    def _dataset(self, samples: Sequence[Sample], transform: Transform) -> SegmentationDataset:
         return self.context.dataset(samples, FIELDS, transform=transform, mask_rule=self.cfg.data.mask_rule)
 
     def protocol(self) -> EvalProtocol | None:
-        """How well the saliency head finds the masks of the validation images; None without any."""
+        """Evaluation of the saliency head against the validation masks; None without any."""
         if not self.val_samples:
             return None
         images = self._dataset(self.val_samples, ValTransform(self.cfg.data.image_size))
         loader = self.context.loader(images, self.cfg.training.batch_size)
         return EvalProtocol(loader, Spec(SALIENCY, len(SALIENCY)), truth="saliency", stage="saliency")
 
-    def evaluation(self, network) -> EvalProtocol:
-        """For eval.py; the embedding itself is evaluated by probe_features.py."""
+    def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
+        """For eval.py: the saliency head. probe_features.py evaluates the embedding."""
         found = self.protocol()
         if found is None:
             raise UserError(f"data.root={self.context.root}: no validation image has a saliency map to compare with")
         return found
 
 
-def _validation(context: DataContext[ContrastConfig]) -> list[Sample]:
-    """Validation images that have a usable mask; a list that is not asked for by name may be absent."""
+def train_set(context: DataContext[ContrastConfig]) -> ImageSet:
+    """Training images with their object masks."""
+    return _object_set("train", context, context.cfg.data.train_list, context.cfg.data.missing)
+
+
+def val_set(context: DataContext[ContrastConfig]) -> ImageSet | None:
+    """Validation images that have an object mask; None if no list is configured and the default one is missing."""
     d = context.cfg.data
     name = d.val_list or context.layout.val_list
     if not d.val_list and find_list(context, name) is None:
-        return []
-    return _usable(_index(context, context.cut(image_list(context, name)), "drop"), d.mask_rule)
+        return None
+    return replace(_object_set("val", context, name, "drop"), validation=True)
 
 
-def _index(context: DataContext[ContrastConfig], ids: Sequence[str], missing: Literal["error", "drop"]) -> list[Sample]:
-    return context.index_all(ids, FIELDS, saliency_folder=context.cfg.data.saliency_folder, missing=missing)
+def _object_set(role: str, context: DataContext[ContrastConfig], name: str, missing: Missing) -> ImageSet:
+    d, ids = context.cfg.data, image_list(context, name)
+    rule, folder = d.mask_rule, d.saliency_folder
+    return ImageSet(role, context, ids, FIELDS, mask_rule=rule, missing=missing, saliency_folder=folder)
 
 
 def _usable(samples: Sequence[Sample], rule: MaskRule) -> list[Sample]:
-    """Those whose mask can be part of a valid view."""
+    """The samples whose mask can give a valid view; the number of others is logged."""
 
     def valid(sample: Sample) -> bool:
-        assert sample.saliency, sample  # a field of every sample here
+        assert sample.saliency, sample
         try:
             return can_be_valid(read_mask(sample.saliency, rule))
         except OneSidedMask:

@@ -1,6 +1,6 @@
-"""Novel class discovery: which images, fields and label maps the stages of the chain read, and how they are scored."""
+"""Data of novel class discovery: images, label maps and evaluation of each stage of the chain."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from data.discovery.parts import FOLDER as PARTS
 from data.discovery.parts import NOVEL_MAPS, read_units
 from data.io import read_label
 from data.label_map import LabelMap
-from data.layouts import Sample
-from data.lists import ImageLists, load_lists
+from data.layouts import TRAIN_FOLDER, Sample
+from data.lists import ImageLists, image_list, load_lists, scanned_list
 from data.loading import Source
-from data.source import DataContext
+from data.protocol import Photograph, SystemData, TrainedNetwork
+from data.source import DataContext, ImageSet
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.checkpoint import read_list
 from utils.cluster_names import Names, cluster_classes, read_cluster_names
@@ -32,15 +33,15 @@ from utils.measure.spec import Spec
 from utils.run_folder import stage_dir
 
 BASE, NOVEL = 0, 1  # groups of a class split
+KINDS = ("base", "novel")  # their names
 UNMATCHED, BACKGROUND = "unmatched cluster", "background"
-TRAIN_FOLDER = "SegmentationClassAug"
 
 
 @dataclass(frozen=True)
-class DiscoveryData:
-    """Class split, image lists and data root of a run, and the data sets made from them.
+class DiscoveryData(SystemData):
+    """Class split, image lists, data root and data sets of a run.
 
-    Networks have the outputs background, base classes, and after fine-tuning K clusters.
+    Outputs of networks: background, base classes, and after fine-tuning K clusters.
     """
 
     context: DataContext[DiscoveryConfig]
@@ -56,6 +57,27 @@ class DiscoveryData:
         if cfg.cluster.k != "auto" and cfg.cluster.k > most:
             raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
         return cls(context, groups, load_lists(split, context))
+
+    @classmethod
+    def reads(cls, context: DataContext[DiscoveryConfig]) -> Iterator[ImageSet]:
+        """All images with their masks, except masks of unknown classes; novel images with saliency if it is used."""
+        cfg, d = context.cfg, context.cfg.data
+        split = load_split(cfg.split, d.dataset)
+        labels, named = split.everything(), zip(KINDS, split.groups, strict=True)
+        called = {number: f"{kind:6}{split.classes[number]}" for kind, numbers in named for number in numbers}
+        scanned = scanned_list(split, context)
+        if scanned:
+            train = novel = image_list(context, scanned)
+            val = image_list(context, d.val_list or context.layout.val_list)
+        else:
+            lists = load_lists(split, context)
+            masked = lists.novel if split.groups[NOVEL] else ()
+            train, val, novel = _union(lists.base_train, masked), _union(lists.base_val, lists.val), list(lists.novel)
+        yield ImageSet("train", context, train, label_map=labels, class_names=called)
+        folder = cfg.evaluation.label_folder
+        yield ImageSet("val", context, val, label_map=labels, label_folder=folder, validation=True)
+        if cfg.cluster.salient:
+            yield replace(unlabelled_set(context, novel), showing=split.having(NOVEL) if scanned else None)
 
     @property
     def cfg(self) -> DiscoveryConfig:
@@ -124,11 +146,9 @@ class DiscoveryData:
         return self._dataset(samples, ("image", "label"), train=train, label_map=label_map)
 
     def unlabelled(self, ids: Iterable[str]) -> SegmentationDataset:
-        """Novel images with their saliency, if that counts, for removing base classes."""
-        fields = ("image", "saliency") if self.cfg.cluster.salient else ("image",)
-        folder = self.cfg.cluster.saliency_folder
-        samples = self.context.index(ids, fields, missing=self.cfg.data.missing, saliency_folder=folder)
-        return self._dataset(samples, fields)
+        """Novel images, with saliency if it is used, for removing base classes."""
+        images = unlabelled_set(self.context, list(ids))
+        return self._dataset(images.samples(), images.fields)
 
     def objects(self, ids: Iterable[str], folder: Path, size: int, *, parts: bool = False) -> SegmentationDataset:
         """Novel images with what clustering kept of their saliency, <folder>/novel_map/<id>.png, for describing it.
@@ -199,15 +219,15 @@ class DiscoveryData:
             loader, spec, name, native=native, classes=partial(output_classes, self.groups, names=self.cluster_names)
         )
 
-    def to_label(self) -> list[tuple[Path, float | None]]:
-        """(photograph, how well its object fits its cluster, None if it was not clustered) of the novel images."""
+    def unlabelled_photographs(self) -> list[Photograph]:
+        """The novel images; certainty is the mean over the clustered parts of an image."""
         path = stage_dir(self.cfg, f"pseudo{self.cfg.reference}") / "certainty.json"
         certain = read_units(path, float) if path.is_file() else {}
         found: dict[str, list[float]] = {}
         for unit, value in certain.items():
             found.setdefault(unit.image, []).append(value)
-        means = {name: float(np.mean(values)) for name, values in found.items()}  # over the parts of an image
-        return [(s.image, means.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
+        means = {name: float(np.mean(values)) for name, values in found.items()}
+        return [Photograph(s.image, means.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
 
     def true_classes(self, sample: Sample, parts: np.ndarray) -> list[int]:
         """True class of each part of an image, by its mask: novel ones 1..n, base ones -1..-B, 0 for neither.
@@ -220,10 +240,10 @@ class DiscoveryData:
         mains = [main_class(label, parts == part, 0) - 1 for part in range(1, int(parts.max()) + 1)]
         return [main - self.num_known + 1 if main >= self.num_known else -max(main, 0) for main in mains]
 
-    def evaluation(self, network) -> EvalProtocol:
-        """For eval.py: how a trained network (models.segmenter.Segmenter) is scored at the images' own size.
+    def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
+        """For eval.py: at image size. A network without cluster outputs is evaluated as a base model.
 
-        Its number of outputs tells base models from others. UserError when it cannot be of this split.
+        Raises UserError if its outputs do not fit the split.
         """
         clusters = network.num_outputs - self.num_known
         theirs, split = network.classes[: self.num_known], f"split={self.cfg.split}"
@@ -240,6 +260,18 @@ class DiscoveryData:
             return replace(self.base_protocol(native=True), stage="base")
         stage = "eums" if "teacher-student" in network.flavour else "basic"
         return replace(self.novel_protocol(native=True, num_outputs=network.num_outputs), stage=stage)
+
+
+def unlabelled_set(context: DataContext[DiscoveryConfig], ids: Sequence[str]) -> ImageSet:
+    """Novel images, with saliency if it is used."""
+    cfg = context.cfg
+    fields = ("image", "saliency") if cfg.cluster.salient else ("image",)
+    missing, folder = cfg.data.missing, cfg.cluster.saliency_folder
+    return ImageSet("novel", context, ids, fields, missing=missing, saliency_folder=folder)
+
+
+def _union(*lists: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name for names in lists for name in names))
 
 
 def output_classes(groups: ClassGroups, metrics: dict[str, Any], names: Names | None = None) -> Classes:

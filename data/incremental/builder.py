@@ -1,6 +1,6 @@
-"""Class-incremental segmentation: which images, fields and label maps the steps of a task read, how they are scored."""
+"""Data of class-incremental segmentation: images, label maps and evaluation of each step of a task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,39 +10,43 @@ from data.crops import CentreCrop, ResizedCrop, ScaleCrop, whole
 from data.dataset import SegmentationDataset
 from data.incremental.discovered import Discovered
 from data.label_map import LabelMap
-from data.lists import Presence, presence, shipped_presence, warn_of_overlap
+from data.lists import Presence, image_list, presence, shipped_presence, warn_of_overlap
 from data.loading import Source
-from data.source import DataContext
+from data.protocol import SystemData, TrainedNetwork
+from data.source import DataContext, ImageSet
 from utils.config.incremental import IncrementalConfig
 from utils.errors import UserError
 from utils.labels import IGNORE, is_wide
 from utils.measure.protocol import Classes, EvalProtocol
 from utils.measure.spec import Spec
 
+FIELDS = ("image", "label")
 UNMATCHED = "unmatched cluster"
+SHIPPED = ("train", "val")  # official lists with the classes of each image
 
 
 @dataclass(frozen=True)
-class IncrementalData:
-    """Task, data root and image lists of a run, and the data sets made from them."""
+class IncrementalData(SystemData):
+    """Task, data root, image lists and data sets of a run."""
 
     context: DataContext[IncrementalConfig]
-    task: ClassGroups  # a group per step; clusters in the place of later classes for setting=discovered
-    num_first: int  # classes of step 0 with background; joint training merges the steps, and still tells them apart
+    task: ClassGroups  # one group per step; with setting=discovered, clusters replace the classes of later steps
+    num_first: int  # classes of step 0 with background, also for joint training, which merges the steps
     train_images: Presence
     val_images: Presence
-    discovered: Discovered | None = None  # what steps from 1 on learn in setting=discovered
+    discovered: Discovered | None = None  # pseudo-labels of later steps with setting=discovered
 
     @classmethod
     def open(cls, cfg: IncrementalConfig) -> "IncrementalData":
+        """Scans the masks of lists that do not ship. Raises UserError if task, lists or pseudo-labels do not fit."""
         context, d = DataContext.open(cfg), cfg.data
         task = load_task(cfg.task, d.dataset)
         context.files.add(class_files(d.dataset, cfg.task, kind="tasks"))
-        if d.train_list or d.lists:
-            names = d.train_list or "trainaug", d.val_list or context.layout.val_list
+        names = list_names(context)
+        if names:
             train, val = (presence(context, name, task.everything()) for name in names)
         else:
-            train, val = (shipped_presence(d.dataset, part) for part in ("train", "val"))
+            train, val = (shipped_presence(d.dataset, part) for part in SHIPPED)
         warn_of_overlap((name for name, _ in train), (name for name, _ in val))
         num_first = task.num_seen(0)
         if is_wide(len(task.order)):
@@ -55,6 +59,20 @@ class IncrementalData:
         if cfg.method == "joint":
             task = replace(task, groups=(tuple(number for step in task.groups for number in step),))
         return cls(context, task, num_first, train, val)
+
+    @classmethod
+    def reads(cls, context: DataContext[IncrementalConfig]) -> Iterator[ImageSet]:
+        """Images of all steps, with saliency if the method reads it, and the validation images."""
+        cfg, names = context.cfg, list_names(context)
+        task = load_task(cfg.task, cfg.data.dataset)
+        if names:
+            train, val = (image_list(context, name) for name in names)
+        else:
+            train, val = ([name for name, _ in shipped_presence(cfg.data.dataset, part)] for part in SHIPPED)
+        labels, steps = task.everything(), enumerate(task.groups)
+        called = {number: f"step {step:<3}{task.classes[number]}" for step, numbers in steps for number in numbers}
+        yield ImageSet("train", context, train, train_fields(cfg), label_map=labels, class_names=called)
+        yield ImageSet("val", context, val, FIELDS, label_map=labels, validation=True)
 
     @property
     def cfg(self) -> IncrementalConfig:
@@ -80,9 +98,8 @@ class IncrementalData:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What training images are read with."""
-        wants_saliency = self.cfg.method.startswith("ssul") and self.cfg.ssul.unknown == "saliency"
-        return ("image", "label", "saliency") if wants_saliency else ("image", "label")
+        """Fields of training images."""
+        return train_fields(self.cfg)
 
     def train(self, step: int) -> SegmentationDataset:
         """Labels are those of the step's own classes; past and future ones are background."""
@@ -105,12 +122,12 @@ class IncrementalData:
         if self.discovered and step:
             return self.test()
         ids = select(self.task, self.val_images, step, self.cfg.setting)
-        return self._dataset(ids or self.test_ids, ("image", "label"), self.task.label_map([step]))
+        return self._dataset(ids or self.test_ids, FIELDS, self.task.label_map([step]))
 
     def test(self, native: bool = False) -> SegmentationDataset:
         """All validation images with all classes; `native` leaves them as they are."""
         truth = self.discovered.truth if self.discovered else self.task
-        dataset = self._dataset(self.test_ids, ("image", "label"), truth.everything())
+        dataset = self._dataset(self.test_ids, FIELDS, truth.everything())
         if native:
             dataset.transform = whole
         return dataset
@@ -172,7 +189,7 @@ class IncrementalData:
         name = "image size" if native else "shorter side and centre crop"
         return replace(made, name=name, about={"step": step, "images": len(images)}, stage=f"step{step}")
 
-    def evaluation(self, network) -> EvalProtocol:
+    def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
         """For eval.py: how the network of a step (models.segmenter.Segmenter) is scored; its outputs tell the step."""
         native = self.cfg.evaluation.native
         if self.cfg.save_predictions and not native:
@@ -192,6 +209,17 @@ class IncrementalData:
         truth, unmatched = self.discovered.truth, (IGNORE, UNMATCHED)
         later = [(number, truth.classes[number]) for number in truth.order[self.num_first :]]
         return known[: self.num_first] + [unmatched if k < 0 else later[k] for _, k in metrics["match"]]
+
+
+def list_names(context: DataContext[IncrementalConfig]) -> tuple[str, str] | None:
+    """Names of the training and the validation list; None for the official lists that ship."""
+    d = context.cfg.data
+    return (d.train_list or "trainaug", d.val_list or context.layout.val_list) if d.train_list or d.lists else None
+
+
+def train_fields(cfg: IncrementalConfig) -> tuple[str, ...]:
+    """Fields of training images; SSUL's unknown class needs saliency."""
+    return (*FIELDS, "saliency") if cfg.method.startswith("ssul") and cfg.ssul.unknown == "saliency" else FIELDS
 
 
 def select(task: ClassGroups, images: Presence, step: int, setting: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Does a data root hold what the stages of a configuration will read? Every fault of every file, by kind."""
+"""Checks every file that the stages of a configuration read, and lists every fault by kind."""
 
 import csv
 import hashlib
@@ -6,9 +6,9 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -28,14 +28,16 @@ from data.label_map import LabelMap
 from data.layouts import Located, Sample, locate
 from data.png import check_png
 from data.prepare.kinds import KINDS
-from data.prepare.roles import ABOUT, Found, Role, roles_of
 from data.presence import values_in_label
+from data.protocol import builder_of, read_sets
+from data.source import ImageSet
 from utils.checkpoint import first_line, read_lines, write_text
+from utils.config.common import Common
 from utils.errors import UserError
 from utils.labels import IGNORE
 
 try:
-    import simplejpeg  # decodes strictly: OpenCV and Pillow fill what they cannot read
+    import simplejpeg  # decodes strictly; OpenCV and Pillow invent what they cannot read
 except ImportError:
     simplejpeg = None
 
@@ -43,7 +45,7 @@ JPEG = b"\xff\xd8\xff"
 
 
 class Fault(NamedTuple):
-    """Something wrong with a file; `kind` is one of KINDS."""
+    """A fault of a file; `kind` is one of KINDS."""
 
     kind: str
     file: str
@@ -51,7 +53,7 @@ class Fault(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What an image file holds: (height, width), None when it cannot be read; a hash of its bytes; its EXIF turn."""
+    """An image file: (height, width), None if unreadable; hash of its bytes; EXIF orientation."""
 
     size: tuple[int, int] | None
     digest: bytes
@@ -60,7 +62,7 @@ class Picture(NamedTuple):
 
 @dataclass
 class Result:
-    """Of one image: values in its mask (None: not readable), colours of these values, and what is wrong."""
+    """The check of one image: values in its mask (None: unreadable), palette colours of these values, faults."""
 
     id: str
     image: Path
@@ -71,62 +73,71 @@ class Result:
 
     def note(self, error: UserError, path: Path, kind: str = "damaged") -> None:
         kinds = {OtherKind: "kind", MovedColours: "palette", OneSidedMask: "saliency"}
-        self.faults.append(Fault(kinds.get(type(error), kind), str(path), _without(str(error), path)))
+        self.faults.append(Fault(kinds.get(type(error), kind), str(path), str(error).removeprefix(f"{path}: ")))
 
 
 class Check:
-    """One pass over everything that a configuration reads. `faults` grow while `lines` is iterated over."""
+    """One pass over all files of a configuration. `faults` grows while `lines` is iterated over."""
 
-    def __init__(self, cfg: Any):
+    def __init__(self, cfg: Common):
         self.cfg = cfg
-        self.faults: dict[Fault, None] = {}  # each once, in the order of the lists
-        self.roles: list[Role] = []
-        self.found: Found = {}
+        self.faults: dict[Fault, None] = {}  # a set in the order of the lists
+        self.sets: list[ImageSet] = []
+        self.values: list[dict[str, frozenset[int]]] = []  # of each set: image -> values in its mask
         self._pictures: dict[Path, Picture] = {}
-        self._first: dict[bytes, tuple[Path, str]] = {}  # hash of a picture -> (its file, a role)
+        self._first: dict[bytes, tuple[Path, str]] = {}  # hash of a picture -> (its file, name of its set)
         self._colours: dict[int, tuple[bytes, str]] = {}  # value -> (its colour, a mask with it)
         self._other_colours: tuple[int, str, str] | None = None
 
     def lines(self) -> Iterator[str]:
-        """What was found of each list; then the counts of images by class, and what the system has to say."""
+        """A line per image list, then the number of images per class, warnings, and the notes of the system."""
         try:
-            for role in roles_of(self.cfg, self._read_list, self.found):
-                self.roles.append(role)
-                before, dropped = len(self.faults), self._check(role)
+            for images in read_sets(self.cfg, self._read_list):
+                images = self._shown(images)
+                self.sets.append(images)
+                before, dropped = len(self.faults), self._check(images)
                 count = len(self.faults) - before
                 rest = f", {dropped} without all files" if dropped else ""
                 shown = _faults(count) if count else "no fault"
-                yield f"{role.name}: {len(role.ids) - dropped} images, {shown}{rest}"
-        except UserError as error:  # a list that is not there, classes that do not fit
+                yield f"{images.name}: {len(images.ids) - dropped} images, {shown}{rest}"
+        except UserError as error:  # a list is missing, or classes do not fit
             self._add(Fault("list", str(self.cfg.data.lists or self.cfg.data.root or ""), str(error)))
-        self._compare_roles()
+        self._compare_sets()
         yield from self._classes()
         if self._other_colours:
             value, one, other = self._other_colours
             yield f"warning: palettes differ: {value} has another colour in {other} than in {one}"
         if simplejpeg is None:
-            yield "warning: damage inside JPEG files is not looked for; pip install simplejpeg"
-        if not self.faults and self.cfg.system in ABOUT:
-            yield from ABOUT[self.cfg.system](self.cfg)
+            yield "warning: damage inside JPEG files is not detected; pip install simplejpeg"
+        if not self.faults:
+            yield from builder_of(self.cfg).notes(self.cfg)
 
     def _read_list(self, path: Path) -> list[str]:
-        """Each id once; repeats are faults."""
+        """The ids of a list, each once; repeats are faults."""
         counts = Counter(read_lines(path))
         for name, count in counts.items():
             if count > 1:
                 self._add(Fault("list", str(path), f"image '{name}' is there {count} times"))
         return list(counts)
 
+    def _shown(self, images: ImageSet) -> ImageSet:
+        """The set without images whose mask holds none of the values `images.showing`."""
+        if images.showing is None:
+            return images
+        found = {name for values in self.values for name, held in values.items() if held & images.showing}
+        return replace(images, ids=[name for name in images.ids if name in found])
+
     def _add(self, fault: Fault) -> None:
         self.faults.setdefault(fault)
 
-    def _check(self, role: Role) -> int:
-        """Check the images of a role; how many are left out, as the configuration allows."""
-        values, dropped = self.found.setdefault(role.name, {}), 0
+    def _check(self, images: ImageSet) -> int:
+        """Check the images of a set; returns the number of images left out, as the configuration allows."""
+        values, dropped = dict[str, frozenset[int]](), 0
+        self.values.append(values)
         with ThreadPoolExecutor() as pool:
-            samples = list(self._located(role))
-            results = pool.map(lambda located: self._check_image(role, located), samples)
-            for result in tqdm(results, desc=role.name, total=len(samples), leave=False, disable=None):
+            samples = list(self._located(images))
+            results = pool.map(lambda located: self._check_image(images, located), samples)
+            for result in tqdm(results, desc=images.name, total=len(samples), leave=False, disable=None):
                 if result is None:
                     dropped += 1
                     continue
@@ -134,29 +145,31 @@ class Check:
                     self._add(fault)
                 if result.values is not None:
                     values[result.id] = result.values
-                self._compare(role, result)
+                self._compare(images, result)
         return dropped
 
-    def _located(self, role: Role) -> Iterator[Located]:
-        layout = role.context.layout
-        wrong = [name for name in role.ids if not layout.ids.fullmatch(name)]
+    def _located(self, images: ImageSet) -> Iterator[Located]:
+        layout = images.context.layout
+        wrong = [name for name in images.ids if not layout.ids.fullmatch(name)]
         for name in wrong:
-            self._add(Fault("list", name, f"an id of '{role.name}' that is none of this layout ({layout.expected})"))
-        if not role.ids:
-            self._add(Fault("list", role.name, "the list holds no image"))
-        ids = [name for name in role.ids if layout.ids.fullmatch(name)]
+            self._add(Fault("list", name, f"an id of '{images.name}' that is none of this layout ({layout.expected})"))
+        if not images.ids:
+            self._add(Fault("list", images.name, "the list holds no image"))
+        ids = [name for name in images.ids if layout.ids.fullmatch(name)]
         try:
-            yield from locate(role.context.root, ids, role.fields, layout, **role.where)
-        except UserError as error:  # a folder that is not there
-            self._add(Fault("missing", str(role.context.root), str(error)))
+            yield from locate(
+                images.context.root, ids, images.fields, layout, images.label_folder, images.saliency_folder
+            )
+        except UserError as error:  # a folder is missing
+            self._add(Fault("missing", str(images.context.root), str(error)))
 
-    def _check_image(self, role: Role, located: Located) -> Result | None:
+    def _check_image(self, images: ImageSet, located: Located) -> Result | None:
         """None for an image that is left out."""
-        if role.optional and located.absent and "image" not in located.absent:
+        if images.missing != "error" and located.absent and "image" not in located.absent:
             return None
         result = Result(located.id, located.paths["image"])
         for name in located.absent:
-            where = f"no such file, but '{located.id}' is in the list of '{role.name}'"
+            where = f"no such file, but '{located.id}' is in the list of '{images.name}'"
             result.faults.append(Fault("missing", str(located.paths[name]), where))
         paths = {name: path for name, path in located.paths.items() if name not in located.absent}
         if "image" in paths:
@@ -166,11 +179,11 @@ class Check:
             result.faults.append(Fault("turned", str(paths["image"]), turn))
         if "label" in paths:
             sample = Sample(
-                located.id, located.paths["image"], paths["label"], read_label=role.context.layout.read_label
+                located.id, located.paths["image"], paths["label"], read_label=images.context.layout.read_label
             )
-            _check_label(sample, role, result)
+            _check_label(sample, images, result)
         if "saliency" in paths:
-            _check_saliency(paths["saliency"], role, result)
+            _check_saliency(paths["saliency"], images, result)
         return result
 
     def _picture(self, path: Path, result: Result) -> Picture:
@@ -178,10 +191,10 @@ class Check:
             self._pictures[path] = open_picture(path, result)
         return self._pictures[path]
 
-    def _compare(self, role: Role, result: Result) -> None:
-        """With the images before: the same picture under another name, another colour for a value."""
+    def _compare(self, images: ImageSet, result: Result) -> None:
+        """Compare with earlier images: the same picture under another name, another colour for a value."""
         if result.picture and result.picture.size:
-            first, name = self._first.setdefault(result.picture.digest, (result.image, role.name))
+            first, name = self._first.setdefault(result.picture.digest, (result.image, images.name))
             if first != result.image:
                 self._add(Fault("duplicate", str(result.image), f"the same picture as {first} of '{name}'"))
         for value, colour in result.colours.items():
@@ -189,30 +202,32 @@ class Check:
             if known != colour and not self._other_colours:
                 self._other_colours = value, mask, result.id
 
-    def _compare_roles(self) -> None:
-        train = {name for role in self.roles if not role.validation for name in role.ids}
-        for role in (role for role in self.roles if role.validation):
-            for name in role.ids:
+    def _compare_sets(self) -> None:
+        train = {name for images in self.sets if not images.validation for name in images.ids}
+        for images in (images for images in self.sets if images.validation):
+            for name in images.ids:
                 if name in train:
-                    self._add(Fault("overlap", name, f"is trained on, and in the list of '{role.name}'"))
+                    self._add(Fault("overlap", name, f"is trained on, and in the list of '{images.name}'"))
 
     def _classes(self) -> Iterator[str]:
-        """How many training images show each class; an image of two sources counts by its first mask."""
+        """The number of training images with each class; an image of two sets counts by its first mask."""
         counts: dict[str, int] = {}
         seen: set[str] = set()
-        for role in (role for role in self.roles if role.labels):
-            counts |= {label: 0 for label in role.labels.values() if label not in counts}
-            for name, values in self.found[role.name].items():
+        for images, found in zip(self.sets, self.values, strict=True):
+            if not images.class_names:
+                continue
+            counts |= {label: 0 for label in images.class_names.values() if label not in counts}
+            for name, values in found.items():
                 if name not in seen:
                     seen.add(name)
-                    for label in {role.labels[value] for value in values if value in role.labels}:
+                    for label in {images.class_names[value] for value in values if value in images.class_names}:
                         counts[label] += 1
         for label, count in counts.items():
             yield f"  {label:28}{count:5} training images"
 
 
 def open_picture(path: Path, result: Result) -> Picture:
-    """Decode an image strictly; what is wrong goes to `result`."""
+    """Decode an image strictly; faults go to `result`."""
     try:
         content = read_bytes(path, "an image")
     except UserError as error:
@@ -228,15 +243,15 @@ def open_picture(path: Path, result: Result) -> Picture:
 
 
 def _strict_jpeg(content: bytes, path: Path) -> tuple[int, ...]:
-    """(height, width); UserError where the decoder had to skip or invent data."""
+    """(height, width). Raises UserError if the decoder skips or invents data."""
     try:
         return simplejpeg.decode_jpeg(content, "GRAY", strict=True).shape[:2]
     except ValueError as error:
         raise UserError(f"{path}: not a readable image ({first_line(error)})") from None
 
 
-def _check_label(sample: Sample, role: Role, result: Result) -> None:
-    assert sample.label and role.label_map, sample
+def _check_label(sample: Sample, images: ImageSet, result: Result) -> None:
+    assert sample.label and images.label_map, sample
     try:
         label = sample.load_label()
     except UserError as error:
@@ -244,7 +259,7 @@ def _check_label(sample: Sample, role: Role, result: Result) -> None:
         return
     result.values = values_in_label(label)
     _same_size(sample.label, label.shape, result)
-    _check_values(sample.label, label, role.label_map, result)
+    _check_values(sample.label, label, images.label_map, result)
     if sample.label.suffix == ".png":
         palette = check_png(read_bytes(sample.label, "a PNG"), sample.label).palette or b""
         used = (value for value in result.values if 3 * value + 3 <= len(palette))
@@ -261,13 +276,13 @@ def _check_values(path: Path, label: np.ndarray, label_map: LabelMap, result: Re
 
 
 def _luminances() -> np.ndarray:
-    """Grey level of each of VOC's colours, as Pillow and most programs weigh them: int [256]."""
+    """Grey level of each VOC colour by the usual luma weights (ITU-R 601), int [256]."""
     return (voc_palette().astype(np.int64) @ (19595, 38470, 7471) + 0x8000) >> 16
 
 
-def _check_saliency(path: Path, role: Role, result: Result) -> None:
+def _check_saliency(path: Path, images: ImageSet, result: Result) -> None:
     try:
-        mask = read_mask(path, role.rule, one_sided=True) if role.rule else read_label(path)
+        mask = read_mask(path, images.mask_rule, one_sided=True) if images.mask_rule else read_label(path)
     except UserError as error:
         result.note(error, path)
         return
@@ -286,7 +301,7 @@ def _same_size(path: Path, shape: tuple[int, ...], result: Result) -> None:
 
 
 def summary(faults: Iterable[Fault], allowed: Sequence[str] = ()) -> str:
-    """'12 faults: 9 size, 3 value' of those that are not allowed; '' for none."""
+    """'12 faults: 9 size, 3 value' without the allowed kinds; '' for none."""
     counts = Counter(fault.kind for fault in faults if fault.kind not in allowed)
     listed = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
     return f"{_faults(counts.total())}: {listed}" if counts else ""
@@ -297,7 +312,7 @@ def _faults(count: int) -> str:
 
 
 def write_faults(path: Path, faults: Iterable[Fault]) -> None:
-    """A CSV table of the faults: kind, file, what."""
+    """Write the faults as CSV with the columns kind, file, what."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(Fault._fields)
@@ -306,7 +321,7 @@ def write_faults(path: Path, faults: Iterable[Fault]) -> None:
 
 
 def check_pairs(samples: Sequence[Sample], label_map: LabelMap, title: str) -> None:
-    """UserError for the first image or mask that cannot be read, has another value, or another size than its image."""
+    """Raises UserError for the first unreadable image or mask, unknown mask value, or mask of another size."""
 
     def check(sample: Sample) -> None:
         assert sample.label, sample
@@ -317,7 +332,3 @@ def check_pairs(samples: Sequence[Sample], label_map: LabelMap, title: str) -> N
 
     with ThreadPoolExecutor() as pool:
         list(tqdm(pool.map(check, samples), total=len(samples), desc=title, leave=False, disable=None))
-
-
-def _without(message: str, path: Path) -> str:
-    return message.removeprefix(f"{path}: ")

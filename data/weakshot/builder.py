@@ -16,11 +16,12 @@ from data.dataset import SegmentationDataset
 from data.embeddings import class_vectors
 from data.io import read_label
 from data.label_map import LabelMap
-from data.layouts import Sample
+from data.layouts import Missing, Sample
 from data.lists import image_list, warn_of_overlap
 from data.loading import Source
+from data.protocol import Photograph, TrainedNetwork
 from data.pseudo_labels import Origin, PseudoLabels, pseudo_label
-from data.source import DataContext
+from data.source import DataContext, ImageSet
 from data.two_groups import TwoGroups
 from data.weakshot.cluster_masks import ClusterMasks
 from data.weakshot.crops import ShortestEdge, WeakCrop
@@ -38,6 +39,7 @@ from utils.measure.confusion import image_confusion
 from utils.measure.protocol import EvalProtocol
 from utils.measure.spec import Spec, confusion_metrics
 
+TAGS_OF_MASKS = ("crop", "image")  # values of data.tags that are no file
 TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
 
 
@@ -50,6 +52,18 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
     def open(cls, cfg: WeakShotConfig) -> "WeakShotData":
         """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
         return cls.of(DataContext.open(cfg))
+
+    @classmethod
+    def reads(cls, context: DataContext[WeakShotConfig]) -> Iterator[ImageSet]:
+        """The training images, which need no mask if data.tags is a file, and the validation images."""
+        data = cls.of(context)
+        kinds = ("novel" if number in data.novel else "base" for number in range(data.num_classes))
+        named = zip(data.groups.order, kinds, data.names, strict=True)
+        called = {value: f"{kind:6}{name}" for value, kind, name in named}
+        missing: Missing = "error" if context.cfg.data.tags in TAGS_OF_MASKS else "drop"
+        labels = data.label_map()
+        yield ImageSet("train", context, data.train_ids(), FIELDS, labels, missing=missing, class_names=called)
+        yield ImageSet("val", context, data.val_ids(), FIELDS, labels, validation=True)
 
     @property
     def novel(self) -> tuple[int, ...]:
@@ -106,7 +120,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
     @cached_property
     def _tags(self) -> dict[str, frozenset[int]] | None:
         """Train ids by image, where data.tags is a file."""
-        if self.cfg.data.tags in ("crop", "image"):
+        if self.cfg.data.tags in TAGS_OF_MASKS:
             return None
         self.context.files.add([self.cfg.data.tags])
         listed = read_tags(Path(self.cfg.data.tags), ClassList(self.groups.classes, self.background))
@@ -202,7 +216,11 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         dist.barrier()
         log.info("pseudo-labels of %d images in %s", len(self.known), folder)
 
-    def to_label(self) -> DataLoader:
+    def unlabelled_photographs(self) -> list[Photograph]:
+        """Training images that have tags alone."""
+        return [Photograph(image.sample.image) for image in self.known if not image.has_mask]
+
+    def pseudo_label_images(self) -> DataLoader:
         """The training images as the evaluation sees them; "index" is the place in `known`."""
         return self.context.loader(self._whole([image.sample for image in self.known]), self.cfg.pseudo.batch_size)
 
@@ -268,7 +286,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
             classes=self.output_classes,
         )
 
-    def evaluation(self, network) -> EvalProtocol:
+    def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
         """For eval.py."""
         own = self.output_classes({})
         if network.num_outputs != self.num_classes or (network.classes and network.classes != own):

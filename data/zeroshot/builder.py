@@ -1,11 +1,12 @@
 """Zero-shot segmentation: which images and labels the steps read, the word vectors of the classes, how it is scored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -19,10 +20,11 @@ from data.lists import warn_of_overlap
 from data.loading import Source
 from data.mat import read_context
 from data.presence import TABLE, values_in
-from data.source import DataContext
+from data.protocol import NewClasses, Photograph, TrainedNetwork
+from data.source import DataContext, ImageSet
 from data.two_groups import TwoGroups
 from data.zeroshot.context_labels import context_map
-from data.zeroshot.lists import Listed, open_context, training_lists, validation_list
+from data.zeroshot.lists import training_sets, validation_set, with_folders
 from utils.config.strict_yaml import read_yaml
 from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
@@ -53,7 +55,34 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
     @classmethod
     def open(cls, cfg: ZeroShotConfig) -> "ZeroShotData":
         """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
-        return cls.of(open_context(cfg))
+        return cls.of(with_folders(DataContext.open(cfg)))
+
+    @classmethod
+    def reads(cls, context: DataContext[ZeroShotConfig]) -> Iterator[ImageSet]:
+        """The training images of each source, and the validation images."""
+        data = cls.of(with_folders(context))
+        for images in training_sets(data.context):
+            yield replace(images, label_map=data.label_map(images.context), class_names=data._mask_values(images))
+        val = validation_set(data.context)
+        yield replace(val, label_map=data.label_map(val.context))
+
+    @classmethod
+    def notes(cls, cfg: ZeroShotConfig) -> Iterator[str]:
+        """How step 1 divides the training images, and the word vectors."""
+        data = cls.open(cfg)
+        yield f"step 1: {len(data.seen_images)} training images show no unseen class, {len(data.unseen_images)} do"
+        vectors = data.embeddings
+        yield f"word vectors: {vectors.shape[1]} numbers for each of {len(vectors)} classes"
+
+    def _mask_values(self, images: ImageSet) -> dict[int, str]:
+        """Value in the masks -> class name with its group, in the order of train ids."""
+        label_map = self.label_map(images.context)
+        new = {value: label_map.new_value(value) for value in np.flatnonzero(label_map.table >= 0).tolist()}
+        return {
+            value: f"{'unseen' if number in self.unseen else 'seen':7}{self.names[number]}"
+            for value, number in sorted(new.items(), key=lambda item: item[1] or 0)
+            if number is not None
+        }
 
     @property
     def unseen(self) -> tuple[int, ...]:
@@ -70,8 +99,8 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         """Word vectors float32 [C, D], a row per train id; UserError when a class has none."""
         return torch.from_numpy(class_vectors(self.names, self.cfg.data))
 
-    def own_classes(self) -> tuple[list[str], torch.Tensor, torch.Tensor] | None:
-        """Names of `classes`, a YAML list, that the data set does not have, their vectors [n, D], those of its own."""
+    def own_classes(self) -> NewClasses | None:
+        """The names of `classes`, a YAML list, that the data set does not have, with their word vectors."""
         path = self.cfg.classes
         if path is None:
             return None
@@ -84,7 +113,8 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         new = [name for name in names if name not in self.names]
         if not new:
             raise UserError(f"{path}: the data set has all of these classes; name others")
-        return new, torch.from_numpy(name_vectors(new, self.cfg.data, self.names)), self.embeddings
+        vectors = torch.from_numpy(name_vectors(new, self.cfg.data, self.names))
+        return NewClasses(new, vectors, self.embeddings)
 
     # ---- images
 
@@ -92,7 +122,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
     def train_images(self) -> list[Image]:
         """Every training image once: VOC's by its own masks, then those that only SBD has; none of the val list."""
         images = self._once([image for part in self._parts for image in part])
-        warn_of_overlap((image.sample.id for image in images), validation_list(self.context).ids)
+        warn_of_overlap((image.sample.id for image in images), validation_set(self.context).ids)
         return images
 
     @cached_property
@@ -116,10 +146,10 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
     @cached_property
     def _parts(self) -> list[list[Image]]:
         """The training images of each source: VOC or another data set, and SBD."""
-        return [self._images(part) for part in training_lists(self.context)]
+        return [self._images(part) for part in training_sets(self.context)]
 
-    def _images(self, part: Listed) -> list[Image]:
-        samples = part.context.index(part.ids, FIELDS, label_folder=part.folder)
+    def _images(self, part: ImageSet) -> list[Image]:
+        samples = part.samples()
         label_map, unseen = self.label_map(part.context), set(self.unseen)
         values = values_in(samples, self.cfg.output_dir / TABLE, label_map)
         found = ({label_map.new_value(value) for value in raw} for raw in values)
@@ -129,8 +159,6 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         kept: dict[str, Image] = {}
         for image in images:
             kept.setdefault(image.sample.id, image)
-        for name in validation_list(self.context).ids if self.cfg.data.use_sbd else ():
-            kept.pop(name, None)
         return list(kept.values())
 
     # ---- labels
@@ -164,7 +192,11 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         dataset = self._dataset([image.sample for image in images], self._crop(), strict=strict)
         return self.context.source("all", dataset, batch_size)
 
-    def to_label(self) -> tuple[list[Sample], DataLoader]:
+    def unlabelled_photographs(self) -> list[Photograph]:
+        """Training images with an unseen class, whose pixels have no label in step 1."""
+        return [Photograph(image.sample.image) for image in self.unseen_images]
+
+    def pseudo_label_images(self) -> tuple[list[Sample], DataLoader]:
         """Images with an unseen class at their own size, one at a time, without their labels."""
         samples = [replace(image.sample, label=None) for image in self.unseen_images]
         if not samples:
@@ -197,11 +229,11 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
 
     def val_images(self, size: int, seen_only: bool = False) -> SegmentationDataset:
         """Validation images with all their classes, shorter side `size`; `seen_only`: none with an unseen one."""
-        listed = validation_list(self.context)
+        listed = validation_set(self.context)
         if seen_only:
             samples = [image.sample for image in self._images(listed) if not image.has_unseen]
         else:
-            samples = self.context.index(listed.ids, FIELDS, label_folder=listed.folder)
+            samples = listed.samples()
         return self._dataset(samples, ShorterSide(size))
 
     def step1_protocol(self) -> EvalProtocol:
@@ -214,7 +246,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         size = self.cfg.data.image_size
         return self._protocol(self.val_images(size), size, native)
 
-    def evaluation(self, network) -> EvalProtocol:
+    def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
         """For eval.py: shorter side `evaluation.size`, counted there or, with `evaluation.native`, at image size.
 
         Outputs behind the split's classes are classes of one's own, which no pixel is of.

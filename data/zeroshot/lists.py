@@ -1,13 +1,11 @@
 """The images that zero-shot segmentation trains and validates on: VOC with SBD, or lists of the data root."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from data.layouts import SBD, SBD_FOLDERS, VOC, Layout
 from data.lists import find_list, image_list, shipped_ids
-from data.source import DataContext
+from data.source import DataContext, ImageSet
 from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
 
@@ -15,37 +13,38 @@ VOC_TRAIN, SBD_TRAIN = "voc12_train", "sbd_train_noval"  # official lists, shipp
 Context = DataContext[ZeroShotConfig]
 
 
-class Listed(NamedTuple):
-    """Ids of a list, where their files lie, and the folder of their masks."""
-
-    context: Context
-    ids: Sequence[str]
-    folder: str
+def with_folders(context: Context) -> Context:
+    """The data root in VOC's layout where SBD is merged with it; photographs from `data.images` if it is set."""
+    layout = VOC if context.cfg.data.use_sbd else context.layout
+    return replace(context, layout=_with_images(layout, context.cfg.data.images))
 
 
-def open_context(cfg: ZeroShotConfig) -> Context:
-    """The data root, in VOC's layout where SBD is merged with it, its photographs where `data.images` says."""
-    context = DataContext.open(cfg)
-    layout = VOC if cfg.data.use_sbd else context.layout
-    return replace(context, layout=_with_images(layout, cfg.data.images))
+def training_sets(context: Context) -> list[ImageSet]:
+    """VOC's list and then SBD's, or the one list of another data set. An image may be in both.
 
-
-def training_lists(context: Context) -> list[Listed]:
-    """VOC's list and then SBD's, or the one of another data set. Images may be in both."""
+    With SBD, validation images are left out.
+    """
     d = context.cfg.data
     if not d.use_sbd:
         own = next((name for name in ("trainaug", "train") if find_list(context, name)), "trainaug")
-        return [Listed(context, image_list(context, d.train_list or own), "SegmentationClassAug")]
+        return [ImageSet("train", context, image_list(context, d.train_list or own))]
     sbd = replace(context, root=_sbd_root(context), layout=_with_images(SBD, d.images))
+    val = set(validation_set(context).ids)
+    listed = {
+        "train": (context, _official(context, d.train_list or "train", VOC_TRAIN)),
+        "train of SBD": (sbd, _official(sbd, "train_noval", SBD_TRAIN)),
+    }
     return [
-        Listed(context, _official(context, d.train_list or "train", VOC_TRAIN), "SegmentationClass"),
-        Listed(sbd, _official(sbd, "train_noval", SBD_TRAIN), "SegmentationClass"),
+        ImageSet(name, where, [name for name in ids if name not in val], label_folder="SegmentationClass")
+        for name, (where, ids) in listed.items()
     ]
 
 
-def validation_list(context: Context) -> Listed:
+def validation_set(context: Context) -> ImageSet:
+    """The validation images of any data set."""
     name = context.cfg.data.val_list or context.layout.val_list
-    return Listed(context, image_list(context, name), "SegmentationClass")
+    ids = image_list(context, name)
+    return ImageSet("val", context, ids, label_folder="SegmentationClass", validation=True)
 
 
 def _with_images(layout: Layout, folder: Path | None) -> Layout:

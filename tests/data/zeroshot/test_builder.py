@@ -144,7 +144,7 @@ def test_steps_and_their_labels(voc, tmp_path):
 
 def test_pseudo_labels_stand_in_for_masks_with_an_unseen_class(voc, tmp_path):
     data = with_sbd(voc, tmp_path)
-    samples, loader = data.to_label()
+    samples, loader = data.pseudo_label_images()
     assert [sample.id for sample in samples] == ["b", "c", "f"] and all(sample.label is None for sample in samples)
     batches = list(loader)
     assert [batch["image"].shape[2:] for batch in batches] == [scene(n, ())[1].shape for n in (1, 2, 5)]
@@ -320,7 +320,7 @@ def test_mistakes_are_one_line(voc, tmp_path):
         _ = open_data(tmp_path / "only", tmp_path).seen_images
     with pytest.raises(UserError, match="split=unseen4: no training image shows an unseen class"):
         write_label(tmp_path / "only/SegmentationClassAug/x.png", np.zeros(scene(0, ())[1].shape, np.uint8))
-        open_data(tmp_path / "only", tmp_path, "unseen4").to_label()
+        open_data(tmp_path / "only", tmp_path, "unseen4").pseudo_label_images()
     write_label(tmp_path / "only/SegmentationClassAug/x.png", np.full(scene(0, ())[1].shape, 33, np.uint8))
     with pytest.raises(UserError, match=r"x\.png: label value 33 is not a class here; allowed: 0-20, 255"):
         _ = open_data(tmp_path / "only", tmp_path).seen_images

@@ -6,6 +6,7 @@ from data.classes import load_classes
 from data.dataset import SegmentationDataset
 from data.label_map import LabelMap
 from data.lists import image_list
+from data.protocol import SystemData, TrainedNetwork
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform
 from utils.errors import UserError
@@ -16,10 +17,10 @@ from .config import SupervisedConfig
 
 
 @dataclass(frozen=True)
-class SupervisedData:
+class SupervisedData(SystemData):
     """Classes and data root of a run, and the data sets made from them."""
 
-    context: DataContext
+    context: DataContext[SupervisedConfig]
     classes: tuple[str, ...]  # background first
 
     @classmethod
@@ -47,7 +48,7 @@ class SupervisedData:
         spec = Spec(self.classes, len(self.classes), absent=options.absent)
         return EvalProtocol(loader, spec, classes=lambda metrics: numbered)
 
-    def evaluation(self, network) -> EvalProtocol:
+    def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
         """For eval.py: how a network (models.segmenter.Segmenter) is scored, at the size of the masks."""
         if network.num_outputs != len(self.classes):
             found = (
