@@ -74,7 +74,7 @@ class SystemData(Protocol):
 
         Default: `data.train_list` and `data.val_list` with masks of the data set's classes.
         """
-        return labelled_sets(context)
+        return iter(labelled_sets(context))
 
     @classmethod
     def notes(cls, cfg: Any) -> Iterator[str]:
@@ -93,14 +93,16 @@ class SystemData(Protocol):
         return None
 
 
-def labelled_sets(context: DataContext[Any]) -> Iterator[ImageSet]:
+def labelled_sets(context: DataContext[Any]) -> tuple[ImageSet, ImageSet]:
     """The training and the validation list with masks of all classes."""
-    d = context.cfg.data
+    d, layout = context.cfg.data, context.layout
     names = dict(enumerate(load_classes(d.dataset).names))
     same = LabelMap.from_pairs({number: number for number in names})
-    yield ImageSet("train", context, image_list(context, d.train_list or "trainaug"), label_map=same, class_names=names)
-    val = image_list(context, d.val_list or context.layout.val_list)
-    yield ImageSet("val", context, val, label_map=same, validation=True)
+    train, val = (image_list(context, name) for name in (d.train_list or "trainaug", d.val_list or layout.val_list))
+    return (
+        ImageSet("train", context, train, label_map=same, class_names=names),
+        ImageSet("val", context, val, label_map=same, validation=True),
+    )
 
 
 def builder_of(cfg: Common) -> type[SystemData]:

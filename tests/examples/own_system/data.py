@@ -1,12 +1,10 @@
-"""Supervised segmentation: which images and classes it reads, and how a network is scored."""
+"""Data of supervised segmentation: images, classes and evaluation."""
 
 from dataclasses import dataclass, replace
 
 from data.classes import load_classes
 from data.dataset import SegmentationDataset
-from data.label_map import LabelMap
-from data.lists import image_list
-from data.protocol import SystemData, TrainedNetwork
+from data.protocol import SystemData, TrainedNetwork, labelled_sets
 from data.source import DataContext
 from data.transforms import TrainTransform, ValTransform
 from utils.errors import UserError
@@ -18,7 +16,7 @@ from .config import SupervisedConfig
 
 @dataclass(frozen=True)
 class SupervisedData(SystemData):
-    """Classes and data root of a run, and the data sets made from them."""
+    """Classes, data root and data sets of a run."""
 
     context: DataContext[SupervisedConfig]
     classes: tuple[str, ...]  # background first
@@ -29,27 +27,22 @@ class SupervisedData(SystemData):
 
     def train(self) -> SegmentationDataset:
         d = self.context.cfg.data
-        return self._dataset(d.train_list or "trainaug", TrainTransform(d.image_size, d.border, d.transforms))
+        images, _ = labelled_sets(self.context)
+        return images.dataset(TrainTransform(d.image_size, d.border, d.transforms))
 
     def val(self) -> SegmentationDataset:
-        d = self.context.cfg.data
-        return self._dataset(d.val_list or self.context.layout.val_list, ValTransform(d.image_size))
-
-    def _dataset(self, name: str, transform: ValTransform) -> SegmentationDataset:
-        fields = ("image", "label")
-        samples = self.context.index(image_list(self.context, name), fields)
-        same = LabelMap.from_pairs({number: number for number in range(len(self.classes))})
-        return self.context.dataset(samples, fields, transform=transform, label_map=same)
+        _, images = labelled_sets(self.context)
+        return images.dataset(ValTransform(self.context.cfg.data.image_size))
 
     def protocol(self) -> EvalProtocol:
-        """At network resolution, while training."""
+        """At network resolution, during training."""
         options, numbered = self.context.cfg.evaluation, list(enumerate(self.classes))
         loader = self.context.loader(self.val(), options.batch_size)
         spec = Spec(self.classes, len(self.classes), absent=options.absent)
         return EvalProtocol(loader, spec, classes=lambda metrics: numbered)
 
     def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
-        """For eval.py: how a network (models.segmenter.Segmenter) is scored, at the size of the masks."""
+        """For eval.py: at the size of the mask files. Raises UserError for another number of classes."""
         if network.num_outputs != len(self.classes):
             found = (
                 f"has {network.num_outputs} outputs, {self.context.cfg.data.dataset} has {len(self.classes)} classes"
