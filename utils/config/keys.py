@@ -9,7 +9,6 @@ from pydantic.fields import FieldInfo
 from utils.config.common import Before, Common, Decides, Only
 
 Mark = Decides | Only | Before
-RENAMED = {"schedule": {"poly": "poly_epochs"}}  # values that run folders of earlier versions hold, by the key's name
 
 
 def walk(
@@ -58,8 +57,7 @@ def first_difference(
     """The first key that is decisive for a stage and has another value in the tree `before`, as one line.
 
     Decisive are the keys that begin with one of `reads`, and those marked as deciding every stage; not those that are
-    marked as deciding nothing, or what `without` lists. Keys that `before` lacks had the schema's default. Values that
-    have another name today are compared by it.
+    marked as deciding nothing, or what `without` lists. Keys that `before` lacks had the schema's default.
     """
     marks = {key: {mark.what for mark in found if isinstance(mark, Decides)} for key, _, found in walk(type(now))}
     old, new = _as_read(type(now), before), flatten(now.model_dump(mode="json"))
@@ -74,19 +72,10 @@ def first_difference(
 
 def _as_read(schema: type[Common], tree: dict[str, Any]) -> dict[str, Any]:
     """A saved configuration by dotted names, as the schema reads it now; as it stands where it no longer can."""
-    renamed = _with_new_names(tree)
     try:
-        return flatten(schema.model_validate(renamed).model_dump(mode="json"))
+        return flatten(schema.model_validate(tree).model_dump(mode="json"))
     except ValidationError:
-        return flatten(schema().model_dump(mode="json")) | flatten(renamed)
-
-
-def _with_new_names(tree: dict[str, Any]) -> dict[str, Any]:
-    names = {key: RENAMED.get(key, {}) for key in tree}
-    return {
-        key: _with_new_names(value) if isinstance(value, dict) else names[key].get(str(value), value)
-        for key, value in tree.items()
-    }
+        return flatten(schema().model_dump(mode="json")) | flatten(tree)
 
 
 def misplaced(config: Common, script: str, given: set[str]) -> str | None:

@@ -44,8 +44,6 @@ def test_epochs_of_step_0_and_of_later_ones(given, first, later):
         ({"epochs": 30}, {"epochs": 30, "first_epochs": 30}, None, None),
         ({"epochs": 3}, {"epochs": 3}, None, None),  # a folder from before the key
         ({"epochs": 4}, {"epochs": 3}, "training.first_epochs: 3 there, 4 now", "training.epochs: 3 there, 4 now"),
-        ({"schedule": "poly_epochs"}, {"schedule": "poly"}, None, None),  # the former name
-        ({}, {"schedule": "poly"}, *["training.schedule: poly_epochs there, poly_steps now"] * 2),
         ({}, {"epochs": 50, "gone": 1}, *["training.gone: 1 there, None now"] * 2),
     ],
 )
