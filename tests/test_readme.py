@@ -55,6 +55,7 @@ def commands(path: Path) -> Iterator[Command]:
     for line in dict.fromkeys([*blocks, *fenced, *inline]):
         if START.match(line):
             words = [word for word in shlex.split(line, comments=True) if word != "..." and not word.startswith("[")]
+            words = words[: words.index(">")] if ">" in words else words
             while re.match(r"[A-Z_0-9]+=", words[0]):
                 words.pop(0)
             yield Command(path.name, tuple(word for word in words if word != "key=value" and not word.endswith("]")))
