@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from utils.config.common import Common, Decides, Only, Training
 from utils.config.keys import Mark, walk
@@ -53,11 +54,15 @@ def _system(name: str) -> Iterator[str]:
     known = {key: field for key, field, _ in walk(Common)}
     known |= {f"{section}.{key}": field for section in sections for key, field, _ in walk(Training)}
     yield from _list(
-        (key, field.default, field.description or "", marks)
+        (key, field.default, "" if key in known and same(field, known[key]) else field.description or "", marks)
         for key, field, marks in walk(schema)
-        if key not in known or known[key].default != field.default or known[key].description != field.description
-        if key != "system"
+        if key != "system" and not (key in known and same(field, known[key]) and field.default == known[key].default)
     )
+
+
+def same(field: FieldInfo, other: FieldInfo) -> bool:
+    """Whether both mean the same; their defaults may differ."""
+    return field.description == other.description
 
 
 def _sections(schema: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
