@@ -26,9 +26,9 @@ import torch
 from tqdm.contrib.concurrent import thread_map
 
 from data.discovery.builder import DiscoveryData
-from data.discovery.chain import base_model
-from data.discovery.parts import Unit, by_image, list_units, read_parts
 from data.discovery.prototypes import Describer, base_means, divide
+from data.discovery.stages import base_model
+from data.discovery.units import Unit, by_image, list_units, read_parts
 from data.discovery.words import vocabulary
 from data.io import read_label, write_array, write_label
 from data.layouts import Sample

@@ -14,7 +14,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 from functools import partial
 
 from data.discovery.builder import DiscoveryData, FineTuningImages
-from data.discovery.chain import basic_model, pseudo_files, pseudo_folder
+from data.discovery.stages import basic_model, pseudo_files, pseudo_folder
 from losses.eums import object_entropy
 from models.deeplab import build_model
 from models.deeplab_files import load_deeplab

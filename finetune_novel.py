@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from data.discovery.builder import DiscoveryData, FineTuningImages
-from data.discovery.chain import pseudo_files, pseudo_folder, ranking_folder, start_model
+from data.discovery.stages import pseudo_files, pseudo_folder, ranking_folder, start_model
 from losses.cross_entropy import cross_entropy
 from losses.eums import object_entropy, teacher_label
 from models.deeplab import build_model

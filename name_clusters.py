@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.classes import load_split
-from data.discovery.chain import num_clusters, pseudo_folder
-from data.discovery.parts import read_units
+from data.discovery.stages import num_clusters, pseudo_folder
+from data.discovery.units import read_units
 from data.prepare.class_files import require_distinct
 from utils.checkpoint import digest, read_as
 from utils.cluster_names import DROP, OF, Suggested, cluster_label, read_cluster_names, write_cluster_names

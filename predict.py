@@ -47,7 +47,7 @@ from tqdm import tqdm
 
 from data.embeddings import class_vectors, name_vectors
 from data.io import find_images, read_image, voc_palette, write_label, write_picture
-from data.outputs import require_folder, require_free
+from data.predictions import require_folder, require_free
 from data.video import frame_count, frames_per_second, is_video, read_frames, write_video
 from models.labelling import label_photo, names_by_number
 from models.segmenter import Segmenter, load_segmenter, read_config

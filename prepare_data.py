@@ -23,9 +23,8 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from data.prepare.arguments import parse
+from data.prepare.arguments import KINDS, parse
 from data.prepare.demo import DemoOptions, build_demo, is_drawn
-from data.prepare.kinds import KINDS
 from utils.errors import UserError
 
 
@@ -42,8 +41,8 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 from data.classes import load_classes
 from data.discovery.builder import DiscoveryData
+from data.discovery.lists import write_lists
 from data.embeddings import look_up, write_table
-from data.lists import write_lists
 from data.prepare.annotations import read_annotations
 from data.prepare.check import Check, summary, write_faults
 from data.prepare.coco import build_coco

@@ -39,7 +39,7 @@ from models.segmenter import load_segmenter
 from models.weights import read_weights
 from models.zeroshot.generators import DeviseNet, ZeroShotNet
 from models.zeroshot.graph import LabelGraph, label_graph
-from models.zeroshot.pixels import Layout, paste_unseen, read_layouts, shrink_label
+from models.zeroshot.pixels import ClassCells, class_cells, paste_unseen, shrink_label
 from utils import checkpoint, dist
 from utils.config.reader import load_config
 from utils.config.zeroshot import ZeroShotConfig
@@ -146,7 +146,7 @@ class Zs3Recipe(Recipe):
         image that has a graph; losses of the generators.
         """
         size, rows = real.shape, real.flatten(1, 2)
-        layouts = read_layouts(small, self.unseen)
+        layouts = class_cells(small, self.unseen)
         drawn = self.draw_cells(layouts)
         made, nodes = [], []
         if self.model.graph_generator is not None:  # processes without any node take part in the loss, too
@@ -168,7 +168,7 @@ class Zs3Recipe(Recipe):
                 self.advance(name, found)
         return torch.stack(made).view(size), nodes, losses
 
-    def draw_cells(self, layouts: list[Layout]) -> list[tuple[list[torch.Tensor], torch.Tensor] | None]:
+    def draw_cells(self, layouts: list[ClassCells]) -> list[tuple[list[torch.Tensor], torch.Tensor] | None]:
         """Per image without unseen class: the drawn places among the cells of each class, and the cells themselves on
         the device [classes, samples]; all of a batch travel there together.
         """
@@ -184,7 +184,7 @@ class Zs3Recipe(Recipe):
         return [(found, next(sent)) if found else None for found in places]
 
     @torch.no_grad()
-    def generate(self, layout: Layout, rows: torch.Tensor) -> torch.Tensor:
+    def generate(self, layout: ClassCells, rows: torch.Tensor) -> torch.Tensor:
         """Generated features [hw, D] for every class of the layout, seen ones too; zeros where the label is 255."""
         device, fake = rows.device, torch.zeros_like(rows)
         if not layout.classes:
@@ -196,7 +196,7 @@ class Zs3Recipe(Recipe):
         fake[cells] = self.model.generator(self.vectors(layout.classes), noise, which)
         return fake
 
-    def compare(self, layout: Layout, drawn: Any, rows: torch.Tensor, waiting: list) -> list[torch.Tensor]:
+    def compare(self, layout: ClassCells, drawn: Any, rows: torch.Tensor, waiting: list) -> list[torch.Tensor]:
         """MMD of each class of an image, and the generator's steps, as many as zs3.pace says."""
         if drawn is None:
             return []
@@ -219,7 +219,7 @@ class Zs3Recipe(Recipe):
         return list(found.detach())
 
     def regions(
-        self, graph: LabelGraph, layout: Layout, rows: torch.Tensor, losses: dict[str, list], waiting: list
+        self, graph: LabelGraph, layout: ClassCells, rows: torch.Tensor, losses: dict[str, list], waiting: list
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(features, label) of the nodes of one image, after the step of the graph generator: real ones [N, D] where no
         class is unseen, else generated ones.

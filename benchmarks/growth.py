@@ -31,7 +31,7 @@ from benchmarks.weakshot import peak
 from data.io import write_label
 from data.label_map import LabelMap
 from data.layouts import VOC, index_samples
-from data.presence import values_in
+from data.lists import values_in
 from utils.config.reader import load_config
 from utils.inputs import DataFiles, changed_data
 from utils.measure.clustering import cluster_prototypes

@@ -1,8 +1,10 @@
 """Reading and writing the files of a data set. Images are uint8 [H, W, 3] RGB, label maps uint8 or uint16 [H, W]."""
 
 import mimetypes
+import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +16,6 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from data.png import GREY, SIGNATURE, PngHeader, check_png
 from utils.checkpoint import atomic, first_line
 from utils.errors import UserError
 from utils.log import log
@@ -23,6 +24,51 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MaskRule = Literal["any", "official"]
 HALF = 128  # of the grey levels
 EXIF_ORIENTATION = 0x0112
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_PIXELS = 2**30  # OpenCV's limit for images; a damaged header may claim any size
+GREY, PALETTE = 0, 3  # colour types of PNG
+
+
+@dataclass(frozen=True)
+class PngHeader:
+    """What stands before the pixels."""
+
+    width: int
+    height: int
+    depth: int  # bits per channel
+    colour: int  # type: 0 grey, 2 RGB, 3 palette, 4 grey and 6 RGB with transparency
+    palette: bytes | None  # R, G, B of each number
+
+
+def check_png(content: bytes, path: Path) -> PngHeader:
+    """The header of a PNG file; UserError when it is none, cut short or damaged, or claims more than 2^30 pixels.
+
+    The CRC of every chunk is compared, which finds any changed byte; 1 ms for a megabyte.
+    """
+    if not content.startswith(SIGNATURE):
+        raise UserError(f"{path}: not a readable PNG ({'another format' if content else 'empty'})")
+    header, palette, start = b"", None, len(SIGNATURE)
+    while True:
+        size, kind = int.from_bytes(content[start : start + 4], "big"), content[start + 4 : start + 8]
+        body = memoryview(content)[start + 4 : start + 8 + size]
+        end = start + 8 + size + 4
+        if end > len(content):
+            raise UserError(f"{path}: not a readable PNG (cut short at byte {len(content)})")
+        if zlib.crc32(body) != int.from_bytes(content[end - 4 : end], "big"):
+            raise UserError(f"{path}: not a readable PNG (damaged between bytes {start} and {end})")
+        if kind == b"IHDR":
+            header = bytes(body[4:])
+        elif kind == b"PLTE":
+            palette = bytes(body[4:])
+        elif kind == b"IEND":
+            break
+        start = end
+    if len(header) < 10:
+        raise UserError(f"{path}: not a readable PNG (no header)")
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    if width * height > MOST_PIXELS:
+        raise UserError(f"{path}: {width}x{height} pixels; expected at most 2^30 in all: cut it into tiles")
+    return PngHeader(width, height, header[8], header[9], palette)
 
 
 class OneSidedMask(UserError):
@@ -224,7 +270,7 @@ def _read_png(path: Path, wide: bool = False) -> Stored:
 def write_label(path: Path, values: np.ndarray, maker: str = "", settled: bool = True) -> None:
     """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
 
-    `maker` is kept in the file (data.outputs.maker_of); `settled` as in utils.checkpoint.atomic.
+    `maker` is kept in the file (data.predictions.maker_of); `settled` as in utils.checkpoint.atomic.
     """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))

@@ -23,9 +23,10 @@ import train_base
 import train_incremental
 from benchmarks.cost_stages import STAGES
 from data.classes import load_split, load_task
+from data.discovery.lists import load_lists
 from data.incremental.builder import select
 from data.io import write_label
-from data.lists import load_lists, shipped_presence
+from data.lists import shipped_presence
 from data.source import DRY_IMAGES, DataContext
 from models.contrast.encoder import build_encoder
 from models.deeplab import build_model

@@ -15,7 +15,7 @@ import prepare_data
 import report
 import train_base
 from data.discovery.builder import DiscoveryData
-from data.discovery.parts import Unit, by_unit, read_parts
+from data.discovery.units import Unit, by_unit, read_parts
 from data.io import read_label, write_label
 from tests.conftest import TINY
 from utils.checkpoint import read_json, read_list, write_list

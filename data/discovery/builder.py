@@ -11,13 +11,14 @@ from torch.utils.data import DataLoader
 
 from data.classes import ClassGroups, class_files, load_split
 from data.dataset import SegmentationDataset
-from data.discovery.chain import num_clusters
-from data.discovery.parts import FOLDER as PARTS
-from data.discovery.parts import NOVEL_MAPS, read_units
+from data.discovery.lists import ImageLists, load_lists, scanned_list
+from data.discovery.stages import num_clusters
+from data.discovery.units import FOLDER as PARTS
+from data.discovery.units import NOVEL_MAPS, read_units
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import TRAIN_FOLDER, Sample
-from data.lists import ImageLists, image_list, load_lists, scanned_list
+from data.lists import image_list
 from data.loading import Source
 from data.protocol import Photograph, SystemData, TrainedNetwork
 from data.source import DataContext, ImageSet

@@ -15,7 +15,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from data.dataset import SegmentationDataset
 from data.discovery.builder import DiscoveryData
-from data.discovery.parts import FOLDER, NOVEL_MAPS, Unit, connected_parts
+from data.discovery.units import FOLDER, NOVEL_MAPS, Unit, connected_parts
 from data.io import read_label, write_label
 from utils import dist
 from utils.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 from data.classes import ClassGroups, class_files, load_task
 from data.crops import CentreCrop, ResizedCrop, ScaleCrop, whole
 from data.dataset import SegmentationDataset
-from data.incremental.discovered import Discovered
+from data.incremental.cluster_task import ClusterTask
 from data.label_map import LabelMap
 from data.lists import Presence, image_list, presence, shipped_presence, warn_of_overlap
 from data.loading import Source
@@ -34,7 +34,7 @@ class IncrementalData(SystemData):
     num_first: int  # classes of step 0 with background, also for joint training, which merges the steps
     train_images: Presence
     val_images: Presence
-    discovered: Discovered | None = None  # pseudo-labels of later steps with setting=discovered
+    discovered: ClusterTask | None = None  # pseudo-labels of later steps with setting=discovered
 
     @classmethod
     def open(cls, cfg: IncrementalConfig) -> "IncrementalData":
@@ -54,7 +54,7 @@ class IncrementalData(SystemData):
                 f"task={cfg.task}: {len(task.order)} classes; class-incremental losses take at most {IGNORE}"
             )
         if cfg.setting == "discovered":
-            discovered = Discovered.open(cfg, task, dict(train))
+            discovered = ClusterTask.open(cfg, task, dict(train))
             return cls(context, discovered.task, num_first, discovered.labelled, val, discovered)
         if cfg.method == "joint":
             task = replace(task, groups=(tuple(number for step in task.groups for number in step),))

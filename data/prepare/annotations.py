@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.io import read_bytes, read_image, read_label
-from data.png import GREY, PALETTE, check_png
+from data.io import GREY, PALETTE, check_png, read_bytes, read_image, read_label
 from data.prepare.class_files import Color, read_colors, read_names, require_distinct
 from data.prepare.coco import Drawing, draw, fill, read_drawings
 from utils.checkpoint import first_line, read_json

@@ -17,6 +17,7 @@ from data.io import (
     MovedColours,
     OneSidedMask,
     OtherKind,
+    check_png,
     orientation,
     read_bytes,
     read_image,
@@ -26,9 +27,8 @@ from data.io import (
 )
 from data.label_map import LabelMap
 from data.layouts import Located, Sample, locate
-from data.png import check_png
-from data.prepare.kinds import KINDS
-from data.presence import values_in_label
+from data.lists import values_in_label
+from data.prepare.arguments import KINDS
 from data.protocol import builder_of, read_sets
 from data.source import ImageSet
 from utils.checkpoint import first_line, read_lines, write_text

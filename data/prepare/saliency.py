@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.io import find_images, read_image, read_label, write_grey, write_picture
-from data.outputs import require_folder
+from data.predictions import require_folder
 from utils.checkpoint import read_json, read_list, write_json, write_list
 from utils.errors import UserError
 from utils.report.pictures import fit_size, plain, sheet, spotlight

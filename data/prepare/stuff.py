@@ -12,9 +12,9 @@ from data.classes import load_classes
 from data.io import one_opencv_thread, write_label
 from data.label_map import LabelMap
 from data.layouts import ADE, ADE_DETECTRON2, STUFF, STUFF_DETECTRON2, find_layout, ids_of_part, index_samples
+from data.lists import values_of
 from data.mat import read_stuff
 from data.prepare.check import check_pairs
-from data.presence import values_of
 from utils.checkpoint import read_list
 from utils.errors import UserError
 

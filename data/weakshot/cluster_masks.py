@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.io import read_label
-from data.presence import values_of
+from data.lists import values_of
 from utils.checkpoint import read_list
 from utils.labels import IGNORE
 

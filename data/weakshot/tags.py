@@ -12,7 +12,7 @@ from data.classes import ClassList, class_numbers
 from data.io import read_image
 from data.label_map import LabelMap
 from data.layouts import Sample
-from data.presence import TABLE, values_in
+from data.lists import TABLE, values_in
 from data.source import DataContext
 from utils.checkpoint import read_lines
 from utils.config.strict_yaml import read_yaml

@@ -16,10 +16,9 @@ from data.embeddings import class_vectors, name_vectors
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import Sample
-from data.lists import warn_of_overlap
+from data.lists import TABLE, values_in, warn_of_overlap
 from data.loading import Source
 from data.mat import read_context
-from data.presence import TABLE, values_in
 from data.protocol import NewClasses, Photograph, TrainedNetwork
 from data.source import DataContext, ImageSet
 from data.two_groups import TwoGroups

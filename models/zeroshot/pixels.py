@@ -14,7 +14,7 @@ from utils.labels import IGNORE
 
 
 @dataclass(frozen=True)
-class Layout:
+class ClassCells:
     """The classes of one image in ascending order, and the cells of each as raster indices; 255 is left out."""
 
     classes: list[int]
@@ -27,21 +27,21 @@ def shrink_label(label: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     return F.interpolate(label[:, None], size=tuple(size), mode="nearest")[:, 0]
 
 
-def read_layouts(label: np.ndarray, unseen: Collection[int]) -> list[Layout]:
+def class_cells(label: np.ndarray, unseen: Collection[int]) -> list[ClassCells]:
     """The layout of each of [B, h, w] label maps, uint8.
 
     Whether a class is there is asked of this map, not of the image: an unseen object that the crop cut away, or that
     falls between the cells, leaves an image of seen classes (official code).
     """
-    return [_layout(one.ravel(), unseen) for one in label]
+    return [_cells_of(one.ravel(), unseen) for one in label]
 
 
-def _layout(label: np.ndarray, unseen: Collection[int]) -> Layout:
+def _cells_of(label: np.ndarray, unseen: Collection[int]) -> ClassCells:
     counts = np.bincount(label, minlength=IGNORE + 1)
     classes = np.flatnonzero(counts[:IGNORE]).tolist()
     order = np.argsort(label, kind="stable")  # of uint8 a radix sort
     cells = np.split(order, np.cumsum(counts[classes]))[:-1]  # 255 sorts last
-    return Layout(classes, cells, any(number in unseen for number in classes))
+    return ClassCells(classes, cells, any(number in unseen for number in classes))
 
 
 def paste_unseen(

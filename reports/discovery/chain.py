@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data.discovery.builder import DiscoveryData
-from data.discovery.parts import Unit, read_parts, read_units
+from data.discovery.units import Unit, read_parts, read_units
 from data.io import read_image, read_label
 from data.layouts import Sample
 from utils.config.discovery import DiscoveryConfig

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from data.discovery.parts import Unit
+from data.discovery.units import Unit
 from data.io import read_array, read_image, read_label, voc_palette
 from reports.common import COLUMNS, label_painter, pick_images
 from reports.discovery.chain import (

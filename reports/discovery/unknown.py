@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.discovery.parts import Unit, read_units
+from data.discovery.units import Unit, read_units
 from data.io import read_image, read_label, voc_palette
 from reports.common import COLUMNS
 from reports.discovery.chain import Chain

@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.discovery.builder import DiscoveryData, FineTuningImages, main_class
-from data.discovery.chain import pseudo_folder, ranking_folder
+from data.discovery.stages import pseudo_folder, ranking_folder
 from data.label_map import LabelMap
 from data.transforms import ValTransform
 from losses.eums import teacher_label

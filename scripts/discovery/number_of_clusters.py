@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cluster_pseudolabel import feature_network
 from data.classes import load_split
+from data.discovery.lists import draw_labelled
 from data.label_map import LabelMap
-from data.lists import draw_labelled, image_list
+from data.lists import image_list
 from data.source import DataContext
 from data.transforms import ValTransform
 from utils.config.discovery import DiscoveryConfig

@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.discovery.builder import DiscoveryData, main_class
-from data.discovery.parts import read_parts, read_units
+from data.discovery.units import read_parts, read_units
 from utils.config.reader import load_config
 from utils.measure.clustering import purity
 from utils.report.tables import percent, table

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data.io import (
+    SIGNATURE,
     find_images,
     orientation,
     read_image,
@@ -19,7 +20,6 @@ from data.io import (
     write_grey,
     write_label,
 )
-from data.png import SIGNATURE
 from utils.errors import UserError
 
 

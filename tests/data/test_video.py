@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from data.outputs import maker_of
+from data.predictions import maker_of
 from data.video import frame_count, frames_per_second, is_video, read_frames, write_video
 from tests.processes import in_child
 from utils.errors import UserError

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from data.classes import load_split
+from data.discovery.lists import load_lists
 from data.io import read_image, read_label
 from data.layouts import index_samples
-from data.lists import load_lists
 from data.prepare import demo
 from data.prepare.demo import DemoOptions, build_demo, draw_object, draw_scene, estimate_saliency, image_id
 from data.prepare.demo_shapes import CLASSES, TEXTURES, texture

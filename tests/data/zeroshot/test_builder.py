@@ -164,7 +164,7 @@ def test_pseudo_labels_stand_in_for_masks_with_an_unseen_class(voc, tmp_path):
 
 def test_masks_are_read_once(voc, tmp_path, monkeypatch):
     assert ids(with_sbd(voc, tmp_path).seen_images) == ["a", "d", "e", "c"]
-    monkeypatch.setattr("data.presence.values_of", lambda *_: pytest.fail("a mask was read again"))
+    monkeypatch.setattr("data.lists.values_of", lambda *_: pytest.fail("a mask was read again"))
     assert len(with_sbd(voc, tmp_path, split="unseen10").train_images) == 6
     monkeypatch.undo()
     write_label(voc / "SegmentationClass" / "d.png", np.full((3, 3), 10, np.uint8))

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from models.zeroshot.pixels import paste_unseen, read_layouts, shrink_label
+from models.zeroshot.pixels import class_cells, paste_unseen, shrink_label
 
 
 def test_shrinking_takes_the_pixel_at_the_corner_of_a_cell():
@@ -13,7 +13,7 @@ def test_shrinking_takes_the_pixel_at_the_corner_of_a_cell():
 
 def test_layouts_list_classes_and_cells_in_order():
     label = np.array([[[3, 0, 255], [0, 3, 255]], [[1, 1, 1], [255, 1, 1]], [[255] * 3] * 2], np.uint8)
-    first, second, third = read_layouts(label, {1})
+    first, second, third = class_cells(label, {1})
     assert first.classes == [0, 3] and [cells.tolist() for cells in first.cells] == [[1, 3], [0, 4]]
     assert second.classes == [1] and second.has_unseen and not first.has_unseen
     assert third.classes == [] and third.cells == [] and not third.has_unseen

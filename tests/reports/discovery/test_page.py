@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import report
-from data.discovery.parts import Unit
+from data.discovery.units import Unit
 from data.io import read_label, voc_palette, write_label
 from reports import common
 from reports.discovery import chain as ncdss_chain

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data.classes import ClassGroups
 from data.incremental.builder import IncrementalData
-from data.incremental.discovered import with_clusters
+from data.incremental.cluster_task import with_clusters
 from data.io import read_label
 from tests.conftest import CLASSES
 from utils.checkpoint import read_list, write_list

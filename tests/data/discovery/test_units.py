@@ -1,6 +1,6 @@
 import numpy as np
 
-from data.discovery.parts import Unit, by_image, by_unit, connected_parts, list_units, read_parts
+from data.discovery.units import Unit, by_image, by_unit, connected_parts, list_units, read_parts
 from data.io import write_label
 
 REGION = np.array(

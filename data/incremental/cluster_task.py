@@ -11,8 +11,7 @@ from pathlib import Path
 from data.classes import ClassGroups
 from data.label_map import LabelMap
 from data.layouts import Sample
-from data.lists import Presence
-from data.presence import values_of
+from data.lists import Presence, values_of
 from data.source import DataContext
 from utils.checkpoint import read_list
 from utils.config.incremental import IncrementalConfig
@@ -21,7 +20,7 @@ from utils.labels import IGNORE
 
 
 @dataclass(frozen=True)
-class Discovered:
+class ClusterTask:
     """Cluster k is class number len(classes) + k of `task`, and value num_known + k in the folder's label files."""
 
     folder: Path
@@ -31,7 +30,7 @@ class Discovered:
     images: Presence  # novel images with the clusters in them
 
     @classmethod
-    def open(cls, cfg: IncrementalConfig, truth: ClassGroups, train: dict[str, frozenset[int]]) -> "Discovered":
+    def open(cls, cfg: IncrementalConfig, truth: ClassGroups, train: dict[str, frozenset[int]]) -> "ClusterTask":
         """`train` tells the classes in the masks of the data set's images. UserError when the folder does not fit."""
         folder, known = cfg.pseudo_dir, truth.num_seen(0)
         if not folder or cfg.method == "joint":
