@@ -1,6 +1,8 @@
 """Weights files rewritten for other programs, and what was trained here or elsewhere evaluated the same way."""
 
 import json
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,16 +13,28 @@ from torchvision.models.segmentation import deeplabv3_resnet50
 import eval as evaluation
 import export
 from data.io import read_image, read_label
+from data.labelled_set import FORMATS
 from data.transforms import ValTransform
+from models.contrast.encoder import ContrastModel, build_encoder
+from models.contrast.probes import build_probe
 from models.deeplab import DeepLabV3
 from models.deeplab_files import read_deeplab, read_networks
+from models.deeplab_plus import build_deeplab_plus
+from models.incremental.network import build_incremental
+from models.onnx_export import PACKAGES
 from models.teacher_student import TeacherStudent
 from models.trunks import build_backbone
-from tests.conftest import balance
+from models.weakshot.simformer import build_weak_shot
+from tests import probes
+from tests import test_pretrain_contrast as contrast
+from tests import test_train_weakshot as weakshot
+from tests.conftest import CLASSES, TASK, TINY, balance, make_task_shapes, make_voc
 from tests.probes import write_encoder
 from utils import checkpoint
+from utils.config.reader import validate
 from utils.errors import UserError
 from utils.run import guarded
+from utils.systems import SYSTEMS, schema_of
 
 
 def network(num_classes: int, name: str = "resnet18") -> DeepLabV3:
@@ -195,3 +209,120 @@ def test_networks_of_a_file(tmp_path):
     checkpoint.save(tmp_path / "one.pth", {"model": network(6).state_dict()})
     assert read_networks(tmp_path / "one.pth").keys() == {"student"}
     assert read_deeplab(tmp_path / "one.pth").num_classes == 6
+
+
+# ---- every system to every format
+
+
+def ncdss_network(cfg):
+    return network(6), 6
+
+
+def ssul_network(cfg):
+    return build_incremental(cfg.model, [1, 1, 2, 1, 1], linear=False, init="random"), 5
+
+
+def probe_network(cfg):
+    return build_probe(cfg, 5), 5
+
+
+def maskcontrast_network(cfg):
+    return ContrastModel(build_encoder(cfg.model), 8), 2
+
+
+def zs3_network(cfg):
+    return build_deeplab_plus(cfg.model, 5), 5
+
+
+def simformer_network(cfg):
+    return build_weak_shot(cfg.model, 5, pairs=True), 5
+
+
+NETWORKS = {  # configuration with all its keys but the data set, and (network, its outputs)
+    "ncdss": (TINY, ncdss_network),
+    "ssul": (TASK, ssul_network),
+    "probe": (probes.SMALL | {"model": probes.SMALL["model"] | {"kind": "untrained"}}, probe_network),
+    "maskcontrast": (contrast.SMALL, maskcontrast_network),
+    "zs3": (
+        {
+            **{"system": "zs3", "split": "two", "data": {"image_size": 32, "workers": 0}, "evaluation": {"size": 32}},
+            "model": {"backbone": "resnet18", "init": "random", "head_channels": 8, "atrous_rates": [1, 2, 3]},
+        },
+        zs3_network,
+    ),
+    "simformer": (weakshot.TINY, simformer_network),
+}
+NO_DEEPLAB = "no known segmentation weights"
+ALL_LABELLED = "all photographs of its training have labels; give others with --images"
+EXPECTED = {  # system -> why it has no weights under other names, and why no labelled data without --images; "": it has
+    "ncdss": ("", ""),
+    "ssul": (NO_DEEPLAB, ALL_LABELLED),
+    "probe": ("", ALL_LABELLED),
+    "maskcontrast": (NO_DEEPLAB, ALL_LABELLED),
+    "zs3": (NO_DEEPLAB, ""),
+    "simformer": (NO_DEEPLAB, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict[str, Path]:
+    """A checkpoint of each system with an untrained network; bar and dot are novel, unseen or learned later."""
+    folder = tmp_path_factory.mktemp("systems")
+    shapes = make_task_shapes(folder / "shapes")
+    (shapes / "two.yaml").write_text("novel: [bar, dot]\n")
+    root = make_voc(folder / "voc", train=8, val=4)
+    torch.manual_seed(0)
+    checkpoints = {}
+    for system, (tree, build) in NETWORKS.items():
+        data = {**tree["data"], "train_list": "trainaug", "dataset": str(shapes), "root": str(root)}
+        if system == "simformer":
+            data |= {"tags": "image", "masks": "base"}
+        cfg = validate({**tree, "data": data, "output_dir": str(folder / "out")}, system, schema_of(system))
+        model, outputs = build(cfg)
+        about = {"classes": list(enumerate(CLASSES + ["cluster"]))[:outputs], "config": cfg.model_dump(mode="json")}
+        checkpoints[system] = folder / f"{system}.pth"
+        checkpoint.save(checkpoints[system], {"model": model.state_dict(), "metrics": {}, **about})
+    return checkpoints
+
+
+def test_every_system_is_exported():
+    assert NETWORKS.keys() == EXPECTED.keys() == SYSTEMS.keys()
+
+
+def export_status(source: Path, target: Path, *options: str, capsys) -> tuple[int, str]:
+    """(exit status, error); a failure is one line and leaves nothing behind."""
+    status = guarded(export.main, [str(source), str(target), *options])
+    out, err = capsys.readouterr()
+    if status:
+        assert status == 2 and err.startswith("error: ") and err.count("\n") == 1 and not target.exists()
+    else:
+        assert out.startswith(f"{target}: ") and target.exists()
+    return status, err
+
+
+@pytest.mark.parametrize("form", ["official", "torchvision", "ours", *FORMATS])
+@pytest.mark.parametrize("system", NETWORKS)
+def test_every_system_to_every_format(made, tmp_path, capsys, system, form):
+    kind = form in FORMATS
+    problem, option = EXPECTED[system][kind], "--format" if kind else "--to"
+    status, err = export_status(made[system], tmp_path / "made", option, form, capsys=capsys)
+    assert problem in err and status == (2 if problem else 0)
+
+
+@pytest.mark.parametrize("system", NETWORKS)
+def test_every_system_to_onnx(made, tmp_path, capsys, system):
+    """Without the optional packages an error says so; with them, mask transformers have no ONNX form."""
+    status, err = export_status(made[system], tmp_path / "made.onnx", "--format", "onnx", capsys=capsys)
+    if not all(map(find_spec, PACKAGES)):
+        assert "--format onnx needs onnx" in err
+    elif system == "simformer":
+        assert "a mask transformer; --format onnx writes networks with a logit per class" in err
+
+
+@pytest.mark.parametrize("system", NETWORKS)
+def test_photographs_are_labelled_by_every_system(made, tmp_path, system):
+    folder = made[system].parent / "voc" / "images"
+    options = ["--format", "folder", "--images", str(folder)]
+    assert guarded(export.main, [str(made[system]), str(tmp_path / "made"), *options]) == 0
+    labels = sorted(path.stem for path in (tmp_path / "made" / "labels").iterdir())
+    assert labels == sorted(path.stem for path in folder.iterdir())
