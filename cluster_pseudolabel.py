@@ -12,7 +12,7 @@ writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png
         checkpoint=output/demo_contrast/pretrain/last.pth
 """
 
-from utils.begin import answer
+from utils.entry import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))

@@ -16,10 +16,10 @@ reads   every finished stage (metrics.json, config.yaml) in or below the folders
     python collect.py output/demo/seed* --save demo.json     # the figures in one file, for collect.py demo.json
 """
 
-from utils import begin
+from utils.entry import quiet_interrupt
 
 if __name__ == "__main__":
-    begin.quiet()
+    quiet_interrupt()
 
 import argparse
 import sys

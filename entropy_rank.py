@@ -6,7 +6,7 @@ writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.js
     python entropy_rank.py configs/demo/discovery.yaml
 """
 
-from utils.begin import answer
+from utils.entry import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))

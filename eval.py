@@ -10,7 +10,7 @@ writes  <output_dir>/<split>/eval_<stage>/{metrics.json, confusion.npy}; with sa
     python eval.py configs/incremental/voc.yaml task=15-1 checkpoint=best.pth
 """
 
-from utils.begin import answer
+from utils.entry import answer
 from utils.report.scores import show_scores
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         if dist.is_main():
             print(f"{given}: {network.flavour}, {network.num_outputs} outputs, evaluated as {stage}")
     else:
-        stage, paths = trained_files(cfg)
+        stage, paths = trained_files(cfg, data.context.files)
     reads = (*cfg.scored_by, *READS)
     inputs = {"checkpoint": next(iter(paths.values()))}
     with start_run(cfg, f"eval_{stage}", reads, inputs, files=data.context.files) as run:

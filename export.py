@@ -20,10 +20,10 @@ object fits its cluster. Without --images it is made of the photographs that had
     python export.py output/mine/unknown/eums/best.pth mine.onnx --format onnx
 """
 
-from utils import begin
+from utils.entry import quiet_interrupt
 
 if __name__ == "__main__":
-    begin.quiet()
+    quiet_interrupt()
 
 import argparse
 import re

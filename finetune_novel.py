@@ -11,7 +11,7 @@ writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...
     python finetune_novel.py configs/demo/discovery.yaml method=eums
 """
 
-from utils.begin import answer
+from utils.entry import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss",))

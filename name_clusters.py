@@ -9,10 +9,10 @@ writes  <output_dir>/<split>/clusters.yaml, which checkpoints, predictions, expo
 A cluster may get the name of a labelled class. Clusters that are not named again keep their names.
 """
 
-from utils import begin
+from utils.entry import quiet_interrupt
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    begin.quiet()
+    quiet_interrupt()
 
 import re
 import sys

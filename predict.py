@@ -13,10 +13,10 @@ writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/
 These are to be from where those of its training were.
 """
 
-from utils import begin
+from utils.entry import quiet_interrupt
 
 if __name__ == "__main__":
-    begin.quiet()
+    quiet_interrupt()
 
 import argparse
 import json

@@ -14,10 +14,10 @@ python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--al
                                                                               the configuration reads, list every fault
 """
 
-from utils import begin
+from utils.entry import quiet_interrupt
 
 if __name__ == "__main__":
-    begin.quiet()
+    quiet_interrupt()
 
 import argparse
 import contextlib

@@ -9,7 +9,7 @@ writes  <output_dir>/pretrain/{last.pth, metrics.json, history.jsonl, ...}; last
     python pretrain_contrast.py configs/demo/contrast.yaml         nine minutes on two CPU cores
 """
 
-from utils.begin import answer
+from utils.entry import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("maskcontrast",))

@@ -14,10 +14,11 @@ writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/metrics.jso
     python probe_features.py configs/demo/probe.yaml mode=linear model.kind=backbone
 """
 
-from utils.begin import answer
+from utils.entry import answer
+from utils.report.scores import print_probe, show_probe
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    answer(__doc__, __file__, ("probe",), stages=0)
+    answer(__doc__, __file__, ("probe",), show=show_probe)
 
 import multiprocessing
 from collections.abc import Iterator
@@ -45,7 +46,6 @@ from utils.loop import fit
 from utils.measure.clustering import Quantizer, fit_minibatch
 from utils.measure.confusion import Maps, Save, count, predict
 from utils.measure.crf import refine, require_crf
-from utils.measure.expected import expectation_status
 from utils.measure.features import FeatureExtractor, cell_vectors, paint
 from utils.measure.metrics import confusion_of_step
 from utils.measure.probing import clustering_metrics, retrieval_metrics
@@ -53,8 +53,6 @@ from utils.measure.retrieval import majority_label, nearest, region_confusion
 from utils.measure.spec import confusion_metrics
 from utils.recipe import Recipe
 from utils.report.embeddings import draw_prototypes
-from utils.report.published import PROBE_IOU
-from utils.report.tables import print_metrics, print_repeats
 from utils.run import Run, entry, start_run
 
 READS = ("evaluation", "foreground", "save_predictions")  # of clustering and retrieval, besides their own section
@@ -94,8 +92,7 @@ class LinearRecipe(Recipe):
         return {"seen": self.seen}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        if "seen" in state:  # not in a run that an earlier version began
-            self.seen.copy_(state["seen"])
+        self.seen.copy_(state["seen"])
 
 
 def linear(data: ProbeData) -> dict:
@@ -105,7 +102,7 @@ def linear(data: ProbeData) -> dict:
         require_crf()
     if cfg.checkpoint and is_probe(cfg, cfg.checkpoint):
         return evaluate_linear(data, {"given file": cfg.checkpoint})
-    with start_run(cfg, "linear", ("training",), source_files(cfg), files=data.context.files) as run:
+    with start_run(cfg, "linear", ("training",), source_files(cfg), files=data.context.files, place=(1, 2)) as run:
         if not run.finished:
             model = run.place(build_probe(cfg, data.num_classes))
             feed, protocol = {"train": data.source("train", data.train())}, data.protocol(data.val("label"))
@@ -122,7 +119,8 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
     first, *others = paths.values()
     stage = "eval_linear_crf" if cfg.evaluation.crf else "eval_linear"
     reads, inputs = ("evaluation", "save_predictions"), {"checkpoint": first}
-    with start_run(cfg, stage, reads, inputs, files=data.context.files) as run:
+    place = (1, 1) if "given file" in paths else (2, 2)
+    with start_run(cfg, stage, reads, inputs, files=data.context.files, place=place) as run:
         if not run.finished:
             probe, protocol = run.place(load_probe(cfg, first, data.num_classes)), data.test_protocol()
             heads = [probe.last, *(run.place(last_layer(path, probe)) for path in others)]
@@ -369,13 +367,7 @@ MODES = {"linear": linear, "kmeans": kmeans, "retrieval": retrieval}
 
 def main(argv: list[str] | None = None) -> int:
     cfg = load_config(argv, __doc__, __file__, ("probe",))
-    metrics = MODES[cfg.mode](ProbeData.open(cfg))
-    if dist.is_main():
-        ours = (cfg.model.kind, cfg.model.backbone, cfg.data.dataset) == ("maskcontrast", "resnet50", "pascal")
-        paper = PROBE_IOU.get((cfg.mode, metrics["protocol"])) if ours else None
-        print_metrics(metrics, f"{cfg.folder}, {cfg.mode}, {metrics['protocol']}", paper)
-        print_repeats(metrics)
-    return expectation_status(cfg.expected, metrics)
+    return print_probe(cfg, MODES[cfg.mode](ProbeData.open(cfg)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ writes  report.html and table.md beside the stages, for novel class discovery al
 
 import sys
 
-from utils import begin
+from utils.entry import answer
+from utils.report.unchanged import record_page, unchanged_page
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     if sys.argv[1:] == ["--env"]:
@@ -21,7 +22,9 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
         print(environment.describe())
         raise SystemExit
-    begin.answer(__doc__, __file__, stages=0)
+    if (printed := unchanged_page(answer(__doc__, __file__))) is not None:
+        print(printed)
+        raise SystemExit
 
 from reports import open_page
 from utils.checkpoint import write_text
@@ -45,11 +48,12 @@ def main(argv: list[str] | None = None) -> None:
     write_text(
         page.folder / "table.md", "\n".join(f"{title}{table(rows, 'markdown')}\n" for title, rows in titled.items())
     )
-    for title, rows in page.tables.items():
-        print(f"{title}\n{table(rows)}\n" if title else f"{table(rows)}\n")
-    print(ONE_RUN.format(seed=cfg.seed))
-    print(f"curves{' and pictures' if page.pictures else ''}: tensorboard --logdir {page.folder}")
-    print(f"with pictures: {page.folder / 'report.html'}")
+    lines = [f"{title}\n{table(rows)}\n" if title else f"{table(rows)}\n" for title, rows in page.tables.items()]
+    lines.append(ONE_RUN.format(seed=cfg.seed))
+    lines.append(f"curves{' and pictures' if page.pictures else ''}: tensorboard --logdir {page.folder}")
+    lines.append(f"with pictures: {page.folder / 'report.html'}")
+    print("\n".join(lines))
+    record_page(cfg, page.folder, "\n".join(lines))
 
 
 if __name__ == "__main__":

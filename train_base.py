@@ -11,7 +11,7 @@ writes  <output_dir>/<split>/{base, step1}/{best.pth, last.pth, metrics.json, ..
     torchrun --nproc_per_node=2 train_base.py configs/discovery/pascal_subset.yaml split=fold1 data.root=/my/voc
 """
 
-from utils.begin import answer
+from utils.entry import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("ncdss", "zs3"))

@@ -13,10 +13,11 @@ writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metr
     python train_incremental.py configs/demo/incremental.yaml task=15-1 setting=overlap method=ssul
 """
 
-from utils.begin import answer
+from utils.entry import answer
+from utils.report.scores import show_steps
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    answer(__doc__, __file__, ("ssul",), stages=0)
+    answer(__doc__, __file__, ("ssul",), show=show_steps)
 
 import copy
 from collections.abc import Sequence
@@ -376,9 +377,9 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     return ids
 
 
-def run_step(data: IncrementalData, step: int) -> dict:
-    """Train and test one step, unless that is done; its metrics."""
-    cfg = data.cfg
+def run_step(data: IncrementalData, step: int, earlier: list[dict]) -> list[dict]:
+    """Train and test one step unless it is finished; the last one writes the summary. Metrics of all steps so far."""
+    cfg, place = data.cfg, (step + 1, data.num_steps)
     selected = cfg.trained.files[0] + ".pth"  # the network that the next step starts from
     previous = stage_dir(cfg, step_folder(cfg, step - 1)) / selected if step else None
     reads = ("training", "evaluation", "ssul" if cfg.method == "ssul_m" else cfg.method, *own_keys(cfg))
@@ -389,7 +390,8 @@ def run_step(data: IncrementalData, step: int) -> dict:
     if step > 1 and cfg.method == "ssul_m":
         inputs["memory"] = require_stage(cfg, step_folder(cfg, step - 1), MEMORY_FILE, "train_incremental.py CONFIG")
     without = () if step else ("later steps",)
-    with start_run(cfg, step_folder(cfg, step), reads, inputs, without=without, files=data.context.files) as run:
+    stage, files = step_folder(cfg, step), data.context.files
+    with start_run(cfg, stage, reads, inputs, without=without, files=files, place=place) as run:
         if not run.finished:
             memory = choose_memory(data, step, previous, run) if step and cfg.method == "ssul_m" else None
             recipe = build_recipe(cfg, data, step, previous, run, memory)
@@ -398,16 +400,20 @@ def run_step(data: IncrementalData, step: int) -> dict:
             recipe.model.load_state_dict(checkpoint.load(run.dir / selected)["model"])
             metrics = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")
             run.finish(metrics | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
-        return checkpoint.read_json(run.dir / "metrics.json")
+        metrics = [*earlier, checkpoint.read_json(run.dir / "metrics.json")]
+        if len(metrics) == data.num_steps and dist.is_main():  # before the command counts as finished
+            write_summary(metrics, data, stage_dir(cfg, cfg.own_method or cfg.method))
+        return metrics
 
 
 def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ssul",))
     data = IncrementalData.open(cfg)
-    metrics = [run_step(data, step) for step in range(data.num_steps)]
+    metrics: list[dict] = []
+    for step in range(data.num_steps):
+        metrics = run_step(data, step, metrics)
     if dist.is_main():
         method = cfg.own_method or cfg.method
-        write_summary(metrics, data, stage_dir(cfg, method))
         print_steps(metrics, f"{method}, {data.task.name}, {cfg.setting}")
 
 

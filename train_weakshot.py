@@ -15,7 +15,7 @@ writes  <output_dir>/<split>/<method>/{last.pth, metrics.json, ...}, <output_dir
     python train_weakshot.py configs/weakshot/coco.yaml split=split2 method=retrain
 """
 
-from utils.begin import answer
+from utils.entry import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("simformer",))

@@ -13,7 +13,7 @@ writes  <output_dir>/<split>/{zs3, zs3_gc, zs5, devise}/{last.pth, metrics.json,
     python train_zeroshot.py configs/zeroshot/voc.yaml split=unseen10 method=zs3 strict_unseen=true
 """
 
-from utils.begin import answer
+from utils.entry import answer
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("zs3",))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The chain of one configuration, base training to evaluation, with the two reference runs when REFERENCES=1.
+# The chain of one configuration, from base training to evaluation; with REFERENCES=1 also the two reference runs: random
+# labels (lower bound) and the true classes (upper bound).
 #   scripts/chain.sh configs/discovery/pascal_subset.yaml split=fold2 seed=1 data.root=/my/voc
 # GPUS=N starts every training stage with torchrun on N processes. Finished stages are skipped.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -8,22 +9,25 @@ use_requirements requirements.txt -- "$@"
 CONFIG=$1
 shift
 
-launch train_base.py "$CONFIG" "$@"
-launch eval.py "$CONFIG" method=base "$@"
-launch cluster_pseudolabel.py "$CONFIG" "$@"
-launch finetune_novel.py "$CONFIG" method=basic "$@"
-launch eval.py "$CONFIG" method=basic save_predictions=true "$@"
-launch entropy_rank.py "$CONFIG" "$@"
-launch finetune_novel.py "$CONFIG" method=eums "$@"
-launch eval.py "$CONFIG" method=eums save_predictions=true "$@"
+step train_base.py "$CONFIG" "$@"
+step eval.py "$CONFIG" method=base "$@"
+step cluster_pseudolabel.py "$CONFIG" "$@"
+step finetune_novel.py "$CONFIG" method=basic "$@"
+step eval.py "$CONFIG" method=basic save_predictions=true "$@"
+step entropy_rank.py "$CONFIG" "$@"
+step finetune_novel.py "$CONFIG" method=eums "$@"
+step eval.py "$CONFIG" method=eums save_predictions=true "$@"
 
-reference() {  # what would the labels be worth if they were random, or all right?
-    launch cluster_pseudolabel.py "$CONFIG" cluster.assign="$1" "${@:2}"
-    launch finetune_novel.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
-    launch eval.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
+reference() {  # reference random|oracle [key=value ...]
+    step cluster_pseudolabel.py "$CONFIG" cluster.assign="$1" "${@:2}"
+    step finetune_novel.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
+    step eval.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
 }
-if [ "${REFERENCES:-0}" = 1 ]; then  # side by side: two processes of one thread do more than one of two
-    reference random run.threads=1 "$@" >/dev/null &
+if [ "${REFERENCES:-0}" = 1 ]; then  # at the same time: two processes of one thread do more than one of two
+    wait_background
+    background
+    reference random run.threads=1 "$@"
+    foreground
     reference oracle run.threads=1 "$@"
-    wait $!
 fi
+run_steps

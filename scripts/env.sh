@@ -57,16 +57,30 @@ read_folders() {
     done
 }
 
-# launch SCRIPT.py ...: one process, or $GPUS of them by torchrun, with the exit status of the script
+# launch SCRIPT.py ...: in one process, or in $GPUS of them by torchrun; exit status of the script
 launch() {
     if [ "${GPUS:-1}" -gt 1 ]; then python -m utils.launch --standalone --nproc_per_node="$GPUS" "$@"; else python "$@"; fi
 }
 
-# each_fold SCRIPT.py CONFIG [key=value ...]: one stage for every fold; what is finished is skipped
+# A chain of commands: `step` adds one, `run_steps` runs them and skips those that are finished (utils/chain.py).
+STEPS=()
+step() { STEPS+=(-- "$@"); }                    # step SCRIPT.py ...: in $GPUS processes
+step_alone() { STEPS+=(-- --alone "$@"); }      # in one process
+background() { STEPS+=(-- --background "$@"); } # background [LOGFILE]: the next commands run beside those after `foreground`
+foreground() { STEPS+=(-- --foreground); }
+wait_background() { STEPS+=(-- --wait); }
+run_steps() {
+    local steps=("${STEPS[@]}")
+    STEPS=()
+    python -m utils.chain --gpus "${GPUS:-1}" "${steps[@]}"
+}
+
+# each_fold SCRIPT.py CONFIG [key=value ...]: one stage for every fold
 each_fold() {
     local script=$1 config=$2 fold
     shift 2
     for fold in ${FOLDS:-0 1 2 3}; do
-        launch "$script" "$config" split="fold$fold" "$@"
+        step "$script" "$config" split="fold$fold" "$@"
     done
+    run_steps
 }

@@ -15,7 +15,7 @@ BELOW = {  # room -> rooms that it may import
     "models": {"models", "utils"},
     "reports": {"reports", "data", "utils"},
 }
-ENGINE = ("recipe", "step", "loop", "meter", "run", "run_folder", "checkpoint", "dist", "schedules")
+ENGINE = ("recipe", "step", "loop", "meter", "run", "run_folder", "entry", "chain", "checkpoint", "dist", "schedules")
 GENERAL = ("eval", "predict", "report", "collect", "export")
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 

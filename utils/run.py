@@ -1,4 +1,4 @@
-"""A run folder: settings, log, history, lock, signals, and whether the stage is finished, resumable or new."""
+"""A run of a stage: device, precision, log, history, signals, seeds, and the files that it writes when it finishes."""
 
 import contextlib
 import hashlib
@@ -10,10 +10,10 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,35 +21,54 @@ import torch
 from utils import checkpoint, dist
 from utils.config.common import Common
 from utils.config.keys import flatten
-from utils.early import record_command
-from utils.entry import entry as entry  # with what a stage needs, in one import
+from utils.entry import entry as entry  # so that an entry script imports all it needs from here
 from utils.entry import guarded as guarded
 from utils.environment import git_hash
-from utils.errors import Interrupted, UserError
+from utils.errors import Interrupted, UserError, one_line
 from utils.inputs import RECORD, DataFiles
 from utils.log import log
 from utils.report.board import open_board
-from utils.run_folder import LAST, PREVIOUS, decide, locked, say_finished, stage_dir
+from utils.run_folder import (
+    CONFIG,
+    LAST,
+    METRICS,
+    PREVIOUS,
+    Made,
+    describe_finished,
+    locked,
+    open_stage,
+    record_command,
+    stage_dir,
+)
 
+T = TypeVar("T")
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 @dataclass
 class Run:
-    """What a stage needs besides its method. `finished` is true when there is nothing left to do."""
+    """What a stage needs besides its method.
+
+    finished         nothing is left to do
+    resume_from      checkpoint to go on from, None for a new run
+    files            data files that the stage reads; their state is recorded
+    saves_on_signal  the training loop saves and then stops; other stages stop at once and start over
+    stop_requested   a signal has come
+    history          reports of the training so far
+    cost             seconds, speed and memory of training, see utils.meter
+    """
 
     cfg: Common
     stage: str
     dir: Path
     device: torch.device
-    inputs: dict[str, str]
     finished: bool = False
     resume_from: Path | None = None
-    files: DataFiles | None = field(default=None, repr=False)  # of the data, to tell whether they are still the same
-    saves_on_signal: bool = False  # the training loop does; other stages stop at once, as they start over anyway
+    files: DataFiles | None = field(default=None, repr=False)
+    saves_on_signal: bool = False
     stop_requested: bool = False
     history: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    cost: dict[str, float] = field(default_factory=dict, repr=False)  # of training, see utils.loop.Meter
+    cost: dict[str, float] = field(default_factory=dict, repr=False)
     started: float = field(default_factory=time.perf_counter, repr=False)
     _writer: Any = field(default=None, repr=False)
 
@@ -143,8 +162,8 @@ class Run:
         dist.barrier()
         if dist.is_main():
             checkpoint.write_json(self.dir / "cost.json", self._cost())
-            sha = hashlib.sha256((self.dir / "config.yaml").read_bytes()).hexdigest()
-            checkpoint.write_json(self.dir / "metrics.json", {**metrics, "config_sha256": sha})
+            sha = hashlib.sha256((self.dir / CONFIG).read_bytes()).hexdigest()
+            checkpoint.write_json(self.dir / METRICS, {**metrics, "config_sha256": sha})
         dist.barrier()  # the other processes may read it now
         log.info("%s: finished, results in %s", self.stage, self.dir)
 
@@ -159,43 +178,49 @@ def start_run(
     without: tuple[str, ...] = (),
     files: DataFiles | None = None,
     seed: bool = True,
+    place: tuple[int, int] = (1, 1),
 ) -> Iterator[Run]:
-    """Open the run folder of a stage.
+    """Open the run folder of a stage and yield its Run; nothing is left to do if it is `finished`.
 
-    `reads` names the sections and keys that decide its result besides those that decide every stage; keys marked with
-    one of `without` do not (utils.config.common.Decides). `inputs` are files and folders that it is made from,
-    `files` those of the data that it reads: their fingerprint is kept, and compared when the stage is asked for again.
-    Order of decisions: finished with the same settings -> skip; `resume` (own last.pth or a given path); else start.
-    Raises UserError when another run holds the folder, or when what is there was made with other settings.
+    `reads`, `inputs` and `without` say what decides the result (utils.run_folder.Made); `files` are the data files that
+    the stage reads. `place` is (k, n) if the command makes n stages and this is the k-th. All random number generators
+    are seeded unless `seed` is off.
+    Raises UserError if another run holds the folder, or if it contains a run with other settings, inputs or data.
     """
     device = pick_device(cfg)
     dist.init(device)
     if cfg.run.threads:
         torch.set_num_threads(cfg.run.threads)
-    folder = stage_dir(cfg, stage)
-    with locked(folder):
-        digests = {name: checkpoint.digest(path) for name, path in inputs.items()}
-        answer = dist.broadcast(decide(cfg, folder, digests, reads, without) if dist.is_main() else None)
-        if isinstance(answer, str):
-            raise UserError(answer)
-        finished, resume_from = answer
-        run = Run(cfg, stage, folder, device, digests, finished, resume_from, files=files)
-        if run.finished:
+    folder, made = stage_dir(cfg, stage), Made(reads, inputs, without)
+    with contextlib.ExitStack() as held:
+        _on_main(lambda: held.enter_context(locked(folder)))
+        finished, resume_from = _on_main(lambda: open_stage(cfg, folder, made))
+        run = Run(cfg, stage, folder, device, finished, resume_from, files)
+        if finished:
             if dist.is_main():
-                say_finished(cfg, folder)
+                print(describe_finished(cfg, folder))
             yield run
-            _record_command(run, inputs)
-            return
-        with _logging(run), _signals(run):
-            if seed:
-                seed_everything(cfg.seed, cfg.run.deterministic)  # the same networks on every process
-            yield run
-        _record_command(run, inputs)
+        else:
+            with _logging(run), _signals(run):
+                if seed:
+                    seed_everything(cfg.seed, cfg.run.deterministic)  # the same networks on every process
+                yield run
+        if dist.is_main():
+            record_command(cfg, folder, made, sys.argv[0], place)
 
 
-def _record_command(run: Run, inputs: dict[str, Path]) -> None:
+def _on_main(action: Callable[[], T]) -> T:
+    """The result of `action`, which runs on the main process only, on every process. Its errors are raised on all."""
+    outcome: T | UserError | None = None
     if dist.is_main():
-        record_command(run.cfg, run.dir, inputs)
+        try:
+            outcome = action()
+        except (UserError, OSError) as error:
+            outcome = UserError(one_line(error))
+    outcome = dist.broadcast(outcome)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return cast(T, outcome)
 
 
 def pick_device(cfg: Common) -> torch.device:

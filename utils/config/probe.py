@@ -108,6 +108,11 @@ class ProbeConfig(Common):
         return Trained("linear", "probe_features.py", ("best", "last") if self.evaluation.compare else ("best",))
 
     @property
+    def is_published(self) -> bool:
+        """Whether the paper reports scores of this architecture on this data set."""
+        return (self.model.kind, self.model.backbone, self.data.dataset) == ("maskcontrast", "resnet50", "pascal")
+
+    @property
     def folder(self) -> Path:
         """Where the evaluations of one network lie, below output_dir."""
         if self.name:

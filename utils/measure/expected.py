@@ -1,10 +1,13 @@
 """Metrics that a configuration expects an evaluation to reach."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from utils.errors import EXIT_DONE, EXIT_EXPECTATION_MISSED, UserError
 from utils.ranks import is_main
 
 
-def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
+def missed(expected: dict[str, float] | None, metrics: Mapping[str, Any]) -> list[str]:
     """The metrics of `expected` that were not reached, within `tol`."""
     wanted = dict(expected or {})
     tolerance = wanted.pop("tol", 0.0)
@@ -20,7 +23,7 @@ def missed(expected: dict[str, float] | None, metrics: dict) -> list[str]:
     ]
 
 
-def expectation_status(expected: dict[str, float] | None, metrics: dict) -> int:
+def expectation_status(expected: dict[str, float] | None, metrics: Mapping[str, Any]) -> int:
     """Exit status: done, or expectation missed, after saying by what."""
     problems = missed(expected, metrics)
     if problems and is_main():
