@@ -14,7 +14,6 @@ writes  report.html and table.md beside the stages, for novel class discovery al
 import sys
 
 from utils.entry import answer
-from utils.report.unchanged import record_page, unchanged_page
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     if sys.argv[1:] == ["--env"]:
@@ -22,6 +21,8 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
         print(environment.describe())
         raise SystemExit
+    from utils.report.unchanged import unchanged_page
+
     if (printed := unchanged_page(answer(__doc__, __file__))) is not None:
         print(printed)
         raise SystemExit
@@ -32,6 +33,7 @@ from utils.config.reader import load_config
 from utils.report import html
 from utils.report.board import write_pictures
 from utils.report.tables import table
+from utils.report.unchanged import record_page
 from utils.run import entry
 
 # differences between methods may be those between seeds

@@ -1,27 +1,29 @@
 #!/usr/bin/env bash
-# Classes discovered in photographs of one's own (docs/own_data.md), in two halves.
+# Discover classes in your own photographs (docs/own_data.md), in two parts.
 #   scripts/discover.sh configs/mine.yaml [key=value ...]
-# The first time it stops at the clusters, for you to look at them and to name them (name_clusters.py); the second time it
-# goes on to a network that segments them, and labels every photograph that had no labels. Finished stages are skipped.
-# FORMAT=voc, coco or labelme: of the labelled data set, which lies beside the stages; default: folder.
+# The first call ends with the clusters: look at them and name them (name_clusters.py). The second call trains a network
+# that segments them, and labels every photograph that had no labels. Finished stages are skipped.
+# FORMAT=voc, coco or labelme: format of the labelled data set, which is written to the folder of the stages; default: folder.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 if [ $# = 0 ]; then echo "usage: scripts/discover.sh CONFIG.yaml [key=value ...]" >&2; exit 2; fi
 use_requirements requirements.txt -- "$@"
 
 folder=$(python name_clusters.py "$@" --print-folder)
-launch train_base.py "$@"
-launch eval.py "$@" method=base
-launch cluster_pseudolabel.py "$@"
+step train_base.py "$@"
+step eval.py "$@" method=base
+step cluster_pseudolabel.py "$@"
+run_steps
 python report.py "$@"
 if [ ! -e "$folder/clusters.yaml" ]; then
     python name_clusters.py "$@"
-    echo "then the same command again; it goes on with names or without: NAME=later scripts/discover.sh $*"
+    echo "then run the same command again; without names: NAME=later scripts/discover.sh $*"
     [ "${NAME:-now}" = later ] || exit 0
 fi
-launch finetune_novel.py "$@" method=basic
-launch eval.py "$@" method=basic save_predictions=true
-launch entropy_rank.py "$@"
-launch finetune_novel.py "$@" method=eums
-launch eval.py "$@" method=eums save_predictions=true
+step finetune_novel.py "$@" method=basic
+step eval.py "$@" method=basic save_predictions=true
+step entropy_rank.py "$@"
+step finetune_novel.py "$@" method=eums
+step eval.py "$@" method=eums save_predictions=true
+run_steps
 python export.py "$folder/eums/best.pth" "$folder/labelled" --format "${FORMAT:-folder}"
 python report.py "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to a report: environment, demo set, the whole discovery chain, its table and report.html.
-# Twelve minutes on two CPU cores after installation. Finished stages are skipped, a stopped one goes on.
-# Arguments are overrides for every stage: scripts/quickstart.sh split=fold1 seed=1 output_dir=output/second
+# From a fresh clone to a report: environment, demo set, the whole discovery chain, its table and report.html.
+# Twelve minutes on two CPU cores after installation. Finished stages are skipped, stopped ones resumed.
+# Arguments override keys of every stage: scripts/quickstart.sh split=fold1 seed=1 output_dir=output/second
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 use_requirements requirements.txt
 CONFIG=configs/demo/discovery.yaml

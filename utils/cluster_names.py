@@ -1,7 +1,7 @@
-"""Names for clusters, given when training is over or before: they change what outputs are called, and no result.
+"""Names for clusters. They rename the outputs of a network and change no result, so they may be given at any time.
 
-clusters.yaml beside the stages of a run says, for clusters from 1 on, what each is: a name, which several may share,
-or `drop`. It also says whose names they are: clusters made again, or a network that learned earlier ones, have others.
+clusters.yaml in the folder of the stages assigns each cluster, numbered from 1, a name, which several may share, or
+`drop`. It also contains the digest of the pseudo-labels whose clusters it names, because a new clustering has others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,17 @@ from utils.errors import UserError
 from utils.log import log
 
 FILE, EARLIER = "clusters.yaml", "clusters_before.yaml"
-OF = "pseudo_labels"  # key: digest of the labels of the clusters, as inputs.json of the stages that learn from them
+OF = "pseudo_labels"  # key: digest of the pseudo-labels, as in inputs.json of the stages that are trained on them
 DROP = "drop"  # the cluster counts as background
 Names = Mapping[int, str]
-Suggested = dict[
-    str, list[tuple[str, float]]
-]  # of names.json: cluster -> what it could be called, and how well it fits
-Classes = list[tuple[int, str]]  # (class number in the masks, name) of each output of a network
+Suggested = dict[str, list[tuple[str, float]]]  # names.json: cluster -> [(candidate name, similarity)]
+Classes = list[tuple[int, str]]  # for each output of a network: (class number in the masks, name)
 
 
 def read_cluster_names(folder: Path, clusters: str | None = None) -> dict[int, str]:
-    """Cluster from 1 on -> its name; empty without the file, and, with a warning, where it names other `clusters`.
+    """{cluster: name}, clusters numbered from 1. Empty without a file, or with a warning if it names other clusters.
 
-    UserError for a file of another form.
+    `clusters` is the digest of the pseudo-labels. Raises UserError for a malformed file.
     """
     of, names = _read(folder / FILE)
     if names and of and clusters and of != clusters:
@@ -37,13 +35,13 @@ def read_cluster_names(folder: Path, clusters: str | None = None) -> dict[int, s
 
 
 def write_cluster_names(folder: Path, names: Names, clusters: str) -> None:
-    """`clusters` is the digest of the pseudo labels."""
+    """Write clusters.yaml; `clusters` is the digest of the pseudo-labels."""
     text = yaml.safe_dump(dict(sorted(names.items())), allow_unicode=True, sort_keys=False)
     write_text(folder / FILE, f"# made by name_clusters.py; drop: counts as background\n{OF}: {clusters}\n{text}")
 
 
 def set_aside(folder: Path, clusters: str) -> None:
-    """Rename a file that names other clusters, so that theirs do not stick to these."""
+    """Rename clusters.yaml if it names other clusters than those with the digest `clusters`."""
     of, names = _read(folder / FILE)
     if names and of != clusters:
         (folder / FILE).replace(folder / EARLIER)
@@ -51,7 +49,7 @@ def set_aside(folder: Path, clusters: str) -> None:
 
 
 def _read(path: Path) -> tuple[str | None, dict[int, str]]:
-    """(whose names, names)."""
+    """(digest of the pseudo-labels or None, {cluster: name})."""
     tree = read_yaml(path) if path.is_file() else {}
     of = tree.pop(OF, None) if isinstance(tree, dict) else None
     fits = isinstance(tree, dict) and all(type(key) is int and key > 0 for key in tree)
@@ -61,15 +59,15 @@ def _read(path: Path) -> tuple[str | None, dict[int, str]]:
 
 
 def cluster_label(cluster: int, names: Names) -> str:
-    """What a cluster is called, from 1 on."""
+    """The name of a cluster, "cluster N" if it has none."""
     return names.get(cluster, f"cluster {cluster}")
 
 
 def cluster_classes(known: Sequence[tuple[int, str]], clusters: int, names: Names) -> Classes:
-    """Class number and name of each of K clusters, whose networks first have the `known` outputs, background in front.
+    """(class number, name) of each of K clusters.
 
-    A name of a known class means that class; new names, and clusters without one, get the numbers behind, in the order
-    of clusters.
+    `known` are the classes of the other outputs, background first. A cluster with the name of a known class gets its
+    number, a dropped one that of background; others get the next free numbers, in the order of the clusters.
     """
     numbers = {name: number for number, name in known}
     first, found = 1 + max(number for number, _ in known), []

@@ -1,4 +1,4 @@
-"""What a bug report should say of the machine and its packages; nothing slow is imported, and no path is told."""
+"""The machine and its packages for a bug report, without private paths. Imports nothing slow."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTORCH_CUDA_ALLOC_CONF
 
 
 def describe() -> str:
-    """Lines `name: value` to paste into a bug report."""
+    """The text of a bug report: lines `name: value`."""
     needed, optional = (_packages(ROOT / name) for name in LISTS)
     missing = [name for name, found in needed.items() if found is None]
     rows = {
@@ -35,18 +35,18 @@ def describe() -> str:
 
 
 def git_hash() -> str:
-    """Of the last commit, short; "unknown" without git."""
+    """Short hash of the last commit; "unknown" without git."""
     return _output("git", "rev-parse", "--short", "HEAD") or "unknown"
 
 
 def git_state() -> str:
-    """The last commit, and how many files differ from it."""
+    """The last commit and the number of files that differ from it."""
     changed = _output("git", "status", "--porcelain").splitlines()
     return f"git {git_hash()}" + (f", {len(changed)} files changed" if changed else "")
 
 
 def _packages(path: Path) -> dict[str, str | None]:
-    """Version of each package that a file lists, None where it is not installed."""
+    """Package -> version for each package listed in a requirements file; None if it is not installed."""
     names = [match[0] for line in path.read_text().splitlines() if (match := re.match(r"[\w.-]+", line))]
     return {name: _version(name) for name in names}
 
@@ -69,7 +69,7 @@ def _usable_cores() -> int:
 def _memory() -> str:
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
-    except (ValueError, OSError, AttributeError):  # not on Windows
+    except (ValueError, OSError, AttributeError):  # Windows
         return "unknown"
 
 
@@ -81,7 +81,7 @@ def _gpus() -> str:
 
 
 def _output(*command: str) -> str:
-    """What a program prints, nothing when it fails or is not there."""
+    """Standard output of a program; empty if it fails or is not installed."""
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):

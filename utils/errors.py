@@ -1,29 +1,29 @@
-"""The one exception for everything a user can cause, and how it is shown."""
+"""Exit statuses, the exception for every mistake of a user, and the line that is shown for an error."""
 
 EXIT_DONE = 0
 EXIT_EXPECTATION_MISSED = 1
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 75  # stopped by a signal, state saved: run the same command again (EX_TEMPFAIL of sysexits.h)
-EXIT_KEYBOARD = 130  # Ctrl-C where nothing is saved, as shells call it
+EXIT_INTERRUPTED = 75  # stopped by a signal; the same command continues (EX_TEMPFAIL of sysexits.h)
+EXIT_KEYBOARD = 130  # Ctrl-C before anything can be saved; the shells' convention
 
 
 class UserError(ValueError):
-    """Wrong input: the message is one line that names the file or key, what was wrong and what would be right."""
+    """Wrong input. The message is one line: the file or key, what is wrong, and what would be right."""
 
 
 def missing_package(what: str, *packages: str, instead: str = "") -> UserError:
-    """What to raise where `what` needs packages that are not installed; `instead` is what can be done without them."""
+    """The error that `what` needs packages which are not installed; `instead` says what works without them."""
     names = " ".join(packages)
     cure = f"pip install {names}; all optional packages: requirements-optional.txt"
     return UserError(f"{what} needs {' and '.join(packages)} ({cure})" + (f", or {instead}" if instead else ""))
 
 
 class Interrupted(Exception):
-    """A signal asked the run to stop, and its state is saved."""
+    """A signal stopped the run; the same command continues it."""
 
 
 def one_line(error: BaseException) -> str:
-    """The message without the traceback that a DataLoader worker wraps around it; a system's error with its file."""
+    """The message on one line. OSError includes the file; the traceback of a DataLoader worker is removed."""
     text = str(error).strip()
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -33,10 +33,7 @@ def one_line(error: BaseException) -> str:
 
 
 def from_outside(error: BaseException) -> str | None:
-    """One line for an error that neither the input nor this program made: disk, memory, a process that was killed.
-
-    None for any other, whose traceback is worth seeing.
-    """
+    """One line for an error of the machine: disk, memory, a killed process. None for any other."""
     name, text = type(error).__name__, one_line(error)
     if isinstance(error, OSError):
         return text

@@ -1,8 +1,8 @@
-"""A fingerprint of the data that a stage read: is a finished stage still that of the files on disk?
+"""A record of the data files that a stage read, to notice later that they have changed.
 
-Every file that a stage looked for counts by its size and time of change, and where there are few bytes by its content;
-one that was not there counts, too. The record lies in the run folder and names files below the configured folders, so
-that these may move. To compare it takes one stat per file: no image is opened, no list is read.
+The record lists every file that the stage looked for, with size and modification time; small folders also with content
+hashes; missing files as missing. Paths are relative to the configured data folders, so that these may be moved. The
+comparison takes one stat per file: no image is opened.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from utils.checkpoint import write_text
 from utils.config.common import Common
 
 RECORD, FORMAT = "data.json", 1
-BUDGET = 64 * 2**20  # bytes that are read for hashes: all lists and masks of VOC, the whole of a small data set
-ROOTS = ("root", "images", "sbd_root")  # keys of section `data` that may change without making a stage another one
+BUDGET = 64 * 2**20  # bytes to hash: enough for all lists and masks of VOC, or for all of a small data set
+ROOTS = ("root", "images", "sbd_root")  # keys of section `data` with folders; a new value does not change the result
 
 Stamp = tuple[int, int]  # size in bytes, time of change in ns
 
 
 class DataFiles:
-    """The files that a stage looked for. They are stamped when they are added, before they are read."""
+    """The files that a stage looked for. `add` must come before they are read: it records their present state."""
 
     def __init__(self) -> None:
         self.stamps: dict[str, Stamp | None] = {}  # None: no such file
@@ -36,7 +36,7 @@ class DataFiles:
                 self.stamps[name] = stamp(name)
 
     def write(self, record: Path, cfg: Common) -> None:
-        """The record, atomically; nothing when it holds the same files already."""
+        """Write the record atomically. Does nothing if it already lists the same files."""
         if self._written == (record, len(self.stamps)):
             return
         roots = {name: os.path.abspath(folder) for name, folder in data_roots(cfg).items()}
@@ -57,15 +57,20 @@ class DataFiles:
 
 
 class Entry(NamedTuple):
-    """A recorded file, at the place where it lies now."""
+    """A recorded file.
+
+    path      where it is now
+    recorded  [size, time] or [size, time, hash]; None if the file did not exist
+    moved     its data folder is at another place than before, so that times may differ
+    """
 
     path: str
-    recorded: list[Any] | None  # size, time and perhaps hash; None: there was none
-    moved: bool  # the folder is another one than then: a copy may have other times
+    recorded: list[Any] | None
+    moved: bool
 
 
 def data_roots(cfg: Common) -> dict[str, Path]:
-    """The folders of the data that a configuration names, by their keys."""
+    """Key -> folder for the data folders of a configuration."""
     found = {name: getattr(cfg.data, name, None) for name in ROOTS}
     default = Path(os.environ.get("DATA_ROOT") or Path("datasets") / Path(cfg.data.dataset).name)
     found["root"] = found["root"] or default
@@ -73,9 +78,9 @@ def data_roots(cfg: Common) -> dict[str, Path]:
 
 
 def changed_data(record: Path, cfg: Common) -> str | None:
-    """The first recorded file that is another one now, as 'FILE has changed'; None when all are the same.
+    """The first recorded file that has changed, as "FILE has changed"; None if all are unchanged.
 
-    Also None where nothing can be said: there is no record (earlier versions wrote none), or no data root.
+    Also None if there is no record, because the stage reads no data, and if there is no data root to compare with.
     """
     roots = data_roots(cfg)
     if not record.exists() or not roots["root"].is_dir():
@@ -89,7 +94,7 @@ def changed_data(record: Path, cfg: Common) -> str | None:
 
 
 def stamp(path: str) -> Stamp | None:
-    """Size and time of change of a file; None when it is not there."""
+    """Size and modification time of a file; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -121,7 +126,7 @@ def _difference(entry: Entry) -> str | None:
 
 
 def _placed(folder: str, roots: Mapping[str, str]) -> str:
-    """KEY:REST for a folder below a configured one, else the folder itself."""
+    """`KEY:RELATIVE` for a folder inside a configured one, else the folder itself."""
     for name, root in sorted(roots.items(), key=lambda item: -len(item[1])):
         if folder == root or folder.startswith(root.rstrip("/") + "/"):
             return f"{name}:{folder[len(root) :].lstrip('/')}"
@@ -129,7 +134,7 @@ def _placed(folder: str, roots: Mapping[str, str]) -> str:
 
 
 def _hashes(by_folder: Mapping[str, Mapping[str, Stamp | None]]) -> dict[tuple[str, str], tuple[str]]:
-    """Hashes of the files in the smallest folders, as long as these fit into the budget."""
+    """(folder, name) -> hash, for the files of the smallest folders that fit into BUDGET together."""
     sizes = {folder: sum(found[0] for found in names.values() if found) for folder, names in by_folder.items()}
     hashes, left = {}, BUDGET
     for folder in sorted(sizes, key=lambda name: sizes[name]):
@@ -146,5 +151,5 @@ def _hash(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return hashlib.blake2b(file.read(), digest_size=8).hexdigest()
-    except OSError:  # gone since it was stamped, or a folder
+    except OSError:  # deleted in the meantime, or a folder
         return ""

@@ -1,6 +1,6 @@
-"""The project's logger. Handlers come with a run (utils.run); without one it is silent but for warnings."""
+"""The logger of the project. A run adds the handlers (utils.run); without a run, only warnings are shown."""
 
 import logging
 
 log = logging.getLogger("beyond_fixed_classes")
-logging.raiseExceptions = False  # a full disk or a closed pipe is told once, by what needs the file, not at each line
+logging.raiseExceptions = False  # a full disk is reported once, by the writer of a needed file, not at every log line

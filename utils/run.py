@@ -89,7 +89,7 @@ class Run:
         return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
     def amp_dtype(self) -> torch.dtype | None:
-        """bf16 where the GPU has it, fp16 on older GPUs, none on the CPU, unless `amp` says otherwise."""
+        """Type of mixed precision; None for float32. By default bf16 or, on older GPUs, fp16; None on the CPU."""
         choice = self.cfg.amp
         if choice == "auto":
             if self.device.type != "cuda":
@@ -98,9 +98,9 @@ class Run:
         return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[choice]
 
     def place(self, model: torch.nn.Module, synchronize: bool = True) -> torch.nn.Module:
-        """Move a model to the device, in the memory layout and with the compilation that the settings ask for.
+        """The model on the device of the run, with the configured memory layout and compilation.
 
-        Several processes on GPUs share BatchNorm statistics, unless `synchronize` is off.
+        On several GPUs, BatchNorm layers become SyncBatchNorm unless `synchronize` is off.
         """
         options = self.cfg.run
         if synchronize and dist.launched() and self.device.type == "cuda":  # SyncBatchNorm has no CPU form
@@ -112,7 +112,7 @@ class Run:
         return model
 
     def record(self, step: int, values: dict[str, Any]) -> None:
-        """One line of history.jsonl and the same numbers to TensorBoard. Main process only; a no-op elsewhere."""
+        """Write a line of history.jsonl and the same numbers for TensorBoard; the main process only."""
         if not dist.is_main():
             return
         self.history.append({"step": step, **values})
@@ -126,20 +126,20 @@ class Run:
         writer.flush()
 
     def writer(self) -> Any:
-        """TensorBoard's; False, after one warning, where it cannot be used: history.jsonl holds the same numbers."""
+        """The TensorBoard writer; False, after one warning, if it cannot be used."""
         if self._writer is None:
             self._writer = open_board(self.dir / "tb") or False
         return self._writer
 
     def restore_history(self, reports: list[dict[str, Any]]) -> None:
-        """Go back to the reports of a checkpoint: a kill leaves later ones in the file, or a line cut short."""
+        """Reset the history to that of a checkpoint; after a kill, the file holds later or incomplete lines."""
         self.history = list(reports)
         if dist.is_main():
             text = "".join(json.dumps(report) + "\n" for report in reports)
             checkpoint.write_text(self.dir / "history.jsonl", text)
 
     def _cost(self) -> dict[str, Any]:
-        """What the stage took on this machine; of a resumed run since it was resumed."""
+        """Content of cost.json: time, speed, memory and device of the stage, since its last start."""
         gpu = self.device.type == "cuda"
         return {
             "seconds": round(time.perf_counter() - self.started, 1),
@@ -152,19 +152,19 @@ class Run:
         }
 
     def record_data(self) -> None:
-        """Keep which data the stage reads; the training loop does before its first step, others when they finish."""
+        """Write data.json. The training loop calls this before its first step, `finish` for other stages."""
         if self.files and dist.is_main():
             self.files.write(self.dir / RECORD, self.cfg)
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Write cost.json, and metrics.json, the mark of a finished stage; the rest must be on disk before."""
+        """Write cost.json and then metrics.json, which makes the stage finished. All other files must be complete."""
         self.record_data()
         dist.barrier()
         if dist.is_main():
             checkpoint.write_json(self.dir / "cost.json", self._cost())
             sha = hashlib.sha256((self.dir / CONFIG).read_bytes()).hexdigest()
             checkpoint.write_json(self.dir / METRICS, {**metrics, "config_sha256": sha})
-        dist.barrier()  # the other processes may read it now
+        dist.barrier()  # the other processes may read it
         log.info("%s: finished, results in %s", self.stage, self.dir)
 
 
@@ -224,7 +224,7 @@ def _on_main(action: Callable[[], T]) -> T:
 
 
 def pick_device(cfg: Common) -> torch.device:
-    """The device of this process."""
+    """The device of this process. Raises UserError if `device` names none of this machine."""
     name = cfg.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -242,7 +242,7 @@ def pick_device(cfg: Common) -> torch.device:
             raise UserError(f"device={name}: this machine has {count} CUDA devices; use cuda:0 to cuda:{count - 1}")
         device = torch.device("cuda", dist.local_rank() if dist.launched() else device.index or 0)
         torch.cuda.set_device(device)
-        torch.cuda.reset_peak_memory_stats(device)  # cost.json is that of one stage
+        torch.cuda.reset_peak_memory_stats(device)  # so that cost.json describes this stage only
     return device
 
 
@@ -258,9 +258,10 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 @contextlib.contextmanager
 def _signals(run: Run) -> Iterator[None]:
-    """Signals ask a training run to save and stop, and others to stop; a second SIGINT does it at once.
+    """At a signal, a training run saves and stops, other stages stop at once. A second SIGINT stops any run at once.
 
-    SIGTERM and SIGINT; SIGUSR1, which SLURM sends ahead of its time limit; SIGHUP, unless it is ignored (nohup).
+    The signals are SIGTERM, SIGINT, SIGUSR1 (which SLURM can send before the time limit) and SIGHUP; signals that are
+    ignored at the start, as SIGHUP by nohup, stay ignored.
     """
 
     def request(number, _frame):

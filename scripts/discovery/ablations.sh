@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The paper's ablations, each one an override of the default chain, with a table at the end.
+# The ablations of the paper, each one an override of the default chain, and their table.
 #   scripts/discovery/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/discovery.yaml
 #   OUT=output/ablations/seed2 FOLD=fold0 scripts/discovery/ablations.sh configs/demo/discovery.yaml seed=2
-# Runs go to $OUT/<variant>/$FOLD; what a variant does not change it takes from $OUT/default. Finished stages are skipped.
-# ENCODER=output/demo_contrast/pretrain/last.pth adds the clustering of MaskContrast's embeddings.
+# Runs go to $OUT/<variant>/$FOLD; stages that a variant does not change are those of $OUT/default. Finished stages are skipped.
+# ENCODER=output/demo_contrast/pretrain/last.pth adds a variant that clusters MaskContrast's embeddings.
 # Over seeds: python collect.py output/ablations/seed* --rows variant
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt -- "${1:-configs/demo/discovery.yaml}" "${@:2}"
@@ -11,10 +11,10 @@ CONFIG=${1:-configs/demo/discovery.yaml}
 shift || true
 OUT=${OUT:-output/ablations} FOLD=${FOLD:-fold0}
 first="$OUT/default/$FOLD" overrides=("$@")
-shared=()  # inputs that the variants below take from the default chain
+shared=()  # inputs of the variants below that come from the default chain
 
 stage() {  # stage VARIANT SCRIPT [key=value ...]
-    launch "$2" "$CONFIG" split="$FOLD" "${overrides[@]}" output_dir="$OUT/$1" "${shared[@]}" "${@:3}"
+    step "$2" "$CONFIG" split="$FOLD" "${overrides[@]}" output_dir="$OUT/$1" "${shared[@]}" "${@:3}"
 }
 from_eums() { stage "$1" finetune_novel.py method=eums "${@:2}"; stage "$1" eval.py method=eums "${@:2}"; }
 from_ranking() { stage "$1" entropy_rank.py "${@:2}"; from_eums "$@"; }
@@ -42,4 +42,5 @@ from_eums clean_only eums.rampup_weight=0
 from_eums teacher_eval eums.teacher_mode=eval
 from_eums from_base_model eums.init_from_base=true
 
+run_steps
 python collect.py "$OUT" --rows variant

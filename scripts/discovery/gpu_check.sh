@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What a GPU makes of every system: the drawn set, and with DATA_ROOT a VOC folder (sets/trainaug.txt, sets/val.txt), at the
-# papers' image sizes in bf16; then time, images per second and memory of every stage, whether CPU and GPU compute the
-# same, and what a training step of every system reaches (benchmarks/gpu.py). Without a GPU it stops at once (exit status 2); what a GPU should need, `python -m benchmarks.cost CONFIG` estimates.
+# Every system on a GPU: the demo set, and with DATA_ROOT a VOC folder (sets/trainaug.txt, sets/val.txt), at the image sizes
+# of the papers in bf16. Prints time, images per second and memory of every stage, the difference between CPU and GPU results,
+# and the speed of a training step of every system (benchmarks/gpu.py). Without a GPU it stops at once (exit status 2);
+# `python -m benchmarks.cost CONFIG` estimates what a GPU needs.
 #   DATA_ROOT=/data/voc scripts/discovery/gpu_check.sh [key=value ...]
 #   SYSTEMS=ncdss scripts/discovery/gpu_check.sh model.backbone=resnet50 model.trained=null    # ImageNet weights must be at hand
-# SYSTEMS="ncdss ssul maskcontrast zs3" are those with a function check_NAME below. OUT=output/gpu_check, DEVICE=cuda and SIZE
-# (pixels, for all) can be set, e.g. DEVICE=cpu SIZE=64 to try the script itself.
+# SYSTEMS="ncdss ssul maskcontrast zs3": systems with a function check_NAME below. OUT=output/gpu_check, DEVICE=cuda and SIZE
+# (image side of all systems, pixels) can be set, e.g. DEVICE=cpu SIZE=64 to try the script itself.
 SYSTEMS=${SYSTEMS:-ncdss ssul maskcontrast zs3}
 OUT=${OUT:-output/gpu_check} DEVICE=${DEVICE:-cuda}
 no_gpu() { echo "error: DEVICE=$DEVICE: no GPU found ($1); run this on a machine with one" >&2; exit 2; }
@@ -21,7 +22,7 @@ use_requirements requirements.txt
 
 rest=(device="$DEVICE" amp=bf16 data.max_side=null data.workers=4 data.cache=false "model.atrous_rates=[6,12,18]" "$@")
 data_root=${DATA_ROOT:-}
-unset DATA_ROOT  # the drawn set has a place of its own
+unset DATA_ROOT  # the demo set is in its default folder
 voc=(data.root="$data_root")
 on_voc() { [ -n "$data_root" ]; }
 
@@ -35,26 +36,26 @@ check_ncdss() {
 check_ssul() {
     local options=(data.image_size="${SIZE:-513}" "${rest[@]}") method
     for method in ssul ssul_m; do
-        launch train_incremental.py configs/demo/incremental.yaml output_dir="$OUT/ssul" method="$method" "${options[@]}"
+        step train_incremental.py configs/demo/incremental.yaml output_dir="$OUT/ssul" method="$method" "${options[@]}"
     done
     for method in mib plop; do
-        launch train_incremental.py configs/demo/incremental_baselines.yaml output_dir="$OUT/ssul" method="$method" "${options[@]}"
+        step train_incremental.py configs/demo/incremental_baselines.yaml output_dir="$OUT/ssul" method="$method" "${options[@]}"
     done
     if on_voc; then
-        launch train_incremental.py configs/incremental/voc_subset.yaml output_dir="$OUT/ssul_voc" method=ssul "${voc[@]}" "${options[@]}"
+        step train_incremental.py configs/incremental/voc_subset.yaml output_dir="$OUT/ssul_voc" method=ssul "${voc[@]}" "${options[@]}"
     fi
 }
 
 check_maskcontrast() {
     local options=(data.image_size="${SIZE:-224}" "${rest[@]}") mode
     local probes=(data.image_size="${SIZE:-512}" "${rest[@]}" model.kind=maskcontrast)
-    launch pretrain_contrast.py configs/demo/contrast.yaml output_dir="$OUT/maskcontrast" "${options[@]}"
+    step pretrain_contrast.py configs/demo/contrast.yaml output_dir="$OUT/maskcontrast" "${options[@]}"
     for mode in linear kmeans retrieval; do
-        launch probe_features.py configs/demo/probe.yaml mode="$mode" output_dir="$OUT/maskcontrast/probes" \
+        step probe_features.py configs/demo/probe.yaml mode="$mode" output_dir="$OUT/maskcontrast/probes" \
             "${probes[@]}" checkpoint="$OUT/maskcontrast/pretrain/last.pth"
     done
     if on_voc; then
-        launch pretrain_contrast.py configs/contrast/voc_subset.yaml output_dir="$OUT/maskcontrast_voc" "${voc[@]}" "${options[@]}"
+        step pretrain_contrast.py configs/contrast/voc_subset.yaml output_dir="$OUT/maskcontrast_voc" "${voc[@]}" "${options[@]}"
     fi
 }
 
@@ -71,6 +72,7 @@ check_zs3() {
 
 python prepare_data.py demo
 for system in $SYSTEMS; do "check_$system"; done
+run_steps
 python collect.py --cost "$OUT"
 [ -z "${devices:-}" ] || python -m benchmarks.devices "$devices" datasets/demo/images --device "$DEVICE"
 steps=(--device "$DEVICE" --save "$OUT/gpu.json")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The chain on pictures without background (docs/scenes.md), and its baseline: pseudo labels of semi-supervised k-means.
+# The chain on images without a background class (docs/scenes.md), and its baseline: pseudo-labels by semi-supervised k-means.
 #   scripts/discovery/scenes.sh [CONFIG.yaml [key=value ...]]          default: configs/discovery/camvid.yaml
 # Finished stages are skipped. Over seeds: python collect.py output/camvid/seed*
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
@@ -8,7 +8,8 @@ CONFIG=${1:-configs/discovery/camvid.yaml}
 shift || true
 
 scripts/chain.sh "$CONFIG" "$@"
-launch cluster_pseudolabel.py "$CONFIG" cluster.assign=semi "$@"
-launch finetune_novel.py "$CONFIG" method=basic cluster.assign=semi "$@"
-launch eval.py "$CONFIG" method=basic cluster.assign=semi "$@"
+step cluster_pseudolabel.py "$CONFIG" cluster.assign=semi "$@"
+step finetune_novel.py "$CONFIG" method=basic cluster.assign=semi "$@"
+step eval.py "$CONFIG" method=basic cluster.assign=semi "$@"
+run_steps
 python report.py "$CONFIG" "$@"

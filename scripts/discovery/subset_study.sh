@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What EUMS gives on a few hundred real photographs: basic, EUMS as published, without reassignment, and with both rankings
-# per cluster, over folds 1-3 and fold4 (the animals), three seeds; random and oracle labels with the first seed.
+# EUMS on a few hundred real photographs: basic, EUMS as published, EUMS without reassignment, and EUMS with both rankings
+# per cluster; folds 1-3 and fold4 (the animals), three seeds; random and oracle labels for the first seed.
 #   DATA_ROOT=/data/voc_subset scripts/discovery/subset_study.sh [key=value ...]
 #   SEEDS="1 2 3" FOLDS="1 2 3 4" LANES=2 OUT=output/subset_study
-# 1,500 steps per network, the published epochs, momentum and ramp-up. About 22 hours on two CPU cores (estimated from the
-# milliseconds per step of the 300-step runs). Finished stages are skipped, a stopped one goes on: start it again at any time.
+# 1,500 steps per network; published epochs, momentum and ramp-up. About 22 hours on two CPU cores (estimated from the
+# time per step of the 300-step runs). Finished stages are skipped and stopped ones resumed: it can be restarted at any time.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt -- configs/discovery/pascal_subset.yaml "$@"
 CONFIG=configs/discovery/pascal_subset.yaml OUT=${OUT:-output/subset_study} LANES=${LANES:-2}
@@ -17,7 +17,7 @@ schedule+=(eums.teacher_momentum=0.99 eums.rampup_length=5 'eums.reassign_epochs
 overrides=("$@")
 
 stage() {  # stage FOLDER FOLD SEED SCRIPT [key=value ...]
-    launch "$4" "$CONFIG" "${schedule[@]}" "${overrides[@]}" split="fold$2" seed="$3" output_dir="$OUT/seed$3/$1" "${@:5}"
+    step "$4" "$CONFIG" "${schedule[@]}" "${overrides[@]}" split="fold$2" seed="$3" output_dir="$OUT/seed$3/$1" "${@:5}"
 }
 
 variant() {  # variant NAME FOLD SEED [key=value ...]: EUMS on the labels and the basic model of the default
@@ -53,6 +53,7 @@ lane() {  # every LANES-th pair of seed and fold
             [ $((place++ % LANES)) -ne "$1" ] || study "$fold" "$seed"
         done
     done
+    run_steps
 }
 
 SEEDS=${SEEDS:-1 2 3} FOLDS=${FOLDS:-1 2 3 4}

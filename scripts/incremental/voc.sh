@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tasks of PASCAL VOC, as in the paper's tables; finished steps are skipped, a stopped one goes on.
+# Tasks of PASCAL VOC, as in the tables of the paper. Finished steps are skipped, stopped ones resumed.
 #   DATA_ROOT=/data/VOC2012 GPUS=2 TASKS="15-1 10-1" METHODS="ssul ssul_m" scripts/incremental/voc.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt -- "${CONFIG:-configs/incremental/voc.yaml}" "$@"
@@ -10,6 +10,7 @@ for task in ${TASKS:-15-1 10-1 5-3 19-1 15-5 5-1 2-1}; do
         case $config:$task:$method in
             configs/incremental/voc_baselines.yaml:10-1:plop) published=(training.first_epochs=30 training.epochs=10) ;;
         esac
-        launch train_incremental.py "$config" task="$task" method="$method" "${published[@]}" "$@"
+        step train_incremental.py "$config" task="$task" method="$method" "${published[@]}" "$@"
     done
 done
+run_steps

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Each loss left out, and the pairing of the paper, beside single images and pairs as configured; a table at the end.
+# SimFormer without each of its losses, and with the pairing of the paper, compared with single images and with pairs as configured.
 #   scripts/weakshot/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/weakshot.yaml
 #   OUT=output/weakshot_ablations/seed2 SPLIT=fold3 scripts/weakshot/ablations.sh configs/demo/weakshot.yaml seed=2
 # Runs go to $OUT/<variant>/$SPLIT. Finished stages are skipped; a quarter of an hour on one core with the demo set.
@@ -22,4 +22,5 @@ variant default simformer
 variant no_complement single complement.weight=0
 variant no_distillation simformer distillation.weight=0
 variant paper_pairing simformer distillation.pairing=paper
+run_steps
 python collect.py "$OUT" --rows variant

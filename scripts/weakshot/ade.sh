@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SimFormer on ADE20K, all stages of its splits; what is finished is skipped, what was stopped goes on.
+# SimFormer on ADE20K, all stages of its splits. Finished stages are skipped, stopped ones resumed.
 #   DATA_ROOT=ADEChallengeData2016 GPUS=4 SPLITS="split1 split4" METHODS="single simformer retrain supervised" scripts/weakshot/ade.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt -- "${CONFIG:-configs/weakshot/ade.yaml}" "$@"
@@ -9,3 +9,4 @@ for split in ${SPLITS:-split1 split2 split3 split4}; do
     [ "$split" != split4 ] || views="pseudo.tta_sizes=[320,480,640,800,960,1120]"
     all_stages "${CONFIG:-configs/weakshot/ade.yaml}" "$split" "${METHODS:-simformer retrain}" "" "$views" "$@"
 done
+run_steps

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Weak-shot segmentation of the drawn demo set: single images, pairs, re-training on pseudo-labels, upper bound; table and
-# report.html. For two CPU cores. What is finished is skipped, what was stopped goes on.
+# Weak-shot segmentation of the drawn demo set: single images, pairs, re-training on pseudo-labels, upper bound; a table
+# and report.html. For two CPU cores. Finished stages are skipped, stopped ones resumed.
 #   scripts/weakshot/demo.sh [key=value ...]
 # OUT=output/demo_weakshot_1 scripts/weakshot/demo.sh seed=1 keeps seeds apart; ablations.sh leaves out each loss.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
@@ -12,9 +12,11 @@ SPLIT=${SPLIT:-fold3}
 OPTIONS=(output_dir="$OUT" run.threads=1 "$@")
 
 python prepare_data.py demo
-mkdir -p "$OUT"  # side by side: two processes of one thread do more than one of two
-all_stages "$CONFIG" "$SPLIT" "single supervised" "" "" "${OPTIONS[@]}" >"$OUT/others.log" 2>&1 &
+mkdir -p "$OUT"
+background "$OUT/others.log"  # two processes of one thread do more than one of two
+all_stages "$CONFIG" "$SPLIT" "single supervised" "" "" "${OPTIONS[@]}"
+foreground
 all_stages "$CONFIG" "$SPLIT" "simformer retrain" "" "" "${OPTIONS[@]}"
-wait $! || { tail -1 "$OUT/others.log" >&2; exit 2; }
+run_steps
 python collect.py "$OUT"
 python report.py "$CONFIG" split="$SPLIT" "${OPTIONS[@]}"

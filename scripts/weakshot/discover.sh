@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Discovery with tags: images of novel classes have no masks, only tags; class discovery (NCDSS) finds and groups their
-# objects, the tags name the groups, and a mask transformer learns all classes.
+# Discovery with tags: images of novel classes have tags instead of masks. Class discovery (NCDSS) finds and clusters their
+# objects, the tags name the clusters, and a mask transformer learns all classes.
 #   scripts/weakshot/discover.sh [key=value ...]                                           the demo set
 #   DISCOVERY=configs/discovery/pascal_subset.yaml CONFIG=configs/weakshot/voc_subset.yaml SPLIT=fold1 DATA_ROOT=/data/voc \
 #       OUT=output/discovered_tags_voc scripts/weakshot/discover.sh
@@ -12,9 +12,10 @@ DISCOVERY=${DISCOVERY:-configs/demo/discovery.yaml} CONFIG=${CONFIG:-configs/dem
 SPLIT=${SPLIT:-fold3} OUT=${OUT:-output/demo_weakshot_discovered}
 
 [ "$CONFIG" != configs/demo/weakshot.yaml ] || python prepare_data.py demo
-launch train_base.py "$DISCOVERY" split="$SPLIT" output_dir="$OUT"
-launch cluster_pseudolabel.py "$DISCOVERY" split="$SPLIT" output_dir="$OUT"
+step train_base.py "$DISCOVERY" split="$SPLIT" output_dir="$OUT"
+step cluster_pseudolabel.py "$DISCOVERY" split="$SPLIT" output_dir="$OUT"
 EVAL=(split="$SPLIT" output_dir="$OUT" data.tags=image data.masks=base "$@")
-launch train_weakshot.py "$CONFIG" method=clusters stage=pseudo "${EVAL[@]}"
+step train_weakshot.py "$CONFIG" method=clusters stage=pseudo "${EVAL[@]}"
 train_and_score "$CONFIG" retrain retraining.labels_by=clusters "${EVAL[@]}"
+run_steps
 python collect.py "$OUT" --system simformer

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Zero-shot segmentation on the drawn demo set: step 1, DeViSE-like baseline, ZS3 published and strict, ZS5; table and report.html.
-# For two CPU cores. What is finished is skipped, what was stopped goes on.
+# Zero-shot segmentation on the drawn demo set: step 1, DeViSE-like baseline, ZS3 published and strict, ZS5; a table and report.html.
+# For two CPU cores. Finished stages are skipped, stopped ones resumed.
 #   scripts/zeroshot/demo.sh [key=value ...]
 # OUT=output/demo_zeroshot_1 scripts/zeroshot/demo.sh seed=1 keeps seeds apart.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
@@ -12,12 +12,16 @@ SPLIT=${SPLIT:-unseen4}
 OPTIONS=(output_dir="$OUT" run.threads=1 "$@")
 
 python prepare_data.py demo
-mkdir -p "$OUT"  # side by side: two processes of one thread do more than one of two
-all_classes "$CONFIG" "$SPLIT" devise "${OPTIONS[@]}" >"$OUT/devise.log" 2>&1 &
+mkdir -p "$OUT"
+background "$OUT/devise.log"  # two processes of one thread do more than one of two
+all_classes "$CONFIG" "$SPLIT" devise "${OPTIONS[@]}"
+foreground
 seen_classes "$CONFIG" "$SPLIT" "${OPTIONS[@]}"
-wait $! || { tail -1 "$OUT/devise.log" >&2; exit 2; }
-all_classes "$CONFIG" "$SPLIT" zs3_strict "${OPTIONS[@]}" >"$OUT/strict.log" 2>&1 &
+wait_background
+background "$OUT/strict.log"
+all_classes "$CONFIG" "$SPLIT" zs3_strict "${OPTIONS[@]}"
+foreground
 all_classes "$CONFIG" "$SPLIT" "zs3 zs5" "${OPTIONS[@]}"
-wait $! || { tail -1 "$OUT/strict.log" >&2; exit 2; }
+run_steps
 python collect.py "$OUT"
 python report.py "$CONFIG" split="$SPLIT" output_dir="$OUT" "$@"

@@ -1,9 +1,9 @@
-# Sourced by the scripts of this folder. What is finished is skipped, what was stopped goes on.
+# Sourced by the scripts of this folder; the functions add steps, `run_steps` runs them.
 
 # seen_classes CONFIG SPLIT [key=value ...]: step 1 and its evaluation
 seen_classes() {
-    launch train_base.py "$1" split="$2" "${@:3}"
-    python eval.py "$1" split="$2" method=step1 "${@:3}"
+    step train_base.py "$1" split="$2" "${@:3}"
+    step_alone eval.py "$1" split="$2" method=step1 "${@:3}"
 }
 
 # all_classes CONFIG SPLIT "METHODS" [key=value ...]: each method and its evaluation; NAME_strict is strict_unseen=true
@@ -15,10 +15,10 @@ all_classes() {
         [ "$name" = "$method" ] || options+=(strict_unseen=true)
         [ "$method" != zs3_gc ] || options+=(${GC_EPOCHS:+zs3.epochs=$GC_EPOCHS})
         case $method in
-            # steps of the generator do not pair up over processes: step 2 is of one, or takes zs3.pace=batch
-            zs3 | zs3_gc) python train_zeroshot.py "$config" "${options[@]}" ;;
-            *) launch train_zeroshot.py "$config" "${options[@]}" ;;
+            # processes would draw different numbers of generator steps: one process, or zs3.pace=batch
+            zs3 | zs3_gc) step_alone train_zeroshot.py "$config" "${options[@]}" ;;
+            *) step train_zeroshot.py "$config" "${options[@]}" ;;
         esac
-        python eval.py "$config" "${options[@]}"
+        step_alone eval.py "$config" "${options[@]}"
     done
 }

@@ -72,4 +72,7 @@ def test_an_active_environment_is_used_and_named(tmp_path):
     found = run("chain.sh", "configs/demo/discovery.yaml", **variables)
     assert found.returncode == 0, found.stderr
     assert found.stderr == "using the active virtual environment /mine (VENV=DIR chooses another)\n"
-    assert found.stdout.startswith("train_base.py configs/demo/discovery.yaml\n")
+    start = (
+        "-m utils.chain --gpus 1 -- train_base.py configs/demo/discovery.yaml -- eval.py configs/demo/discovery.yaml "
+    )
+    assert found.stdout.startswith(start)

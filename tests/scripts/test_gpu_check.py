@@ -54,7 +54,7 @@ def test_every_system_is_checked(tmp_path):
     program(tmp_path / "bin", "python", 'echo "$@"')
     found = check(tmp_path, VENV="none", DEVICE="cpu", SIZE="64", DATA_ROOT="/voc")
     assert found.returncode == 0, found.stderr
-    calls = [line.split()[:2] for line in found.stdout.splitlines()]
+    calls = [call.split()[:2] for line in found.stdout.splitlines() for call in line.split(" -- ")[" -- " in line :]]
     for call in (
         ["finetune_novel.py", "configs/demo/discovery.yaml"],
         ["finetune_novel.py", "configs/discovery/pascal_subset.yaml"],
