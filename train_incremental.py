@@ -377,7 +377,7 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     return ids
 
 
-def run_step(data: IncrementalData, step: int, earlier: list[dict]) -> list[dict]:
+def run_step(data: IncrementalData, step: int, earlier: Sequence[dict] = ()) -> list[dict]:
     """Train and test one step unless it is finished; the last one writes the summary. Metrics of all steps so far."""
     cfg, place = data.cfg, (step + 1, data.num_steps)
     selected = cfg.trained.files[0] + ".pth"  # the network that the next step starts from

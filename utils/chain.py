@@ -63,22 +63,21 @@ class Step:
         _, *arguments = self.words
         return [word.endswith(".yaml") for word in arguments if "=" not in word] == [True]
 
-    def finished(self) -> list[str]:
-        """A line on each stage of the command if all are finished; empty if it has to run, or in any doubt."""
+    def finished(self) -> str:
+        """A line on the stages of the command if all are finished; empty if it has to run, or in any doubt."""
         script, *arguments = self.words
         if not self.configured:
-            return []
+            return ""
         try:
             cfg = load_config(arguments, "", script)
-            folders = finished_stages(cfg, script) if cfg.resume == "auto" and not cfg.expected else []
-            means = [group_means(read_json(folder / METRICS)) for folder in folders]
+            if cfg.resume != "auto" or cfg.expected or not (folders := finished_stages(cfg, script)):
+                return ""
+            means = group_means(read_json(folders[-1] / METRICS))
         except (UserError, OSError):  # the command itself says what is wrong
-            return []
-        return [describe_finished(cfg, folder) + _shown(mean) for folder, mean in zip(folders, means, strict=True)]
-
-
-def _shown(means: dict[str, float | None]) -> str:
-    return "; mIoU: " + ", ".join(f"{name} {percent(value)}" for name, value in means.items()) if means else ""
+            return ""
+        others = f"; the {len(folders) - 1} before it as well" if len(folders) > 1 else ""
+        shown = ", ".join(f"{name} {percent(value)}" for name, value in means.items())
+        return f"{describe_finished(cfg, folders[-1])}{others}{shown and f'; mIoU: {shown}'}"
 
 
 @dataclass
@@ -180,9 +179,9 @@ class Chain:
         if self.stopped.is_set():
             return EXIT_INTERRUPTED
         title = f"stage {step.number} of {len(self.steps)}: "
-        lines = step.finished()
-        print("\n".join(title + line for line in lines or [self._name(step)]), file=output, flush=True)
-        if lines:
+        finished = step.finished()
+        print(title + (finished or self._name(step)), file=output, flush=True)
+        if finished:
             return EXIT_DONE
         process = subprocess.Popen(step.line, stdout=output, stderr=output)
         self.running.append(process)
