@@ -398,8 +398,8 @@ def run_step(data: IncrementalData, step: int, earlier: Sequence[dict] = ()) -> 
             settings = cfg.training.of_step(step, len(data.train_ids(step)), last_only=selected == "last.pth")
             best = fit(recipe, settings, run)
             recipe.model.load_state_dict(checkpoint.load(run.dir / selected)["model"])
-            metrics = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")
-            run.finish(metrics | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
+            scores = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")
+            run.finish(scores | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
         metrics = [*earlier, checkpoint.read_json(run.dir / "metrics.json")]
         if len(metrics) == data.num_steps and dist.is_main():  # before the command counts as finished
             write_summary(metrics, data, stage_dir(cfg, cfg.own_method or cfg.method))

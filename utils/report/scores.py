@@ -28,7 +28,7 @@ def show_scores(cfg: Common, folder: Path) -> int:
 
 def show_steps(cfg: "IncrementalConfig", *folders: Path) -> None:
     """Print the tables of train_incremental.py; `folders` are all steps in order."""
-    title = f"{cfg.method}, {Path(cfg.task).stem}, {cfg.setting}"
+    title = f"{cfg.own_method or cfg.method}, {Path(cfg.task).stem}, {cfg.setting}"
     print_steps([read_json(folder / METRICS) for folder in folders], title)
 
 
