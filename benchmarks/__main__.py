@@ -1,12 +1,12 @@
-"""Every CPU benchmark in one table: the released programs' way, ours, and how many times as fast that is.
+"""Every CPU benchmark in one table: the way of the released programs, ours, and the ratio of their times.
 
-One thread; both ways in turn, in processor time of this process, so that other programs on the machine disturb little.
-The least of the repeats counts. Repeats on a shared machine vary by a fifth. A table of memory and one of growth with
-the number of images (benchmarks/growth.py) follow. Less than ten minutes in all.
+One thread, in processor time of this process; both ways in turn, the least time of the repeats counts. Repeats on a
+shared machine vary by a fifth. Two more tables: memory of the losses, and growth with the number of images
+(benchmarks/growth.py). Less than ten minutes in all.
 
     python -m benchmarks
     python -m benchmarks --only SSUL --repeats 5
-    python -m benchmarks --save docs/performance.json    # and its tables into docs/performance.md
+    python -m benchmarks --save docs/performance.json    # also writes the tables into docs/performance.md
 """
 
 import argparse
@@ -23,11 +23,12 @@ import PIL
 import torch
 
 from benchmarks import growth
-from benchmarks.rows import Row, cpu_seconds, memory, rows
+from benchmarks.rows import memory, rows
+from benchmarks.rows.row import Row, cpu_seconds
 from utils.checkpoint import write_json, write_text
 from utils.report.tables import table
 
-LIMIT = 30.0  # seconds after which a row is not repeated, on a machine that does other things besides
+LIMIT = 30.0  # seconds after which a row is not repeated
 HEADING = ["work", "released way, ms", "ours, ms", "ratio", ""]
 SPACE = ["memory of a loss, per image", "released way, MiB", "ours, MiB"]
 BEGIN, END = "<!-- tables of python -m benchmarks --save -->\n\n", "\n\n<!-- end of the tables -->"
@@ -38,7 +39,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
     if row.same:
         row.same()
     else:
-        row.theirs(), row.ours()  # to warm up
+        row.theirs(), row.ours()  # warm-up
     begun, pairs = time.perf_counter(), []
     while len(pairs) < repeats and (not pairs or time.perf_counter() - begun < LIMIT):
         pairs.append((cpu_seconds(row.theirs), cpu_seconds(row.ours)))
@@ -47,7 +48,7 @@ def measure(row: Row, repeats: int) -> dict[str, Any]:
 
 
 def machine() -> str:
-    """Processor and versions, in a line."""
+    """Processor and versions in one line."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -57,7 +58,7 @@ def machine() -> str:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The tables of a run."""
+    """The tables of a run in markdown."""
     speed = [
         [row["name"], f"{row['theirs_ms']:.2f}", f"{row['ours_ms']:.2f}", f"{row['ratio']:.1f}", row["note"]]
         for row in found["rows"]
@@ -69,7 +70,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 
 def write_page(page: Path, tables: str) -> None:
-    """Replace the tables of a page, between its two marks; nothing where there is no such page."""
+    """Replaces the tables between the two marks of a page; does nothing if the page or a mark is missing."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""
     if BEGIN in text and END in text:
         head, rest = text.split(BEGIN, 1)
@@ -77,7 +78,7 @@ def write_page(page: Path, tables: str) -> None:
 
 
 def run(only: str, repeats: int, quick: bool = False) -> dict[str, Any]:
-    """Measure the rows whose name holds `only`."""
+    """Measures the rows whose name contains `only`."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,9 +96,11 @@ def run(only: str, repeats: int, quick: bool = False) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="rows whose name holds this")
+    parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--save", type=Path, help="write the figures to this JSON file, and the tables beside it")
+    parser.add_argument(
+        "--save", type=Path, help="JSON file of the figures; the tables go to the .md file of the same name"
+    )
     options = parser.parse_args(argv)
     found = run(options.only, options.repeats)
     print(markdown(found))

@@ -1,13 +1,10 @@
-"""How time and memory grow with the number of images, of everything that touches each of them outside the networks.
+"""Time and memory against the number of images, for all work outside the networks that touches each image.
 
-A process of its own for each figure: processor seconds, and MiB beyond what it held before. A part that is linear takes
-ten times as long in each column; the evaluation keeps one matrix, however many images there are.
-
-    python -m benchmarks.growth
-    python -m benchmarks.growth --items 1000 10000
+Each figure comes from its own process: processor seconds, and MiB beyond what the process held at its start. Linear
+work takes ten times as long in each column; the evaluation keeps one matrix for any number of images.
 """
 
-import argparse
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -26,8 +23,6 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.clustering import draw
-from benchmarks.weakshot import peak
 from data.io import write_label
 from data.label_map import LabelMap
 from data.layouts import VOC, index_samples
@@ -37,11 +32,10 @@ from utils.inputs import DataFiles, changed_data
 from utils.measure.clustering import cluster_prototypes
 from utils.measure.confusion import count
 from utils.measure.ranking import split_by_score
-from utils.report.tables import table
 
 ITEMS = (1_000, 10_000, 100_000)
-LINKS = 500  # names of one file: file systems limit how many it may have
-SIDE = 64  # pixels of a mask; larger ones take longer, each by itself
+LINKS = 500  # names per file; file systems limit the number of hard links
+SIDE = 64  # pixels of a mask
 OUTPUTS, BATCH = 26, 16  # of the evaluation
 FEATURES, CLUSTERS = 256, 40  # of the prototypes
 CONFIG = "configs/discovery/pascal.yaml"
@@ -57,13 +51,13 @@ class Cost(NamedTuple):
 
 
 def find_files(root: Path, items: int) -> list:
-    """The index of a list: paths of image and mask of every id."""
+    """Index of a list: paths of image and mask of every id."""
     ids = [name.removesuffix(".png") for name in sorted(os.listdir(root / "SegmentationClassAug"))[:items]]
     return index_samples(root, ids, fields=("image", "label"), layout=VOC, looked_for=DataFiles())
 
 
 def scan(root: Path, items: int, known: bool) -> None:
-    """The classes of every mask; known ones are not read again."""
+    """Classes of every mask; `known` finds them in the file that the first scan wrote."""
     samples, kept = find_files(root, items), root / f"presence_{items}.json"
     if not known:
         kept.unlink(missing_ok=True)
@@ -71,7 +65,7 @@ def scan(root: Path, items: int, known: bool) -> None:
 
 
 def fingerprint(root: Path, items: int) -> None:
-    """What a finished stage is compared by: a record of all its files, and their comparison."""
+    """Records all files of a stage, and compares the record with the files."""
     files, cfg = DataFiles(), load_config([CONFIG, f"data.root={root}"], "")
     files.add(path for sample in find_files(root, items) for path in (sample.image, sample.label))
     files.write(root / f"data_{items}.json", cfg)
@@ -79,7 +73,7 @@ def fingerprint(root: Path, items: int) -> None:
 
 
 def evaluate(_root: Path, items: int) -> None:
-    """Both confusion matrices of predictions that are there already."""
+    """Confusion matrices at network and file resolution, from given predictions."""
     maps = torch.randint(0, OUTPUTS, (BATCH, 1, SIDE, SIDE), generator=torch.Generator().manual_seed(0))
     label = maps[:, 0].flip(0).byte()
 
@@ -93,11 +87,14 @@ def evaluate(_root: Path, items: int) -> None:
 
 def cluster(_root: Path, items: int) -> None:
     """PCA and k-means of one prototype per image."""
-    cluster_prototypes(draw(items, FEATURES, CLUSTERS)[0], CLUSTERS, seed=0)
+    rng = np.random.default_rng(0)
+    points = rng.standard_normal((CLUSTERS, FEATURES)).astype(np.float32)[rng.integers(0, CLUSTERS, items)]
+    points += rng.standard_normal((items, FEATURES), dtype=np.float32)
+    cluster_prototypes(points / np.linalg.norm(points, axis=1, keepdims=True), CLUSTERS, seed=0)
 
 
 def rank(_root: Path, items: int) -> None:
-    """The split into clean and unclean images, by the share of each cluster."""
+    """Split into clean and unclean images, balanced over the clusters."""
     numbers = random.Random(0)
     scores = [numbers.random() for _ in range(items)]
     split_by_score(
@@ -120,7 +117,7 @@ PARTS: dict[str, Callable[[Path, int], Any]] = {
 
 
 def make_files(root: Path, items: int) -> None:
-    """A data root in the VOC layout: many names for a few files, which takes no space."""
+    """A data root in the VOC layout: hard links to a few files, which take no space."""
     image = np.full((SIDE, SIDE, 3), 128, np.uint8)
     for folder, ending in (("JPEGImages", ".jpg"), ("SegmentationClassAug", ".png")):
         (root / folder).mkdir(parents=True)
@@ -135,10 +132,10 @@ def make_files(root: Path, items: int) -> None:
 
 
 def in_own_process(work: Callable[[], Any]) -> Cost:
-    """Processor seconds of a call in a fork, and its peak beyond what the fork began with (Linux)."""
+    """Processor seconds and peak memory of a call in a forked process, beyond the memory at the fork (Linux)."""
     receive, send = (context := multiprocessing.get_context("fork")).Pipe(duplex=False)
     gc.collect()
-    gc.freeze()  # else the fork's collector copies the pages of all that is there
+    gc.freeze()  # otherwise the collector of the fork copies all pages
     process = context.Process(target=_measured, args=(work, send))
     process.start()
     send.close()
@@ -160,6 +157,20 @@ def _measured(work: Callable[[], Any], send: Connection) -> None:
     send.send(Cost(seconds[0], mib))
 
 
+def peak(step: Callable[[], object]) -> float:
+    """MiB that a call needs beyond what the process holds (Linux with glibc)."""
+    status = Path("/proc/self/status")
+
+    def read(name: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
+
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed by earlier calls is not reused
+    before = read("VmRSS:")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
+    step()
+    return (read("VmHWM:") - before) / 1024
+
+
 @contextmanager
 def files(items: int) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +179,7 @@ def files(items: int) -> Iterator[Path]:
 
 
 def measure(items: tuple[int, ...] = ITEMS) -> list[dict[str, Any]]:
-    """Every part at every number of images, as plain values."""
+    """Cost of every part at every number of images, as plain values."""
     with files(max(items)) as root:
         return [
             {"name": name, "costs": [in_own_process(partial(part, root, number))._asdict() for number in items]}
@@ -177,23 +188,10 @@ def measure(items: tuple[int, ...] = ITEMS) -> list[dict[str, Any]]:
 
 
 def rows(found: list[dict[str, Any]], items: tuple[int, ...] = ITEMS) -> list[list[str]]:
-    """The table of `measure`, its heading first."""
+    """Table of the result of `measure`, heading first."""
     heading = [HEADING, *(f"{number}: s" for number in items), *(f"{number}: MiB" for number in items)]
     return [heading, *([row["name"], *_shown(row["costs"])] for row in found)]
 
 
 def _shown(costs: list[dict[str, float]]) -> list[str]:
     return [f"{cost['seconds']:.2f}" for cost in costs] + [f"{cost['mib']:.0f}" for cost in costs]
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, nargs="+", default=list(ITEMS), help="numbers of images")
-    items = tuple(parser.parse_args(argv).items)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    print(table(rows(measure(items), items)))
-
-
-if __name__ == "__main__":
-    main()

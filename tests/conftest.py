@@ -24,11 +24,7 @@ SIZE = 40
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """And none of autograd's: a first backward on a fake device (tests of benchmarks.cost) would start them, and no
-    process could be forked.
-    """
     torch.set_num_threads(1)
-    torch.ones((), requires_grad=True).backward()
 
 
 def draw(kind: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -174,8 +174,8 @@ def python_module(module: str, words: list[str], stops) -> None:
     if module.startswith("my_method."):  # a copy of the example
         module, words = (module.replace("my_method", "tests.examples.own_method"), words)
         words = [word.replace("my_method/", "tests/examples/own_method/") for word in words]
-    if module == "benchmarks.NAME":
-        return
+    if module == "benchmarks.flops":  # runs a training script
+        module, words = words[0].removesuffix(".py"), words[1:]
     if (ROOT / module.replace(".", "/") / "__main__.py").is_file():  # a package
         module = f"{module}.__main__"
     assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Every system on a GPU: the demo set, and with DATA_ROOT a VOC folder (sets/trainaug.txt, sets/val.txt), at the image sizes
 # of the papers in bf16. Prints time, images per second and memory of every stage, the difference between CPU and GPU results,
-# and the speed of a training step of every system (benchmarks/gpu.py). Without a GPU it stops at once (exit status 2);
-# `python -m benchmarks.cost CONFIG` estimates what a GPU needs.
+# and the speed of a training step of every system (benchmarks/gpu.py). Without a GPU it stops at once (exit status 2).
 #   DATA_ROOT=/data/voc scripts/discovery/gpu_check.sh [key=value ...]
 #   SYSTEMS=ncdss scripts/discovery/gpu_check.sh model.backbone=resnet50 model.trained=null    # ImageNet weights must be at hand
 # SYSTEMS="ncdss ssul maskcontrast zs3": systems with a function check_NAME below. OUT=output/gpu_check, DEVICE=cuda and SIZE
@@ -74,7 +73,7 @@ python prepare_data.py demo
 for system in $SYSTEMS; do "check_$system"; done
 run_steps
 python collect.py --cost "$OUT"
-[ -z "${devices:-}" ] || python -m benchmarks.devices "$devices" datasets/demo/images --device "$DEVICE"
+[ -z "${devices:-}" ] || python -m benchmarks.gpu --device "$DEVICE" --agree "$devices" datasets/demo/images
 steps=(--device "$DEVICE" --save "$OUT/gpu.json")
 [ "$DEVICE" != cpu ] || steps+=(--batch 2 --steps 1)
 python -m benchmarks.gpu "${steps[@]}" ${SIZE:+--size "$SIZE"}

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import __main__ as main
 from benchmarks import growth
-from benchmarks.rows import Row, _close
+from benchmarks.rows.row import PeakMemory, Row, close
 from utils.checkpoint import read_json
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -42,7 +43,20 @@ def test_the_least_time_of_each_way_counts(monkeypatch):
 def test_ways_that_differ_are_not_timed():
     theirs, ours = (lambda value=value: torch.tensor(value) for value in (1.0, 1.1))
     with pytest.raises(AssertionError):
-        main.measure(Row("work", theirs, ours, same=lambda: _close(theirs, ours, 1e-6)), repeats=1)
+        main.measure(close("work", theirs, ours), repeats=1)
+
+
+def test_peak_of_the_tensors_alive_by_hand():
+    """Maps of 1 MiB: two while the second is computed from the first, which nothing keeps."""
+    mib = 2**20
+    layer, x = nn.Linear(1024, 1024, bias=False), torch.zeros(256, 1024)
+    with PeakMemory([layer.weight, x]) as memory:
+        y = layer(x).relu()
+        assert (memory.live, memory.peak) == (mib, 2 * mib)
+        y.sum().backward()
+        assert memory.live > 4 * mib  # the gradient of the weights
+        del y
+        assert memory.live < 4 * mib + 100
 
 
 def test_memory_and_seconds_of_a_call_are_its_own():

@@ -67,7 +67,8 @@ def test_every_system_is_checked(tmp_path):
     ):
         assert call in calls, call
     assert calls[0] == ["prepare_data.py", "demo"]
-    assert calls[-3:] == [["collect.py", "--cost"], ["-m", "benchmarks.devices"], ["-m", "benchmarks.gpu"]]
+    assert calls[-3:] == [["collect.py", "--cost"], ["-m", "benchmarks.gpu"], ["-m", "benchmarks.gpu"]]
+    assert found.stdout.count("--agree") == 1 and "/ncdss/fold0/eums/best.pth datasets/demo/images" in found.stdout
     assert "train_base.py configs/discovery/pascal_subset.yaml" in found.stdout and "data.root=/voc" in found.stdout
 
 

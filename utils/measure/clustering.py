@@ -38,7 +38,7 @@ def part_prototypes(features: torch.Tensor, weights: torch.Tensor) -> torch.Tens
     weighs the mean (NCDSS), as saliency logits do (MaskContrast); 0 and 1 make a plain mean.
 
     Up-sampling is linear, so its adjoint moves the weights down to the feature cells instead of D channels up to the
-    pixels: the same vector for a fraction of the time and memory (benchmarks/prototypes.py).
+    pixels: the same vector for a fraction of the time and memory (benchmarks/rows/decisions.py).
     """
     rows = interpolation_matrix(features.shape[-2], weights.shape[-2]).to(features)
     columns = interpolation_matrix(features.shape[-1], weights.shape[-1]).to(features)
