@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from utils.report.aggregate import NOTABLE, RATIO, Options, Over, ResultTable, result_table, same_seed
+from utils.report.aggregate import RATIO, Options, Over, ResultTable, result_table, same_seed
 from utils.report.tables import STYLES, table
 from utils.systems import SYSTEMS
 
@@ -81,7 +81,7 @@ def explain(stages: list[Stage], heading: list[str], about: ResultTable, options
     notes += [f"the paper's value is {about.paper_is}"] if options.columns == "split" and about.paper_is else []
     if any(name.startswith(RATIO) for name in heading):
         of = options.metric or about.main if options.rows == "method" else about.compared or about.main
-        notes += [f"{RATIO}: of {of}, paired by seed where seeds match, * above {NOTABLE}"]
+        notes += [f"{RATIO}: of {of}, paired by seed where seeds match, * by a two-sided t-test at 5 %"]
     print(f"\n{'; '.join(notes)}", file=sys.stderr)
     if options.rows == "method":
         for line in same_seed(stages, about):

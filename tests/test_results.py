@@ -42,7 +42,7 @@ def test_a_run_of_the_quickstart_lies_within_the_spread_of_the_seeds(method):
     run = ROOT / "output" / "demo" / "fold0" / f"eval_{method}"
     if not (run / "metrics.json").exists():
         pytest.skip("scripts/quickstart.sh has not been run here")
-    stages = find_stages([ROOT / "docs" / "results" / "ncdss_demo.json"])
+    stages = find_stages([ROOT / "docs" / "results" / "discovery_demo.json"])
     known = [stage.metrics["novel_miou"] for stage in stages if stage.name == run.name]
     found = read_json(run / "metrics.json")["novel_miou"]
     assert abs(found - statistics.mean(known)) <= 3 * statistics.stdev(known)

@@ -4,7 +4,6 @@ A run is what one output_dir holds of one split. What a system's table shows, a 
 reports/. Runs of different data sets or splits are averaged only on request (`over`).
 """
 
-import math
 import statistics
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +14,11 @@ from typing import Any, Literal
 from utils.errors import UserError
 from utils.report.published import MEAN, Published
 from utils.report.results import Stage
+from utils.report.t_test import TTest, t_test
 from utils.report.tables import percent, spread
 
 DEFAULT = "default"  # the variant that others are compared with
-RATIO, NOTABLE = "difference / s.e.", 2  # of differences over their standard errors, and from where one is marked
-SAME = 1e-20  # variance of fractions that differ by rounding alone
+RATIO = "difference / s.e."  # heading of mean differences over their standard errors
 Over = Literal["seeds", "splits", "datasets"]
 
 
@@ -290,7 +289,7 @@ def _by_split(rows: Sequence[Row], about: ResultTable, column: Column, options: 
     against = _reference(rows, about, options)
     others = [_other_method(row, rows, against) for row in rows]
     ratios = [
-        None if other is None else t_statistic(mean, means[rows.index(other)])
+        None if other is None else t_test(mean, means[rows.index(other)])
         for mean, other in zip(means, others, strict=True)
     ]
     return _with_ratios(table, against, ratios)
@@ -316,35 +315,16 @@ def _against_default(rows: Sequence[Row], column: Column) -> list[str]:
 # ---- is a difference more than noise?
 
 
-def t_statistic(ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float]) -> float | None:
-    """Mean difference over its standard error, None where fewer than two differences are known or all are the same.
-
-    Values by seed. With n >= 2 seeds in common the paired statistic t = mean(d) / (s(d) / sqrt(n)) of the differences
-    d of a seed, s the sample standard deviation; else that of Welch, the difference of the means over
-    sqrt(s1^2 / n1 + s2^2 / n2). Few seeds ask for more than 2: at 5 % two-sided 4.3 for three, 2.8 for five paired.
-    """
-    common = ours.keys() & theirs.keys()
-    if len(common) > 1:
-        gains = [ours[key] - theirs[key] for key in common]
-        difference, variance = statistics.mean(gains), statistics.variance(gains) / len(gains)
-    elif len(ours) > 1 and len(theirs) > 1:
-        difference = statistics.mean(ours.values()) - statistics.mean(theirs.values())
-        variance = sum(statistics.variance(values.values()) / len(values) for values in (ours, theirs))
-    else:
-        return None
-    return difference / math.sqrt(variance) if variance > SAME else None
-
-
-def _with_ratios(table: list[list[str]], against: str, ratios: Sequence[float | None]) -> list[list[str]]:
-    """The table with its column "difference / s.e.", marked above 2, if any is known."""
+def _with_ratios(table: list[list[str]], against: str, ratios: Sequence[TTest | None]) -> list[list[str]]:
+    """Appends the column "difference / s.e.", * where the difference is significant, if any row has a test."""
     if all(ratio is None for ratio in ratios):
         return table
-    cells = ["-" if ratio is None else f"{ratio:+.1f}{' *' if abs(ratio) > NOTABLE else ''}" for ratio in ratios]
+    cells = ["-" if test is None else f"{test.t:+.1f}{' *' if test.is_significant else ''}" for test in ratios]
     return _with_column(table, f"{RATIO} to {against}" if against else RATIO, cells)
 
 
-def _ratio(row: Row, other: Row | None, column: Column) -> float | None:
-    return None if other is None else t_statistic(row.by_draw(column), other.by_draw(column))
+def _ratio(row: Row, other: Row | None, column: Column) -> TTest | None:
+    return None if other is None else t_test(row.by_draw(column), other.by_draw(column))
 
 
 def _default_of(row: Row, rows: Sequence[Row]) -> Row | None:
