@@ -45,7 +45,6 @@ from models.incremental.network import (
     predicted_ids,
     upsample,
 )
-from reports.incremental import log_trust, write_summary
 from utils import checkpoint, dist
 from utils.config.incremental import IncrementalConfig
 from utils.config.reader import load_config
@@ -55,6 +54,7 @@ from utils.log import log
 from utils.loop import fit
 from utils.measure.confusion import predict
 from utils.recipe import Recipe, own_keys, own_recipe, trainable
+from utils.report.steps import log_trust, write_summary
 from utils.report.tables import print_steps
 from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage, stage_dir
@@ -402,7 +402,8 @@ def run_step(data: IncrementalData, step: int, earlier: Sequence[dict] = ()) -> 
             run.finish(scores | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
         metrics = [*earlier, checkpoint.read_json(run.dir / "metrics.json")]
         if len(metrics) == data.num_steps and dist.is_main():  # before the command counts as finished
-            write_summary(metrics, data, stage_dir(cfg, cfg.own_method or cfg.method))
+            groups = [[data.task.names[number] for number in data.task.ids(step)] for step in range(data.num_steps)]
+            write_summary(metrics, groups, stage_dir(cfg, cfg.own_method or cfg.method))
         return metrics
 
 

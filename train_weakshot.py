@@ -29,6 +29,7 @@ import torch
 from data.weakshot.builder import WeakShotData
 from data.weakshot.chain import PSEUDO, label_folder, labelled_by
 from data.weakshot.cluster_masks import LABELS
+from data.weakshot.shown_masks import SHOWN, Proposals, write_proposals
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
 from losses.simformer import (
     SMALL,
@@ -54,7 +55,6 @@ from models.weakshot.maskformer import MaskOutput, maskformer_groups
 from models.weakshot.maskformer_files import load_maskformer
 from models.weakshot.simformer import WeakShotNet, build_weak_shot, decide
 from models.weights import load_strict, read_weights
-from reports.weakshot import SHOWN, Proposals, save_proposals
 from utils import dist
 from utils.config.reader import load_config
 from utils.config.weakshot import WeakShotConfig, require_sense
@@ -387,7 +387,8 @@ def main(argv: list[str] | None = None) -> None:
         if not run.finished:
             recipe = METHODS[cfg.method](cfg, data, run)
             metrics = fit(recipe, cfg.training, run)
-            save_proposals(lambda image: propose(recipe.network, image, run), data, run)
+            if dist.is_main():
+                write_proposals(run.dir, data, lambda image: propose(recipe.network, image, run))
             run.finish(metrics)
 
 

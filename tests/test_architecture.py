@@ -58,3 +58,9 @@ def test_the_engine_and_the_general_scripts_name_no_system(name):
 @pytest.mark.parametrize("name", ["eval", "predict", "report", "collect", "export"])
 def test_general_scripts_import_no_entry_script(name):
     assert not {module.split(".")[0] for module in imported(ROOT / f"{name}.py")} & SCRIPTS
+
+
+def test_only_report_and_collect_import_reports():
+    """Training does not depend on what is shown of it."""
+    importing = {path.stem for path in ROOT.glob("*.py") if any(m.split(".")[0] == "reports" for m in imported(path))}
+    assert importing == {"report", "collect"}

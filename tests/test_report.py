@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import report
-from reports.common import Page
+from reports.page import Page
 from utils.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ SHARED = ["report.py", "collect.py", *(f"utils/report/{path.name}" for path in (
 
 @pytest.mark.parametrize("path", sorted(SHARED))
 def test_no_system_is_named_in_shared_code(path):
-    """But in the published values."""
+    """Except with the published values."""
     named = {node.value for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Constant)}
     if not path.endswith("published.py"):
         assert not named & {*SYSTEMS, "basic", "EUMS", "ssul_m", "kmeans"}

@@ -22,7 +22,7 @@ class System:
     schema     configuration, a subclass of utils.config.common.Common
     data       builder of its data sets, a data.protocol.SystemData
     segmenter  (WeightsFile, configuration) -> models.segmenter.Segmenter
-    page       configuration -> reports.common.Page
+    page       configuration -> reports.page.Page
     table      columns of collect.py with the published values, a utils.report.aggregate.ResultTable
     stages     entry scripts, in the order of the method
     """
@@ -47,7 +47,7 @@ _RECORDS = (
         data="data.discovery.builder:DiscoveryData",
         segmenter="models.deeplab_files:load_ncdss",
         page="reports.discovery.page:page",
-        table="reports.discovery.page:TABLE",
+        table="reports.discovery.table:TABLE",
         stages=("train_base.py", "cluster_pseudolabel.py", "finetune_novel.py", "entropy_rank.py", "eval.py"),
     ),
     System(
@@ -57,8 +57,8 @@ _RECORDS = (
         schema="utils.config.incremental:IncrementalConfig",
         data="data.incremental.builder:IncrementalData",
         segmenter="models.incremental.network:load_step",
-        page="reports.incremental:page",
-        table="reports.incremental:TABLE",
+        page="reports.incremental.page:page",
+        table="reports.incremental.table:TABLE",
         stages=("train_incremental.py", "eval.py"),
     ),
     System(
@@ -68,8 +68,8 @@ _RECORDS = (
         schema="utils.config.contrast:ContrastConfig",
         data="data.contrast.builder:ContrastData",
         segmenter="models.contrast.encoder:load_saliency",
-        page="reports.contrast:page",
-        table="reports.contrast:TABLE",
+        page="reports.contrast.pretraining:page",
+        table="reports.contrast.tables:PRETRAINING",
         stages=("pretrain_contrast.py", "probe_features.py"),
     ),
     System(
@@ -79,8 +79,8 @@ _RECORDS = (
         schema="utils.config.probe:ProbeConfig",
         data="data.contrast.probes:ProbeData",
         segmenter="models.contrast.probes:load_linear",
-        page="reports.probe:page",
-        table="reports.probe:TABLE",
+        page="reports.contrast.probe:page",
+        table="reports.contrast.tables:PROBES",
         stages=("probe_features.py", "eval.py"),
     ),
     System(
@@ -90,8 +90,8 @@ _RECORDS = (
         schema="utils.config.zeroshot:ZeroShotConfig",
         data="data.zeroshot.builder:ZeroShotData",
         segmenter="models.zeroshot.segmenter:load_zero_shot",
-        page="reports.zeroshot:page",
-        table="reports.zeroshot:TABLE",
+        page="reports.zeroshot.page:page",
+        table="reports.zeroshot.table:TABLE",
         stages=("train_base.py", "train_zeroshot.py", "eval.py"),
     ),
     System(
@@ -101,8 +101,8 @@ _RECORDS = (
         schema="utils.config.weakshot:WeakShotConfig",
         data="data.weakshot.builder:WeakShotData",
         segmenter="models.weakshot.simformer:load_weak_shot",
-        page="reports.weakshot:page",
-        table="reports.weakshot:TABLE",
+        page="reports.weakshot.page:page",
+        table="reports.weakshot.table:TABLE",
         stages=("train_weakshot.py", "eval.py"),
     ),
 )

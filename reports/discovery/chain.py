@@ -1,7 +1,7 @@
-"""The finished stages of a discovery chain, the data they were made from, and what follows from both."""
+"""The finished stages of a discovery chain, and its data."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,31 +13,22 @@ from data.discovery.builder import DiscoveryData
 from data.discovery.units import Unit, read_parts, read_units
 from data.io import read_image, read_label
 from data.layouts import Sample
+from reports.discovery.table import BASELINES, METHODS
 from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
 from utils.report import charts, html, pictures
 from utils.report.results import finished_stages
-from utils.report.tables import group_means, percent
 from utils.run_folder import stage_dir
 
-METHODS = {  # row of a results table -> evaluated stage
-    "base model": "eval_base",
-    "basic, random labels": "eval_basic_random",
-    "basic": "eval_basic",
-    "EUMS": "eval_eums",
-    "basic, oracle labels": "eval_basic_oracle",
-}
-BASELINES = {"basic, semi-supervised k-means": "eval_basic_semi"}  # shown where they were run
-REFERENCES = ("base model", "basic, random labels", "basic, oracle labels")  # no results of a method
-HEADING = ["method", "base mIoU", "novel mIoU", "all mIoU"]
+REFERENCES = ("base model", "basic, random labels", "basic, oracle labels")  # rows that are no methods
 METHOD_COLORS = {"base model": "#4a9d77", "basic": "#9db1cc", "EUMS": "#2457c5"}
 KIND_COLORS = {"base": "#66758a", "novel": "#8b5fcf", "clean": "#16a085", "unclean": "#e27d34"}  # of classes and images
-MOST_OBJECTS = 3000  # read for the shares of each cluster
+MOST_IMAGES = 3000  # images whose true masks are read
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The finished stages of one split, and the data they were made from."""
+    """The finished stages of one split, and its data."""
 
     data: DiscoveryData
     folder: Path
@@ -45,7 +36,7 @@ class Chain:
 
     @classmethod
     def open(cls, cfg: DiscoveryConfig) -> "Chain":
-        """UserError when no stage is finished, or without the data."""
+        """Raises UserError if no stage is finished, or if the data set cannot be read."""
         folder = stage_dir(cfg, "report").parent
         return cls(DiscoveryData.open(cfg), folder, finished_stages(folder, "scripts/chain.sh CONFIG"))
 
@@ -53,7 +44,7 @@ class Chain:
 
     @property
     def rows(self) -> dict[str, str]:
-        """Row of a results table -> its stage: METHODS, then what else is evaluated."""
+        """Row of the result table -> its stage: METHODS, then all other evaluated stages."""
         baselines = {row: stage for row, stage in BASELINES.items() if stage in self.metrics}
         more = {name.removeprefix("eval_"): name for name in self.metrics if name.startswith("eval_")}
         listed = METHODS | baselines
@@ -61,13 +52,13 @@ class Chain:
 
     @property
     def shown_rows(self) -> dict[str, str]:
-        """Those of a results table: of unknown classes there is no truth that references could draw labels from."""
+        """`rows` without the reference runs if the novel classes are unknown: they need true labels."""
         hidden = REFERENCES[1:] if self.data.is_unknown else ()
         return {row: stage for row, stage in self.rows.items() if row not in hidden}
 
     @property
     def methods(self) -> dict[str, str]:
-        """Of those the evaluated ones that are compared with each other."""
+        """The evaluated methods, without base model and reference runs."""
         found = {
             row: stage
             for row, stage in self.rows.items()
@@ -77,19 +68,19 @@ class Chain:
 
     @property
     def colors(self) -> dict[str, str]:
-        """Of the methods and the base model."""
+        """Colour of each method and of the base model."""
         return charts.series_colors(self.methods) | METHOD_COLORS
 
     # ---- classes
 
     @property
     def num_known(self) -> int:
-        """Background and base classes."""
+        """Number of background and base classes."""
         return self.data.num_known
 
     @property
     def names(self) -> list[str]:
-        """Background, base, novel classes."""
+        """Names of background, base and novel classes."""
         return self.data.groups.names
 
     @property
@@ -111,7 +102,7 @@ class Chain:
         return self.data.groups.classes
 
     def samples(self, ids: Iterable[str], *fields: str, **where: Any) -> list[Sample]:
-        """Paths of images of the data set (data.layouts.index_samples)."""
+        """Samples of the data set with these fields (data.layouts.index_samples)."""
         return self.data.context.index(ids, ("image", *fields), **where)
 
     # ---- clusters
@@ -123,7 +114,7 @@ class Chain:
 
     @cached_property
     def units(self) -> dict[str, list[Unit]]:
-        """Image id -> its objects: one, unless its parts are clustered by themselves."""
+        """Image id -> its objects; several only if cluster.unit is not image."""
         found: dict[str, list[Unit]] = defaultdict(list)
         for unit in self.clusters:
             found[unit.image].append(unit)
@@ -131,13 +122,13 @@ class Chain:
 
     @cached_property
     def true_class(self) -> dict[Unit, int]:
-        """Object -> its true class, see DiscoveryData.true_classes; empty without masks.
+        """Object -> its true class (DiscoveryData.true_classes); empty if there are no masks.
 
-        Of large sets evenly spaced images stand for all.
+        At most MOST_IMAGES images are read, at even distances.
         """
         ids = sorted(self.units)
         try:
-            samples = self.samples(ids[:: -(-len(ids) // MOST_OBJECTS)], "label")
+            samples = self.samples(ids[:: -(-len(ids) // MOST_IMAGES)], "label")
         except UserError:
             return {}
         found: dict[Unit, int] = {}
@@ -147,30 +138,30 @@ class Chain:
         return found
 
     def class_name(self, number: int) -> str:
-        """Of a true class."""
+        """Name of a value of `true_class`."""
         if number < 0:
             return self.names[-number]
         return self.novel_names[number - 1] if number else "no novel class"
 
     @cached_property
     def main_class(self) -> dict[int, tuple[int, float]]:
-        """Cluster -> (the class that most of its objects have, their share); empty without masks."""
+        """Cluster -> (most frequent true class, share of its objects); empty if there are no masks."""
         return majority_class([(self.clusters[unit], found) for unit, found in self.true_class.items()])
 
     def misplaced(self, unit: Unit) -> bool:
-        """Whether an object is known to be of another class than most of its cluster."""
+        """Whether the true class of an object is known and is not the most frequent one of its cluster."""
         return unit in self.true_class and self.true_class[unit] != self.main_class[self.clusters[unit]][0]
 
     def region(self, unit: Unit) -> np.ndarray:
-        """Where an object is, bool [H, W]."""
+        """Mask of an object, bool [H, W]."""
         return read_parts(self.folder / "pseudo", unit.image) == unit.part
 
     def novel_map(self, name: str) -> np.ndarray:
-        """What is novel of an image, uint8 [H, W]: what clustering kept of its saliency."""
+        """The pixels of an image that clustering uses, uint8 [H, W]."""
         return read_label(self.folder / "pseudo" / "novel_map" / f"{name}.png")
 
     def crops(self, units: Sequence[Unit]) -> list[str]:
-        """Some objects as HTML, misplaced ones in a frame."""
+        """Pictures of objects as HTML, misplaced ones in a frame."""
         shown = []
         for unit, sample in zip(units, self.samples([unit.image for unit in units]), strict=True):
             picture = pictures.crop_object(read_image(sample.image), self.region(unit).astype(np.uint8))
@@ -180,39 +171,24 @@ class Chain:
         return shown
 
 
-# ---- metrics
-
-
-def table_means(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
-    """Group means to compare methods by: "all" of a base model covers fewer classes than that of others, so it goes."""
-    means = group_means(metrics or {})
-    return means if "novel" in means else {name: value for name, value in means.items() if name != "all"}
-
-
-def table_cells(metrics: Mapping[str, Any] | None) -> list[str]:
-    """base, novel and all mIoU of one metrics.json as text."""
-    means = table_means(metrics)
-    return [percent(means.get(group)) for group in ("base", "novel", "all")]
-
-
 # ---- confusion and clusters
 
 
 def cluster_order(match: Sequence[Sequence[int]], num_clusters: int) -> list[tuple[int, int]]:
-    """(cluster, novel class or -1), both from 0, sorted by class; clusters without a class last."""
+    """(cluster, novel class or -1), both from 0, sorted by class, clusters without a class last."""
     classes = dict.fromkeys(range(num_clusters), -1) | {cluster: novel for cluster, novel in match}
     return sorted(classes.items(), key=lambda pair: (pair[1] < 0, pair[1], pair[0]))
 
 
 def arrange_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
-    """Shares of each row of [B+1+n, B+1+K] counts, with the cluster columns in the order of `clusters` (from 0)."""
+    """Row-normalised confusion [B+1+n, B+1+K]; cluster columns in the order of `clusters` (from 0)."""
     counts = matrix[:, [*range(num_known), *(num_known + cluster for cluster in clusters)]]
     total = counts.sum(1, keepdims=True)
     return np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
 
 
 def collapse_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
-    """As arrange_confusion, with all base classes as one: [2+n, 2+K] for background, base, and the novel part."""
+    """arrange_confusion with all base classes merged: [2+n, 2+K], background first, then base."""
     starts = [0, 1, *range(num_known, matrix.shape[0])]
     merged = np.add.reduceat(matrix, starts, axis=0)
     merged = np.add.reduceat(merged, [0, 1, *range(num_known, matrix.shape[1])], axis=1)
@@ -220,7 +196,7 @@ def collapse_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[in
 
 
 def majority_class(objects: Iterable[tuple[int, int]]) -> dict[int, tuple[int, float]]:
-    """From (cluster, class) of every object: cluster -> (its most frequent class, the share of objects in it)."""
+    """(cluster, class) of every object -> {cluster: (most frequent class, its share of the objects)}."""
     members: dict[int, Counter] = defaultdict(Counter)
     for cluster, novel in objects:
         members[cluster][novel] += 1
@@ -229,5 +205,5 @@ def majority_class(objects: Iterable[tuple[int, int]]) -> dict[int, tuple[int, f
 
 
 def split_point(clean: Sequence[float], unclean: Sequence[float]) -> float | None:
-    """The score half-way between the last clean and the first unclean one; None unless there are both."""
+    """The value half-way between the largest clean and the smallest unclean one; None if one group is empty."""
     return (max(clean) + min(unclean)) / 2 if clean and unclean else None

@@ -1,12 +1,12 @@
-"""Novel class discovery, the sections on clusters: pseudo labels, what clusters hold, confusion, clean and unclean."""
+"""Novel class discovery, the sections on clusters: pseudo-labels, cluster contents, confusion, clean and unclean."""
 
 from functools import partial
 
 import numpy as np
 
 from data.discovery.units import Unit
+from data.gallery import COLUMNS, pick_images
 from data.io import read_array, read_image, read_label, voc_palette
-from reports.common import COLUMNS, label_painter, pick_images
 from reports.discovery.chain import (
     KIND_COLORS,
     Chain,
@@ -15,6 +15,7 @@ from reports.discovery.chain import (
     collapse_confusion,
     split_point,
 )
+from reports.page import label_painter
 from utils.checkpoint import read_as, read_json, read_list
 from utils.cluster_names import Suggested, cluster_label
 from utils.report import charts, html, pictures
@@ -29,8 +30,8 @@ NOT_CLUSTERED = "The objects are not clustered yet", "python cluster_pseudolabel
 
 
 def training_gallery(chain: Chain) -> str:
-    """From an unlabelled image to its pseudo label."""
-    title, folder, cluster = "How pseudo labels are made", chain.folder / "pseudo", chain.data.cfg.cluster
+    """The steps from an unlabelled image to its pseudo-label."""
+    title, folder, cluster = "How pseudo-labels are made", chain.folder / "pseudo", chain.data.cfg.cluster
     if "pseudo" not in chain.metrics:
         return html.absent(title, *NOT_CLUSTERED)
     known, k, masks = chain.num_known, max(chain.clusters.values()), bool(chain.true_class)
@@ -38,7 +39,7 @@ def training_gallery(chain: Chain) -> str:
     where = {"missing": "drop", "saliency_folder": cluster.saliency_folder}
     samples = chain.samples(read_list(folder / "novel.txt"), *fields, **where)
     samples = pick_images(samples, chain.novel_numbers) if masks else samples[:COLUMNS]
-    palette = voc_palette().copy()  # of the values in pseudo labels: base classes in their colours, then clusters
+    palette = voc_palette().copy()  # by value in pseudo-labels: base classes, then clusters
     palette[:known] = voc_palette()[chain.numbers[:known]]
     palette[known : known + k] = pictures.cluster_colors(k)
     given = chain.data.cluster_names or {}
@@ -53,7 +54,7 @@ def training_gallery(chain: Chain) -> str:
         cells += [pictures.spotlight(image, mask) for mask in shown]
         columns.append([*cells, draw(image, read_label(folder / "pseudo_labels" / f"{sample.id}.png"))])
     rows = ["image", *(["ground truth, not used"] if masks else []), *(["saliency"] if cluster.salient else [])]
-    rows += ["base removed", "pseudo label"]
+    rows += ["base removed", "pseudo-label"]
     intro = (
         f"Novel training images. What is {'salient and ' if cluster.salient else ''}not certainly of a base class "
         f"counts as {UNITS[cluster.unit]}; k-means on the mean features of these objects gives the clusters that label "
@@ -64,13 +65,13 @@ def training_gallery(chain: Chain) -> str:
 
 
 def _clusters_of(chain: Chain, name: str) -> str:
-    """The clusters of an image's objects, in words."""
+    """The clusters of an image's objects as text."""
     found = sorted({chain.clusters[unit] for unit in chain.units[name]})
     return f"cluster{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}"
 
 
 def clusters(chain: Chain) -> str:
-    """A contact sheet: some objects of every cluster."""
+    """Objects of every cluster, at even distances."""
     title = "What the clusters hold"
     if "pseudo" not in chain.metrics:
         return html.absent(title, *NOT_CLUSTERED)
@@ -99,14 +100,14 @@ def clusters(chain: Chain) -> str:
     )
     if suggested:
         intro += (
-            " What a cluster could be: the words whose features, as the base classes tell how words and features go "
-            "together, are most like its objects', with the cosine (cluster.names=suggest)."
+            " What a cluster could be: the words whose predicted features (regressed from the base classes) are "
+            "closest to the cluster mean, with the cosine (cluster.names=suggest)."
         )
     return html.section(title, intro, html.clusters(cards))
 
 
 def cluster_rows(chain: Chain) -> dict[str, np.ndarray]:
-    """ "clusters/3" -> objects at even distances in that cluster, side by side, uint8 [h, n * h, 3]."""
+    """Tag "clusters/3" -> objects of cluster 3 side by side, uint8 [h, n * h, 3]."""
     members: dict[int, list[Unit]] = {}
     for unit, cluster in sorted(chain.clusters.items()):
         members.setdefault(cluster, []).append(unit)
@@ -121,12 +122,12 @@ def cluster_rows(chain: Chain) -> dict[str, np.ndarray]:
 
 
 def evenly(count: int) -> list[int]:
-    """Places of up to CROPS objects of so many."""
+    """At most CROPS indices below `count`, at even distances."""
     return np.linspace(0, count - 1, min(CROPS, count)).astype(int).tolist()
 
 
 def confusion(chain: Chain) -> str:
-    """Which output fires on which class, with the class that each cluster was matched to."""
+    """Confusion of classes and outputs, with the class that each cluster is matched to."""
     title, known, names = "Confusion and matching", chain.num_known, chain.names
     if not chain.methods:
         return html.absent(title, "No model is evaluated", "python eval.py CONFIG method=basic")
@@ -158,8 +159,8 @@ def confusion(chain: Chain) -> str:
 
 
 def ranking(chain: Chain) -> str:
-    """Entropy of the novel images, and where clean ends."""
-    title, folder = "Clean and unclean pseudo labels", chain.folder / "ranking"
+    """Entropy of the novel images, and the split into clean and unclean."""
+    title, folder = "Clean and unclean pseudo-labels", chain.folder / "ranking"
     if "ranking" not in chain.metrics:
         return html.absent(title, "The images are not ranked yet", "python entropy_rank.py CONFIG")
     entropy = read_json(folder / "entropy.json")
@@ -167,7 +168,7 @@ def ranking(chain: Chain) -> str:
     ranked = {kind: [name for name in names if entropy[name] is not None] for kind, names in lists.items()}
     values = {kind: [entropy[name] for name in names] for kind, names in ranked.items()}
     intro = (
-        "Entropy of the basic model on the pseudo-labelled object of every novel image. EUMS trusts the pseudo labels "
+        "Entropy of the basic model on the pseudo-labelled object of every novel image. EUMS trusts the pseudo-labels "
         "left of the line; on the images right of it the student follows its moving-average teacher."
     )
     if not any(values.values()):
@@ -175,7 +176,7 @@ def ranking(chain: Chain) -> str:
     chart = charts.histogram(values, KIND_COLORS, "entropy", split_point(*values.values()))
     if "pseudo" not in chain.metrics:
         return html.section(title, intro, chart)
-    everything = [chain.units[name][0] for name in (*ranked["clean"], *ranked["unclean"])]  # of each its largest part
+    everything = [chain.units[name][0] for name in (*ranked["clean"], *ranked["unclean"])]  # the largest part of each
     ends = html.crops("Lowest entropy", "", chain.crops(everything[:CROPS]))
     ends += html.crops("Highest entropy", "", chain.crops(everything[::-1][:CROPS]))
     units = {kind: [unit for name in names for unit in chain.units[name]] for kind, names in lists.items()}

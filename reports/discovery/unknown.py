@@ -1,4 +1,4 @@
-"""Novel class discovery where nobody knows the novel classes: the page on which one names the clusters."""
+"""Novel class discovery with unknown novel classes: the sections in which the user names the clusters."""
 
 import csv
 from collections import Counter
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from data.discovery.units import Unit, read_units
+from data.gallery import COLUMNS
 from data.io import read_image, read_label, voc_palette
-from reports.common import COLUMNS
 from reports.discovery.chain import Chain
 from utils.checkpoint import read_as, read_json, read_list
 from utils.cluster_names import DROP, Suggested, cluster_label
@@ -49,7 +49,7 @@ write();
 
 
 def naming(chain: Chain) -> str:
-    """Every cluster with its objects and a field for its name; below, the command that these make."""
+    """Every cluster with its objects and a field for its name, and the command that saves these names."""
     title = "What the clusters hold, and what they are"
     if "pseudo" not in chain.metrics:
         return html.absent(title, "The objects are not clustered yet", "python cluster_pseudolabel.py CONFIG")
@@ -94,7 +94,7 @@ def _cluster(chain: Chain, cluster: int, units: Sequence[Unit], certainty: dict[
 
 
 def _alike(chain: Chain, units: Sequence[Unit]) -> list[str]:
-    """The labelled class that the base model sees, without being certain, in most of the objects' pixels."""
+    """The base class that the base model predicts most often for the objects, and the share of such objects."""
     seen: Counter[int] = Counter()
     for unit in units:
         path, region = chain.folder / "pseudo" / "full_pred" / f"{unit.image}.png", chain.region(unit)
@@ -114,7 +114,7 @@ def _suggested(chain: Chain, cluster: int) -> list[str]:
 
 
 def _objects(chain: Chain, units: Sequence[Unit], style: str) -> str:
-    """Crops that open to the whole photograph."""
+    """Pictures of objects; a click opens the whole photograph."""
     shown = []
     for unit, sample in zip(units, chain.samples([unit.image for unit in units]), strict=True):
         image = read_image(sample.image)
@@ -130,7 +130,7 @@ def _objects(chain: Chain, units: Sequence[Unit], style: str) -> str:
 
 
 def how_many(chain: Chain) -> str:
-    """What speaks for the estimated number of clusters."""
+    """The criteria behind the estimated number of clusters."""
     path = chain.folder / "pseudo" / "how_many.json"
     if not path.is_file():
         return ""
@@ -149,7 +149,7 @@ def how_many(chain: Chain) -> str:
 
 
 def labelled_gallery(chain: Chain) -> str:
-    """What the network makes of photographs that nobody labelled."""
+    """Predictions on the photographs without labels, from the folder that export.py writes."""
     title, folder = "What the network finds", chain.folder / "labelled"
     if not (folder / "classes.txt").is_file() or not (folder / "labels").is_dir():
         command = f"python export.py {chain.folder / 'eums' / 'best.pth'} {folder} --format folder"
@@ -182,7 +182,7 @@ def labelled_gallery(chain: Chain) -> str:
 
 
 def found_classes(folder: Path) -> set[str] | None:
-    """Classes in the exported labels; None before there are any."""
+    """Classes in the exported labels; None if no labels are exported."""
     path = folder / "labelled" / "confidence.csv"
     if not path.is_file():
         return None

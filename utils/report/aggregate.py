@@ -1,179 +1,188 @@
-"""Many finished stages as one table: rows × columns of mean ± deviation over runs.
+"""Tables over many finished stages: a row per method or variant, mean ± deviation over runs, published values.
 
-A run is what one output_dir holds of one split. What a system's table shows, a `ResultTable`, lies with its page in
-reports/. Runs of different data sets or splits are averaged only on request (`over`).
+A run is everything in one output_dir that belongs to one split. Runs of different data sets or splits are averaged
+only on request (`Options.over`). The `ResultTable` of each system lies in reports/<setting>/.
 """
 
 import statistics
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from utils.errors import UserError
-from utils.report.published import MEAN, Published
 from utils.report.results import Stage
 from utils.report.t_test import TTest, t_test
-from utils.report.tables import percent, spread
+from utils.report.tables import Rows, percent, spread
 
 DEFAULT = "default"  # the variant that others are compared with
-RATIO = "difference / s.e."  # heading of mean differences over their standard errors
+RATIO = "difference / s.e."  # heading of mean differences in standard errors
 Over = Literal["seeds", "splits", "datasets"]
+Published = Mapping[tuple[str, str, str], Mapping[str, str]]  # (data set, split, row) -> {heading: per cent, as shown}
+MEAN = "mean"  # instead of a split, in Published: the mean over the paper's splits
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric under its heading: that of the stage which gives a row its name, or of another stage of the run."""
+    """A metric and its heading."""
 
     heading: str
     metric: str  # key of metrics.json
-    stage: str = ""
-    optional: bool = False  # left out where no row has a value, as columns of another stage are
+    stage: str = ""  # stage that has it; "" for the stage that names the row
+    optional: bool = False  # left out if no row has a value, like the columns that name a stage
+    main: bool = False  # methods, variants and splits are compared by it; without one, by the first column
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Published values and their place in the table."""
+
+    values: Published
+    columns: tuple[str, ...]  # headings with a published column
+    place: Literal["beside", "below", "mean"] = "beside"  # mean: only if splits are the columns
+    splits: tuple[str, ...] = ()  # those of the published mean
+    about: str = ""  # a note for place="mean"
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """What a system's table of results shows, and how to find it in finished stages."""
+    """What the table of a system shows, and how stages become its rows."""
 
     columns: tuple[Column, ...]
-    main: str  # heading of the column that splits and variants are compared by
-    evaluated_by: str  # the script whose stages it reads
-    method: Callable[[Stage], str | None]  # name of the row that a stage belongs to, None for no row
+    evaluated_by: str  # script that writes the stages
+    method: Callable[[Stage], str | None]  # row of a stage; None: no row
     scores: Callable[[Stage], Mapping[str, Any]] = lambda stage: stage.metrics
-    split: Callable[[Mapping[str, Any]], str] = lambda config: ""  # split or task of a configuration
-    heading: str = "method"  # of the rows' names
-    names_split: bool = False  # in every row; else only where there are several
-    methods: tuple[str, ...] = ()  # that are shown first, in this order
-    variants: tuple[Column, ...] = ()  # columns of a row per variant; () takes `columns`, in a row per method, too
-    compared: str = ""  # of those the column that is set against the default; "" takes `main`
-    against: str = ""  # method that others are compared with, if it is there; else the first row's
-    published: Published = field(default_factory=dict)
-    paper_columns: tuple[str, ...] = ()  # headings that the paper's stand beside; () for the main one
-    from_memory: Collection[tuple[str, str, str, str]] = ()  # published values, (*key, heading), that get a *
-    paper: Literal["column", "rows", "mean"] = "column"  # its place: beside ours, below, or where splits are columns
-    whole: tuple[str, ...] = ()  # splits that the published mean is over
-    paper_is: str = ""  # what its value under the splits is
-    deviation: str = ""  # what ± is over where there is one run
+    split: Callable[[Mapping[str, Any]], str] = lambda config: Path(config.get("split", "")).stem  # of a configuration
+    names: tuple[str, ...] = ("method",)  # parts of a row's name; two: the split (or task) is in every name
+    methods: tuple[str, ...] = ()  # rows that come first, in this order
+    variants: tuple[Column, ...] = ()  # columns if rows are variants; (): `columns`, and a row per method, too
+    against: str = ""  # method that others are compared with; if there is none, the first row
+    paper: Paper | None = None
+    about: str = ""  # note below the table
+
+    @property
+    def main(self) -> Column:
+        return main_column(self.columns)
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a table is to show; the defaults suit each system."""
+    """What collect.py was asked for."""
 
     rows: Literal["method", "variant"] = "method"
     columns: Literal["metrics", "split"] = "metrics"
-    metric: str = ""  # heading or key; "" shows all as columns, and the main one where splits are columns
+    metric: str = ""  # a single column, by heading or key; "": all columns, or the main one per split
     over: Over = "seeds"
-    against: str = ""  # method that others are compared with; "" takes the table's
+    against: str = ""  # method that others are compared with; "": ResultTable.against
 
 
-BY_METHOD = Options()
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a table needs of a stage."""
+    """A stage with its split, its row and its scores."""
 
     stage: Stage
-    dataset: str
     split: str
     method: str | None
     scores: Mapping[str, Any]
 
-    @cached_property
+    @property
     def output_dir(self) -> Path:
         return self.stage.output_dir(self.split)
 
+    @property
+    def draw(self) -> tuple[str, str, int | None]:
+        """Data set, split and seed: values of two rows with the same draw are a pair."""
+        return self.stage.dataset, self.split, self.stage.seed
+
     def data(self, scored: bool) -> dict[str, Any]:
-        """What it was trained and, if it is `scored`, evaluated on: runs that differ in it are no repetitions."""
+        """What it was trained and, if `scored`, evaluated on. Runs that differ in it are not averaged."""
         data = self.stage.config.get("data", {})
         found = {name: data.get(name) for name in ("dataset", "train_list", "val_list", "lists")}
         images = self.stage.metrics.get("images") if scored else None
         return found | ({} if images is None else {"images": images})
 
-    @property
-    def variant(self) -> str:
-        return self.output_dir.name
-
-    @property
-    def draw(self) -> tuple[str, str, int | None]:
-        """What the variants of a run have in common."""
-        return self.dataset, self.split, self.stage.seed
-
     def values(self, column: Column) -> list[float]:
-        """Its value of a metric, if the column is of this stage and there is one."""
+        """Its value in a column, or none."""
         value = self.scores.get(column.metric) if column.stage in ("", self.stage.name) else None
         return [] if value is None else [value]
 
 
 @dataclass(frozen=True)
 class Row:
-    """The entries that a row of the table is of; parts of its name are empty where it does not tell them apart."""
+    """The entries of a row. Parts of its name are empty where rows are not separated by them."""
 
     dataset: str
     split: str
     variant: str
     method: str
+    data: str  # how its data differs from that of a row with the same name
     entries: tuple[Entry, ...]
-    data: str = ""  # what tells it from a row of the same names on other data
 
     @property
-    def num_runs(self) -> int:
+    def runs(self) -> int:
         return len({(entry.output_dir, entry.split) for entry in self.entries})
+
+    def like(self, **parts: str) -> "Row":
+        """Its name alone, some parts replaced: what two rows are compared by."""
+        return replace(self, entries=(), **parts)
 
     def values(self, column: Column) -> list[float]:
         return [value for entry in self.entries for value in entry.values(column)]
 
     def by_draw(self, column: Column) -> dict[Hashable, float]:
-        """Value of each seed, split and data set; runs that have all three in common are averaged."""
+        """Mean value of each draw."""
         found: dict[Hashable, list[float]] = {}
         for entry in self.entries:
             found.setdefault(entry.draw, []).extend(entry.values(column))
         return {draw: statistics.mean(values) for draw, values in found.items() if values}
 
     def cell(self, column: Column) -> str:
-        """Mean ± deviation over runs; of a single run the deviation that it knows itself."""
+        """Mean ± deviation over runs; for a single run the deviation <metric>_std that it reports itself."""
         values = self.values(column)
         own = self.values(replace(column, metric=f"{column.metric}_std"))
         return f"{spread(values)} ± {percent(own[0])}" if len(values) == len(own) == 1 else spread(values)
 
 
-def result_table(stages: Sequence[Stage], about: ResultTable, options: Options = BY_METHOD) -> list[list[str]]:
-    """Rows of text, the heading first and alone where no stage has results. UserError for a metric that none has."""
-    entries = [Entry(s, s.dataset, about.split(s.config), about.method(s), about.scores(s)) for s in stages]
+def main_column(columns: Sequence[Column]) -> Column:
+    return next((column for column in columns if column.main), columns[0])
+
+
+def result_table(stages: Sequence[Stage], about: ResultTable, options: Options = DEFAULTS) -> Rows:
+    """Rows of text, the heading first; only the heading if no stage has results.
+
+    Raises UserError for an unknown metric or method, and for columns per split of stages without splits.
+    """
+    entries = [Entry(s, about.split(s.config), about.method(s), about.scores(s)) for s in stages]
     columns = _columns(entries, about, options)
     rows = [row for row in _rows(entries, about, options) if any(row.values(column) for column in columns)]
     if not rows:
-        return [[about.heading]]
+        return [[", ".join(about.names)]]
     if options.columns == "split":
         return _by_split(rows, about, columns[0], options)
     columns = [c for c in columns if not (c.stage or c.optional) or any(row.values(c) for row in rows)]
-    heading = [about.heading if options.rows == "method" else "variant", *(column.heading for column in columns)]
-    several = any(row.num_runs > 1 for row in rows)
-    names = [f"{_title(row, rows, about)} ({row.num_runs})" if several else _title(row, rows, about) for row in rows]
-    table = [[name, *(row.cell(column) for column in columns)] for name, row in zip(names, rows, strict=True)]
-    compared = _compared(about, columns)
+    first = ", ".join(about.names) if options.rows == "method" else "variant"
+    table = [[first, *(column.heading for column in columns)]]
+    several = any(row.runs > 1 for row in rows)
+    for row in rows:
+        title = _title(row, rows, about) + (f" ({row.runs})" if several else "")
+        table.append([title, *(row.cell(column) for column in columns)])
+    main = main_column(columns)
     if options.rows == "variant":
-        table = _with_column([heading, *table], f"against {DEFAULT}", _against_default(rows, compared))
-        return _with_ratios(table, "", [_ratio(row, _default_of(row, rows), compared) for row in rows])
-    against = _reference(rows, about, options)
-    [heading, *table] = _with_ratios(
-        [heading, *table], against, [_ratio(row, _other_method(row, rows, against), compared) for row in rows]
-    )
-    if about.paper == "column" and about.published and options.over == "seeds" and about.main in heading:
-        keys = [(row.dataset, row.split, row.method) for row in rows]
-        shown = [heading, *table]
-        for name in about.paper_columns or (about.main,):
-            shown = _with_column(shown, f"paper, {name}", [_published(about, key, name) for key in keys])
-        return shown
-    datasets = {entry.dataset for row in rows for entry in row.entries}
-    paper = _paper_rows(about, datasets.pop(), heading[1:]) if about.paper == "rows" and len(datasets) == 1 else []
-    return [heading, *table, *paper]
+        table = _append(table, f"against {DEFAULT}", _against_default(rows, main))
+    against = "" if options.rows == "variant" else _reference(rows, about, options)
+    others = [_compared_with(row, rows, against) for row in rows]
+    tests = [
+        None if other is None else t_test(row.by_draw(main), other.by_draw(main))
+        for row, other in zip(rows, others, strict=True)
+    ]
+    return _with_paper(_with_tests(table, against, tests), rows, about, options)
 
 
 def same_seed(stages: Sequence[Stage], about: ResultTable) -> list[str]:
-    """Runs of one method, data set and split that share a seed, a line each: variants rather than repetitions."""
+    """A line for each group of runs with one method, data set, split and seed: they are variants, not repetitions."""
     found: dict[tuple, set[str]] = {}
     for stage in stages:
         method, split = about.method(stage), about.split(stage.config)
@@ -192,12 +201,12 @@ def _rows(entries: Sequence[Entry], about: ResultTable, options: Options) -> lis
     whole_run = _whole_run(about, options)
     groups: dict[tuple[str, str, str, str], list[Entry]] = {}
     for entry in entries:
-        if not whole_run and entry.method is None:
-            continue
-        dataset = "" if options.over == "datasets" else entry.dataset
-        split = "" if options.over != "seeds" or options.columns == "split" else entry.split
-        variant = entry.variant if options.rows == "variant" else ""
-        groups.setdefault((dataset, split, variant, "" if whole_run else entry.method or ""), []).append(entry)
+        if whole_run or entry.method is not None:
+            dataset = "" if options.over == "datasets" else entry.stage.dataset
+            split = "" if options.over != "seeds" or options.columns == "split" else entry.split
+            variant = entry.output_dir.name if options.rows == "variant" else ""
+            method = "" if whole_run or entry.method is None else entry.method
+            groups.setdefault((dataset, split, variant, method), []).append(entry)
     known = {method: place for place, method in enumerate(about.methods)}
 
     def order(key: tuple[str, str, str, str]) -> tuple[str, str, bool, int]:
@@ -205,12 +214,15 @@ def _rows(entries: Sequence[Entry], about: ResultTable, options: Options) -> lis
         return dataset, split, variant != DEFAULT, known.get(method, len(known))
 
     scored = options.columns == "metrics" and options.over == "seeds" and not whole_run
-    found = ((key, part) for key in sorted(groups, key=order) for part in _by_data(groups[key], options, scored))
-    return [Row(*key, tuple(entries), data) for key, (data, entries) in found]
+    return [
+        Row(*key, data, tuple(part))
+        for key in sorted(groups, key=order)
+        for data, part in _by_data(groups[key], options, scored)
+    ]
 
 
 def _by_data(entries: list[Entry], options: Options, scored: bool) -> list[tuple[str, list[Entry]]]:
-    """(what tells them apart, entries) of each data that the entries are of; the first is empty if it is one."""
+    """(difference to the others, entries) of each data that the entries are from; no difference if it is one."""
     if options.over == "datasets":
         return [("", entries)]
     parts: dict[tuple, list[Entry]] = {}
@@ -221,15 +233,15 @@ def _by_data(entries: list[Entry], options: Options, scored: bool) -> list[tuple
 
 
 def _whole_run(about: ResultTable, options: Options) -> bool:
-    """Whether a row takes its columns from all stages of a run, so that it has no method."""
+    """Whether rows are variants whose columns come from several stages of a run."""
     asked = not options.metric or options.metric in {column.heading for column in about.variants}
     return options.rows == "variant" and bool(about.variants) and asked
 
 
 def _title(row: Row, rows: Sequence[Row], about: ResultTable) -> str:
-    """What tells a row from the others."""
+    """The parts of its name that separate it from other rows."""
     dataset = row.dataset if len({r.dataset for r in rows}) > 1 else ""
-    split = row.split if about.names_split or len({(r.dataset, r.split) for r in rows}) > 1 else ""
+    split = row.split if len(about.names) > 1 or len({(r.dataset, r.split) for r in rows}) > 1 else ""
     return ", ".join(part for part in (dataset, split, row.variant, row.method, row.data) if part)
 
 
@@ -237,66 +249,59 @@ def _title(row: Row, rows: Sequence[Row], about: ResultTable) -> str:
 
 
 def _columns(entries: Sequence[Entry], about: ResultTable, options: Options) -> list[Column]:
-    """All of the table, or the one that is asked for; where splits are the columns, the one to show of each."""
+    """All columns; the main one if splits are the columns; the one that was asked for."""
     columns = about.variants if _whole_run(about, options) else about.columns
-    if options.metric:
-        return [_find(entries, columns, options.metric)]
-    return [_compared(about, columns)] if options.columns == "split" else list(columns)
+    if not options.metric:
+        return [main_column(columns)] if options.columns == "split" else list(columns)
+    numbers = {key for entry in entries for key, value in entry.scores.items() if isinstance(value, float)}
+    found = next((c for c in columns if options.metric in (c.heading, c.metric)), None)
+    if not found and options.metric not in numbers:
+        there = ", ".join(sorted(numbers)) or "none"
+        raise UserError(f"--metric {options.metric}: no stage has it; there are {there}")
+    return [found or Column(options.metric, options.metric)]
 
 
-def _find(entries: Sequence[Entry], columns: Sequence[Column], metric: str) -> Column:
-    """A column by its heading, or by a key of metrics.json."""
-    for column in columns:
-        if metric in (column.heading, column.metric):
-            return column
-    numbers = {key for e in entries for key, value in e.scores.items() if isinstance(value, float)}
-    if metric not in numbers:
-        raise UserError(f"--metric {metric}: no stage has it; there are {', '.join(sorted(numbers)) or 'none'}")
-    return Column(metric, metric)
-
-
-def _compared(about: ResultTable, columns: Sequence[Column]) -> Column:
-    return next((column for column in columns if column.heading in (about.compared, about.main)), columns[0])
-
-
-def _with_column(table: list[list[str]], heading: str, cells: Iterable[str]) -> list[list[str]]:
+def _append(table: Rows, heading: str, cells: Iterable[str]) -> list[list[str]]:
     return [[*row, cell] for row, cell in zip(table, [heading, *cells], strict=True)]
 
 
-def _by_split(rows: Sequence[Row], about: ResultTable, column: Column, options: Options) -> list[list[str]]:
-    """A column per split; the mean of every run that has all of them; the published mean over the paper's splits.
+def _by_split(rows: Sequence[Row], about: ResultTable, column: Column, options: Options) -> Rows:
+    """A column per split, the mean over the splits of every run that has all of them, the published mean.
 
-    Methods are compared by those means, of the same seed where there is one.
+    Methods are compared by these means, paired by seed.
     """
     splits = sorted({entry.split for row in rows for entry in row.entries if entry.values(column)})
     if splits == [""]:
         raise UserError("--columns split: these stages have no splits; leave it out")
-    table = [[column.heading, *splits, "mean", *(["paper"] if about.whole else [])]]
+    published = about.paper and about.paper.place == "mean"
+    table = [[column.heading, *splits, "mean", *(["paper"] if published else [])]]
     means: list[dict[Hashable, float]] = []  # of each row, by seed
     for row in rows:
-        runs: dict[Path, dict[str, float]] = {}
+        runs: dict[tuple[Path, int | None], dict[str, float]] = {}
         for entry in row.entries:
             for value in entry.values(column):
-                runs.setdefault(entry.output_dir, {})[entry.split] = value
-        cells = [spread(run.get(split) for run in runs.values()) for split in splits]
-        complete = {place: statistics.mean(run.values()) for place, run in runs.items() if len(run) == len(splits)}
-        paper = [_paper_mean(row, about, splits, column)] if about.whole else []
-        table.append([_title(row, rows, about), *cells, spread(complete.values()), *paper])
-        seeds = {entry.output_dir: entry.stage.seed for entry in row.entries}
-        means.append({seeds[place]: mean for place, mean in complete.items()})
+                runs.setdefault((entry.output_dir, entry.stage.seed), {})[entry.split] = value
+        complete = {key: statistics.mean(run.values()) for key, run in runs.items() if len(run) == len(splits)}
+        means.append({seed: mean for (_, seed), mean in complete.items()})
+        cells = [*(spread(run.get(split) for run in runs.values()) for split in splits), spread(complete.values())]
+        paper = [_published_mean(row, about.paper, splits, column)] if about.paper and published else []
+        table.append([_title(row, rows, about), *cells, *paper])
     if options.rows == "variant":
         return table
     against = _reference(rows, about, options)
-    others = [_other_method(row, rows, against) for row in rows]
-    ratios = [
+    others = [_compared_with(row, rows, against) for row in rows]
+    tests = [
         None if other is None else t_test(mean, means[rows.index(other)])
         for mean, other in zip(means, others, strict=True)
     ]
-    return _with_ratios(table, against, ratios)
+    return _with_tests(table, against, tests)
+
+
+# ---- comparisons
 
 
 def _against_default(rows: Sequence[Row], column: Column) -> list[str]:
-    """The column of each row less that of the default variant with the same seed, split and data set."""
+    """Mean difference of each row to the default variant, paired by draw."""
     default = {
         (entry.draw, row.method): value
         for row in rows
@@ -312,66 +317,59 @@ def _against_default(rows: Sequence[Row], column: Column) -> list[str]:
     return cells
 
 
-# ---- is a difference more than noise?
-
-
-def _with_ratios(table: list[list[str]], against: str, ratios: Sequence[TTest | None]) -> list[list[str]]:
-    """Appends the column "difference / s.e.", * where the difference is significant, if any row has a test."""
-    if all(ratio is None for ratio in ratios):
+def _with_tests(table: Rows, against: str, tests: Sequence[TTest | None]) -> Rows:
+    """Appends differences in standard errors, * if significant; no column if no row has a test."""
+    if not any(tests):
         return table
-    cells = ["-" if test is None else f"{test.t:+.1f}{' *' if test.is_significant else ''}" for test in ratios]
-    return _with_column(table, f"{RATIO} to {against}" if against else RATIO, cells)
-
-
-def _ratio(row: Row, other: Row | None, column: Column) -> TTest | None:
-    return None if other is None else t_test(row.by_draw(column), other.by_draw(column))
-
-
-def _default_of(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The row of the default variant that a variant is compared with."""
-    like = replace(row, variant=DEFAULT, entries=())
-    return next((r for r in rows if replace(r, entries=()) == like and row.variant != DEFAULT), None)
+    cells = ["-" if test is None else f"{test.t:+.1f}{' *' if test.is_significant else ''}" for test in tests]
+    return _append(table, f"{RATIO} to {against}" if against else RATIO, cells)
 
 
 def _reference(rows: Sequence[Row], about: ResultTable, options: Options) -> str:
-    """The method that others are compared with; UserError for one that is not there but was asked for."""
+    """The method that others are compared with. Raises UserError if the one that was asked for has no row."""
     methods = [row.method for row in rows]
     if options.against and options.against not in methods:
         raise UserError(f"--against {options.against}: no such row; there are {', '.join(dict.fromkeys(methods))}")
     return next(method for method in (options.against, about.against, methods[0]) if method in methods)
 
 
-def _other_method(row: Row, rows: Sequence[Row], method: str) -> Row | None:
-    """The row of a method on the same data set and split."""
-    like = replace(row, method=method, entries=())
-    return next((r for r in rows if replace(r, entries=()) == like and row.method != method), None)
+def _compared_with(row: Row, rows: Sequence[Row], against: str) -> Row | None:
+    """The row of the method `against`, or if "" of the default variant, on the same data."""
+    like = row.like(method=against) if against else row.like(variant=DEFAULT)
+    return next((other for other in rows if other.like() == like and other is not row), None)
 
 
 # ---- published values
 
 
-def _published(about: ResultTable, key: tuple[str, str, str], heading: str) -> str:
-    value = about.published.get(key, {}).get(heading)
-    if value is None:
-        unknown = about.paper_columns and key[:2] in {known[:2] for known in about.published}
-        return "not known" if unknown else "-"
-    return f"{value:.1f}" + ("*" if (*key, heading) in about.from_memory else "")
+def _with_paper(table: Rows, rows: Sequence[Row], about: ResultTable, options: Options) -> Rows:
+    """Published columns beside ours, or published rows below."""
+    paper, headings = about.paper, table[0]
+    if paper is None or options.rows == "variant":
+        return table
+    if paper.place == "beside" and options.over == "seeds" and about.main.heading in headings:
+        for heading in paper.columns:
+            cells = [published(paper, (row.dataset, row.split, row.method), heading) for row in rows]
+            table = _append(table, f"paper, {heading}", cells)
+    datasets = {entry.stage.dataset for row in rows for entry in row.entries}
+    if paper.place == "below" and len(datasets) == 1:
+        [dataset] = datasets
+        ours = {name: values for (data, _, name), values in paper.values.items() if data == dataset}
+        lines = [[name, *(values.get(heading, "-") for heading in headings[1:])] for name, values in ours.items()]
+        table = [*table, *(line for line in lines if set(line[1:]) != {"-"})]
+    return table
 
 
-def _paper_mean(row: Row, about: ResultTable, splits: Sequence[str], column: Column) -> str:
-    """The published mean, where it is over these splits; "not known" where the paper has it for other data only."""
-    if set(splits) != set(about.whole):
+def published(paper: Paper, key: tuple[str, str, str], heading: str) -> str:
+    """A published value; "not known" if other rows of the same data set and split have values, "-" if none has."""
+    others = key[:2] in {known[:2] for known in paper.values}
+    return paper.values.get(key, {}).get(heading) or ("not known" if others else "-")
+
+
+def _published_mean(row: Row, paper: Paper, splits: Sequence[str], column: Column) -> str:
+    """The published mean over these splits; "not known" if the paper gives it for other data only."""
+    if set(splits) != set(paper.splits):
         return "-"
-    value = _published(about, (row.dataset, MEAN, row.method), column.heading)
-    elsewhere = any(method == row.method and column.heading in v for (*_, method), v in about.published.items())
-    return "not known" if value == "-" and row.dataset and elsewhere else value
-
-
-def _paper_rows(about: ResultTable, dataset: str, headings: Sequence[str]) -> list[list[str]]:
-    """The published rows that share a column with ours."""
-    rows = [
-        [name, *("-" if heading not in values else f"{values[heading]:.1f}" for heading in headings)]
-        for (data, _, name), values in about.published.items()
-        if data == dataset
-    ]
-    return [row for row in rows if set(row[1:]) != {"-"}]
+    value = paper.values.get((row.dataset, MEAN, row.method), {}).get(column.heading)
+    elsewhere = any(method == row.method and column.heading in v for (*_, method), v in paper.values.items())
+    return value or ("not known" if row.dataset and elsewhere else "-")

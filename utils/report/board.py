@@ -1,4 +1,4 @@
-"""Pictures of a report for TensorBoard, beside the curves that the stages have written."""
+"""Pictures of a report for TensorBoard, in addition to the curves that the stages write."""
 
 import shutil
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from utils.log import log
 
 
 def open_board(folder: Path) -> Any:
-    """TensorBoard's writer; None, after one warning, where it cannot be used."""
+    """TensorBoard's writer; None, after a warning, if it cannot be imported or opened."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # slow import
 
         return SummaryWriter(str(folder))
-    except Exception as error:  # versions that do not fit each other raise anything
+    except Exception as error:  # incompatible versions raise errors of any type
         log.warning("warning: no TensorBoard events (%s: %s)", type(error).__name__, one_line(error)[:120])
         return None
 
 
 def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
-    """uint8 [H, W, 3] by their tags, in place of those of an earlier report."""
+    """Write pictures uint8 [H, W, 3] by tag; those of an earlier report are removed."""
     shutil.rmtree(folder, ignore_errors=True)
     board = open_board(folder) if pictures else None
     if board:
@@ -34,7 +34,7 @@ def write_pictures(folder: Path, pictures: Mapping[str, np.ndarray]) -> None:
 
 
 def _summary(tag: str, picture: np.ndarray) -> Any:
-    """A picture as TensorBoard's add_image stores it; OpenCV encodes it in a tenth of the time."""
+    """The summary that TensorBoard's add_image makes, encoded by OpenCV in a tenth of the time."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -1,4 +1,4 @@
-"""Charts as SVG text: bars, curves, histogram, heat map. Functions of numbers; fractions are shown in per cent."""
+"""Charts as SVG text: bars, curves, histogram, heat map, scatter. Fractions are shown in per cent."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,12 +15,12 @@ Row = tuple[str, Mapping[str, float | None]]  # name, value per series
 
 
 def series_colors(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name, in order; they come round again after ten."""
+    """A colour for each name, in order; colours repeat after ten names."""
     return {name: SERIES[place % len(SERIES)] for place, name in enumerate(names)}
 
 
 def bars(rows: Sequence[Row], colors: Mapping[str, str], strong: int = 0, width: int = 540) -> str:
-    """Horizontal bars from 0 to 100 %: a row per name, a bar per series. The last `strong` rows (means) stand apart."""
+    """Horizontal bars from 0 to 100 %: a row per name, a bar per series. A line separates the last `strong` rows."""
     left, right, thick = 18 + 6.6 * max(len(name) for name, _ in rows), 44, 11
     pitch = thick * len(colors) + 9
     plot = width - left - right
@@ -52,7 +52,7 @@ def curves(
     width: int = 350,
     height: int = 220,
 ) -> str:
-    """Lines of (x, y) points from y = 0 up, with a dot per point where there are few; "" without any point."""
+    """Lines of (x, y) points, y axis from 0; dots if there are at most MOST_DOTS points; "" if there are none."""
     series = {name: points for name, points in series.items() if points}
     if not series:
         return ""
@@ -84,7 +84,7 @@ def curves(
 def histogram(
     groups: Mapping[str, Sequence[float]], colors: Mapping[str, str], x_name: str, split: float | None, width: int = 540
 ) -> str:
-    """Stacked counts per group in BINS bins; a dashed line at `split` parts two groups, with their sizes beside it."""
+    """Stacked counts per group in BINS bins; a dashed line at `split` separates two groups and shows their sizes."""
     height, left, right, top, bottom = 240, 40, 24, 24, 36
     everything = [value for values in groups.values() for value in values]
     x_ticks = ticks(min(everything), max(everything), 6)
@@ -125,9 +125,9 @@ def heat_map(
     width: int = 560,
     empty: Collection[tuple[int, int]] = (),
 ) -> str:
-    """Shares [R, C] in 0..1 as shaded cells, in per cent where that fits; `marked` (row, column) are framed.
+    """Shares [R, C] in 0..1 as shaded cells with their value in per cent if it fits; cells in `marked` are framed.
 
-    Cells in `empty` are left out: what they would show does not exist, where a share of 0 does.
+    Cells in `empty` have no value and are not drawn; a share of 0 is.
     """
     left = 14 + 6.4 * max(map(len, row_names))
     cell = max(9.0, min(34.0, (width - left - 4) / len(column_names)))
@@ -157,7 +157,7 @@ def heat_map(
 def scatter(
     panels: Mapping[str, np.ndarray], groups: Sequence[str], colors: Mapping[str, str], width: int = 380
 ) -> str:
-    """Points [N, 2] of each named panel, a square each side by side, coloured by group; the groups in use below."""
+    """Points [N, 2] of each panel in a square, panels side by side, coloured by group, with a legend below."""
     gap, top, used = 14, 26, [name for name in colors if name in set(groups)]
     lines = []
     for place, (title, points) in enumerate(panels.items()):
@@ -181,13 +181,13 @@ def scatter(
 
 
 def legend(colors: Mapping[str, str]) -> str:
-    """Colour squares with names, as HTML for above a chart."""
+    """Colour squares with names, as HTML."""
     items = (f'<span><i style="background:{color}"></i>{escape(name)}</span>' for name, color in colors.items())
     return f'<p class="legend">{"".join(items)}</p>'
 
 
 def shade(share: float) -> str:
-    """White to blue; small shares stay visible."""
+    """Colour of a share: white to blue, with small shares visible."""
     strength = min(1.0, max(0.0, share)) ** 0.7
     low, high = np.array([245, 247, 250]), np.array([36, 87, 197])
     return "#" + "".join(f"{int(round(v)):02x}" for v in low + strength * (high - low))
@@ -203,7 +203,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def thin(points: Points, most: int = 160) -> list[tuple[float, float]]:
-    """At most `most` points: neighbours are averaged."""
+    """At most `most` points; neighbours are averaged."""
     if not points:
         return []
     parts = np.array_split(np.asarray(points, dtype=float), min(most, len(points)))

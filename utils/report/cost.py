@@ -1,4 +1,4 @@
-"""What stages took: time, speed, memory, as they wrote it into cost.json."""
+"""Time, speed and memory of stages, from their cost.json."""
 
 from collections.abc import Iterable
 
@@ -10,9 +10,9 @@ COST = "cost.json"
 
 
 def cost_table(stages: Iterable[tuple[Stage, str]]) -> list[list[str]]:
-    """Rows of stages, given with split or task, as they ended: seconds, ms of a step, images per second, GPU memory.
+    """Seconds, ms per step, images per second and GPU memory of (stage, its split or task), in the order they ended.
 
-    Their names hold the split where there are several.
+    The name of a row includes the split if there are several. Raises UserError for a damaged cost.json.
     """
     found = [(stage, split) for stage, split in stages if (stage.folder / COST).exists()]
     several = len({split for _, split in found}) > 1
@@ -25,6 +25,6 @@ def cost_table(stages: Iterable[tuple[Stage, str]]) -> list[list[str]]:
             cells = [cost["seconds"], cost.get("ms_per_step"), speed, cost["peak_gpu_gib"]]
             shown = ["-" if value is None else f"{value:.1f}" for value in cells]
         except (TypeError, ValueError, ZeroDivisionError):
-            raise UserError(f"{stage.folder / COST}: holds other values than numbers; damaged, so remove it") from None
+            raise UserError(f"{stage.folder / COST}: not numbers; damaged, so remove it") from None
         rows.append(["/".join([top.name, *parts]), *shown, cost["amp"], cost["device"]])
     return rows

@@ -1,4 +1,4 @@
-"""A picture of vectors in two dimensions."""
+"""Vectors drawn in two dimensions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ NO_CLASS = "no class"
 
 
 def draw_prototypes(path: Path, prototypes: np.ndarray, classes: np.ndarray, names: Sequence[str], seed: int) -> None:
-    """SVG of the first two principal components of prototypes [N, D], and of t-SNE, coloured by class, int [N].
+    """Write an SVG of prototypes [N, D] in two dimensions, by PCA and by t-SNE, coloured by `classes` int [N].
 
-    Images without foreground (zero vectors) are left out.
+    Zero vectors (images without foreground) are left out; fewer than four vectors write nothing.
     """
     kept = np.abs(prototypes).sum(1) > 0
     points, classes = prototypes[kept], classes[kept]

@@ -1,4 +1,4 @@
-"""The parts of report.html, one file without links. Texts are escaped here; a `body` is HTML already."""
+"""The parts of report.html, a single file without links. Texts are escaped here; `body` is HTML."""
 
 import base64
 from collections.abc import Sequence
@@ -76,12 +76,12 @@ def section(title: str, intro: str, body: str) -> str:
 
 
 def drawing(path: Path) -> str:
-    """An SVG file of a run."""
+    """The content of an SVG file."""
     return path.read_text(encoding="utf-8")
 
 
 def absent(title: str, what: str, command: str) -> str:
-    """A section that has nothing to show yet, and the command that changes this."""
+    """A section with nothing to show yet, and the command that makes it."""
     text = f'<p class="intro">{escape(what)}: <code>{escape(command)}</code></p>'
     return f'<section class="absent"><h2>{escape(title)}</h2>{text}</section>'
 
@@ -91,7 +91,7 @@ def note(text: str) -> str:
 
 
 def tiles(items: Sequence[tuple[str, str]]) -> str:
-    """(number, what it is) side by side."""
+    """(number, what it is) as tiles side by side."""
     boxes = (f"<div><b>{escape(number)}</b><span>{escape(what)}</span></div>" for number, what in items)
     return f'<div class="tiles">{"".join(boxes)}</div>'
 
@@ -107,7 +107,7 @@ def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> s
 
 
 def side_by_side(parts: Sequence[tuple[str, str]]) -> str:
-    """(heading, HTML) next to each other where there is room."""
+    """(heading, HTML) next to each other, as far as the window is wide enough."""
     return f'<div class="side">{"".join(f"<div><h3>{escape(title)}</h3>{body}</div>" for title, body in parts)}</div>'
 
 
@@ -128,20 +128,20 @@ def image(picture: np.ndarray, style: str = "", title: str = "") -> str:
 
 
 def picture_file(path: Path) -> str:
-    """A JPEG or PNG file, not wider than it is."""
+    """A JPEG or PNG file, at most at its own width."""
     kind = "png" if path.suffix == ".png" else "jpeg"
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img class="file" src="data:image/{kind};base64,{data}" alt="">'
 
 
 def chips(text: str, names: Sequence[str]) -> str:
-    """A line of text with names on tags."""
+    """A line of text, then names on tags."""
     tags = (f'<span class="chip">{escape(name)}</span>' for name in names)
     return f"{escape(text)} {''.join(tags)}"
 
 
 def crops(title: str, text: str, images: Sequence[str], color: str | None = None) -> str:
-    """A heading over a row of up to ten small pictures."""
+    """A heading above a row of up to ten small pictures."""
     mark = f'<i style="background:{color}"></i>' if color else ""
     heading = f"<h3>{mark}{escape(title)} <span>{escape(text)}</span></h3>"
     return f'{heading}<div class="crops">{"".join(images)}</div>'
@@ -152,5 +152,5 @@ def clusters(items: Sequence[str]) -> str:
 
 
 def disclosure(summary: str, body: str, shown: bool = False) -> str:
-    """Something to open with a click; `shown` has it open."""
+    """A body that a click unfolds; `shown`: unfolded from the start."""
     return f"<details{' open' if shown else ''}><summary>{escape(summary)}</summary>{body}</details>"

@@ -1,6 +1,6 @@
-"""What runs left on disk, read back: finished stages and their configuration, the history of a training.
+"""Finished stages and training histories, read from run folders.
 
-The figures of many runs fit in one small file (`save_stages`), which is read like the folders that it was made from.
+`save_stages` writes the figures of many runs to one small file, which `find_stages` reads like the folders.
 """
 
 import glob
@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from utils.checkpoint import read_json, write_json
+from utils.config.keys import flatten
 from utils.config.reader import find_system
 from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError
 from utils.text import read_text
 
 METRICS, CONFIG = "metrics.json", "config.yaml"
-SUMMARY = "summary.json"  # what the stages below a folder, the steps of a task, come to
-NOT_SAVED = ("per_class", "match", "config_sha256", "checkpoint")  # of metrics.json, in a file of many runs
-MISSING = object()
+SUMMARY = "summary.json"  # of the steps in the folders below it
+NOT_SAVED = ("per_class", "match", "config_sha256", "checkpoint")  # keys of metrics.json that save_stages leaves out
 Curve = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage: its folder, configuration and metrics; or several in a row that a summary.json sums up."""
+    """A finished stage, or the steps of a task that a summary.json sums up."""
 
     folder: Path
     system: str
@@ -40,7 +40,7 @@ class Stage:
 
     @property
     def dataset(self) -> str:
-        """A class list given as a folder counts by its name."""
+        """Name of the data set; of a class list given as a folder, the name of the folder."""
         return Path(self.config.get("data", {}).get("dataset", "")).name
 
     @property
@@ -52,16 +52,16 @@ class Stage:
         return bool(self.config.get("run", {}).get("dry"))
 
     def output_dir(self, split: str) -> Path:
-        """Where the configuration's output_dir lies now: above the folder of the split, if stages lie in one."""
+        """The output_dir where it is now: the folder above that of the split, if the stage is in one."""
         run = next((parent for parent in self.folder.parents if split and parent.name == split), self.folder)
         return run.parent.parent if self.dry and run.parent.name == "dry" else run.parent
 
 
 def find_stages(places: Iterable[Path]) -> list[Stage]:
-    """Every finished stage in or below some folders, each once, in their order; `places` may be glob patterns.
+    """Every finished stage in or below `places`, each once: folders, glob patterns, or files of `save_stages`.
 
-    A file is what `save_stages` wrote. Dry runs are left out where there are others. Raises UserError for a folder that
-    does not exist, and for a configuration of no known system.
+    Dry runs are left out if there are other runs. Raises UserError for a folder that does not exist, a configuration of
+    an unknown system, an empty metrics.json, or a file of another kind.
     """
     folders = dict.fromkeys(found.resolve() for place in places for found in _expanded(place))
     read = ((_saved_stages if place.is_file() else _stages_below)(place) for place in folders)
@@ -70,19 +70,20 @@ def find_stages(places: Iterable[Path]) -> list[Stage]:
 
 
 def save_stages(stages: Sequence[Stage], path: Path) -> None:
-    """The numbers of finished stages as one file: scalars of metrics.json, and each configuration as far as it differs.
+    """Write the figures of finished stages to one file: metrics.json without NOT_SAVED, and configurations.
 
-    Folders are kept relative to the working directory where they lie below it, the place of the data is not. UserError
-    when the file is there and of another kind.
+    Keys that all configurations share are written once; data.root is left out. Folders are relative to the working
+    directory. Raises UserError if `path` exists and is a file of another kind.
     """
-    require_saved(path)
-    configs = [_placeless(stage.config) for stage in stages]
-    shared = _in_common(configs)
+    if path.exists():
+        list(_saved_stages(path))
+    configs = [{k: v for k, v in flatten(stage.config).items() if k != "data.root"} for stage in stages]
+    shared = {key: value for key, value in configs[0].items() if all(key in c and c[key] == value for c in configs)}
     rows = [
         {
             "folder": os.path.relpath(stage.folder),
             "system": stage.system,
-            "config": _without(config, shared),
+            "config": {key: value for key, value in config.items() if key not in shared},
             "metrics": {key: value for key, value in stage.metrics.items() if key not in NOT_SAVED},
         }
         for stage, config in zip(stages, configs, strict=True)
@@ -91,7 +92,10 @@ def save_stages(stages: Sequence[Stage], path: Path) -> None:
 
 
 def finished_stages(folder: Path, first: str) -> dict[str, dict[str, Any]]:
-    """metrics.json of every finished stage right below a folder; UserError, naming what to run `first`, if none is."""
+    """Stage -> its metrics.json, for the folders directly below `folder`.
+
+    Raises UserError if no stage is finished; the message names the command to run `first`.
+    """
     paths = {path.parent.name: path for path in sorted(folder.glob(f"*/{METRICS}"))}
     if not paths:
         raise UserError(f"{folder}: no finished stage to report on; run first: {first}")
@@ -99,9 +103,9 @@ def finished_stages(folder: Path, first: str) -> dict[str, dict[str, Any]]:
 
 
 def read_history(path: Path) -> tuple[dict[str, Curve], dict[str, Curve]]:
-    """(losses over steps, validation scores over epochs) of history.jsonl, as lists of (x, y) by name.
+    """(losses over steps, validation scores over epochs) of history.jsonl: name -> [(x, y), ...].
 
-    What is no number is left out: a score that was not defined, a line cut by a kill.
+    Undefined scores and incomplete lines are left out.
     """
     train: dict[str, Curve] = defaultdict(list)
     val: dict[str, Curve] = defaultdict(list)
@@ -126,59 +130,27 @@ def _expanded(place: Path) -> list[Path]:
 
 
 def _saved_stages(path: Path) -> Iterator[Stage]:
-    """UserError for another file."""
+    """Raises UserError if the file was not written by `save_stages`."""
     saved = read_json(path)
     try:
         for row in saved["stages"]:
-            config, metrics = _merged(saved["config"], row["config"]), dict(row["metrics"])
-            yield Stage(Path(row["folder"]), str(row["system"]), config, metrics)
+            config = _nested(flatten(saved["config"]) | flatten(row["config"]))
+            yield Stage(Path(row["folder"]), str(row["system"]), config, dict(row["metrics"]))
     except (UserError, LookupError, TypeError, ValueError, AttributeError):
-        problem = "is no file of collected runs; collect.py FOLDERS --save FILE writes one"
+        problem = "not a file of collected runs; collect.py FOLDERS --save FILE writes one"
         raise UserError(f"{path}: {problem}") from None
 
 
-def require_saved(path: Path) -> None:
-    """UserError when there is a file that `save_stages` did not write."""
-    if path.exists():
-        list(_saved_stages(path))
-
-
-def _placeless(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the folder of its data, which is this machine's."""
-    data = config.get("data")
-    return {**config, "data": {key: value for key, value in data.items() if key != "root"}} if data else config
-
-
-def _in_common(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The part of nested dicts that all of them share."""
-    first, *others = trees
-    shared: dict[str, Any] = {}
-    for key, value in first.items():
-        rest = [tree.get(key, MISSING) for tree in others]
-        if isinstance(value, dict) and all(isinstance(other, dict) for other in rest):
-            shared[key] = _in_common([value, *rest])
-        elif all(other == value for other in rest):
-            shared[key] = value
-    return shared
-
-
-def _without(tree: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """What `shared` lacks of a tree; _merged(shared, _without(tree, shared)) == tree."""
-    own = {}
-    for key, value in tree.items():
-        if key not in shared:
-            own[key] = value
-        elif isinstance(value, dict) and (below := _without(value, shared[key])):
-            own[key] = below
-    return own
-
-
-def _merged(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(shared)
-    for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return tree
 
 
 def _stages_below(folder: Path) -> Iterator[Stage]:
@@ -186,7 +158,7 @@ def _stages_below(folder: Path) -> Iterator[Stage]:
         path = Path(name)
         below.sort()
         if METRICS in files:
-            below.clear()  # a stage holds pictures by the thousand, and no other stage
+            below.clear()  # no stage lies inside another, and predictions are thousands of files
         configs = [path / CONFIG] if METRICS in files else [*_newest(path), *_newest(path.parent, "*/")]
         config = next((file for file in configs if file.exists()), None)
         marker = next((marker for marker in (METRICS, SUMMARY) if marker in files), None)
@@ -199,5 +171,5 @@ def _stages_below(folder: Path) -> Iterator[Stage]:
 
 
 def _newest(folder: Path, inside: str = "") -> list[Path]:
-    """Configurations of the steps below a folder; methods may have their only step in the folder of another one."""
+    """Configurations of the steps below a folder, the last first. A method may share its only step with another one."""
     return sorted(folder.glob(f"{inside}step*/{CONFIG}"), reverse=True)

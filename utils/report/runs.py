@@ -1,4 +1,4 @@
-"""Runs as they lie on disk, finished or not: a list of them, and what tells two of them apart."""
+"""All runs on disk, finished or not, and the differences between two of them."""
 
 import fcntl
 import os
@@ -14,35 +14,36 @@ from utils.config.keys import flatten
 from utils.config.reader import find_system
 from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError
+from utils.report.aggregate import ResultTable
 from utils.report.results import CONFIG, METRICS, Stage, read_history
 from utils.report.tables import Rows, percent
 from utils.run_folder import LAST
 
 LOCK = "run.lock"
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-SELDOM = ("output_dir", "resume", "device", "run.threads", "data.workers")  # differences that tell nothing of results
+NO_EFFECT = ("output_dir", "resume", "device", "run.threads", "data.workers")  # keys without effect on results
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A stage's folder, what it is of, and how far it came.
+    """A stage that was started, and its state:
 
     running   a process holds the folder
-    finished  its metrics are there
-    stopped   the same command goes on from last.pth
-    failed    neither: it starts over
+    finished  metrics.json is there
+    stopped   the same command continues from last.pth
+    failed    none of these: the same command starts over
     """
 
     folder: Path
     system: str
     config: dict[str, Any]
     state: str
-    scores: dict[str, float]  # the best of each, so far
+    scores: dict[str, float]  # final values, or the best so far
     changed: float  # seconds since 1970
 
 
 def find_runs(places: Sequence[Path]) -> list[RunState]:
-    """Every stage in or below some folders that was ever started, the last changed first."""
+    """Every started stage in or below some folders, the last changed first. Raises UserError for a missing folder."""
     missing = next((place for place in places if not place.is_dir()), None)
     if missing:
         raise UserError(f"{missing}: no such folder; give folders of runs")
@@ -71,32 +72,32 @@ def _state(folder: Path) -> RunState:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds the lock, without taking it."""
+    """Whether a process holds the lock; does not take it."""
     if not lock.is_file():
         return False
-    with lock.open("rb") as handle:  # a lock may be asked for in a folder of others, where nothing can be written
+    with lock.open("rb") as handle:  # F_GETLK works on folders that cannot be written
         asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # struct flock
         kind = struct.unpack("hhqqi", fcntl.fcntl(handle, fcntl.F_GETLK, asked))[0]
     return kind != fcntl.F_UNLCK
 
 
 def age(seconds: float) -> str:
-    """A time in its largest whole unit."""
+    """A duration in its largest unit: "5 s", "2 min", "2 h", "2 d"."""
     for length, unit in UNITS:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(0, seconds):.0f} s"
 
 
-def list_table(runs: Sequence[RunState], splits: Mapping[str, Any], mains: Mapping[str, tuple[str, str]]) -> Rows:
-    """One line per run. `splits`: system -> function of a configuration; `mains`: system -> (heading, metric)."""
+def list_table(runs: Sequence[RunState], tables: Mapping[str, ResultTable]) -> Rows:
+    """One line per run; `tables` of each system give its split and its main metric."""
     rows = [["run", "system", "split", "state", "best", "of", "age"]]
     now = time.time()
     for run in runs:
-        heading, metric = mains[run.system]
-        score = run.scores.get(metric)
-        split = str(splits[run.system](run.config))
-        cells = [str(run.folder), run.system, split, run.state, percent(score), heading if score is not None else "-"]
+        main, split = tables[run.system].main, tables[run.system].split(run.config)
+        score = run.scores.get(main.metric)
+        of = main.heading if score is not None else "-"
+        cells = [str(run.folder), run.system, split, run.state, percent(score), of]
         rows.append([*cells, age(now - run.changed)])
     return rows
 
@@ -105,9 +106,10 @@ def list_table(runs: Sequence[RunState], splits: Mapping[str, Any], mains: Mappi
 
 
 def differences(one: Sequence[Stage], other: Sequence[Stage]) -> tuple[Rows, Rows]:
-    """(keys that differ, with both values; figures of the stages that both have, with both values and the difference).
+    """(keys that differ with both values, figures with both values and their difference) of the common stages.
 
-    Stages go together by name, and by the name of their split.
+    Stages are paired by the name of the stage and of its folder; if no folders match, by the name of the stage alone.
+    Raises UserError if there is no common stage.
     """
     pairs = [(a, b) for a in one for b in other if (a.name, a.folder.parent.name) == (b.name, b.folder.parent.name)]
     if not pairs:
@@ -119,7 +121,7 @@ def differences(one: Sequence[Stage], other: Sequence[Stage]) -> tuple[Rows, Row
     for a, b in pairs:
         first, second = flatten(a.config), flatten(b.config)
         for key in sorted(first.keys() | second.keys()):
-            if first.get(key) != second.get(key) and key not in SELDOM:
+            if first.get(key) != second.get(key) and key not in NO_EFFECT:
                 keys[key] = first.get(key), second.get(key)
         for key, value in a.metrics.items():
             theirs = b.metrics.get(key)

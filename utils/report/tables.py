@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 STYLES = ("text", "markdown", "latex", "csv")
-# means over groups of classes in the order they are shown; metrics.json has `miou` for all, `<group>_miou` for others
+# groups of classes in the order they are shown; metrics.json has `miou` for all classes, else `<group>_miou`
 GROUPS = ("base", "novel", "old", "new", "seen", "unseen", "all", "foreground", "harmonic")
+# metric of each column in the table of the steps of a task
+STEP_COLUMNS = {"old": "old_miou", "new": "new_miou", "all": "miou", "foreground": "foreground_miou"}
 Rows = Sequence[Sequence[str]]  # the heading first
 
 
@@ -18,7 +20,7 @@ def percent(value: float | None) -> str:
 
 
 def spread(values: Iterable[float | None], sign: str = "") -> str:
-    """Mean ± sample standard deviation of fractions, in per cent; `sign="+"` shows the sign of the mean always."""
+    """Mean ± sample standard deviation of fractions, in per cent; `sign="+"` always shows the sign of the mean."""
     known = [100 * value for value in values if value is not None]
     if not known:
         return "-"
@@ -27,13 +29,13 @@ def spread(values: Iterable[float | None], sign: str = "") -> str:
 
 
 def group_means(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """The group means that metrics.json holds, under the names of GROUPS."""
+    """Group of GROUPS -> its mean IoU in metrics.json."""
     keys = {group: "miou" if group == "all" else f"{group}_miou" for group in GROUPS}
     return {group: metrics[key] for group, key in keys.items() if key in metrics}
 
 
 def accuracies(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Name -> pixel accuracy, mean class accuracy of each group and of all, frequency-weighted IoU, of metrics.json."""
+    """Printed name -> accuracy in metrics.json: of each group, all classes, all pixels; frequency-weighted IoU."""
     named = {f"{group}_accuracy": f"accuracy, {group}" for group in GROUPS}
     named |= {"mean_accuracy": "accuracy, all", "pixel_accuracy": "accuracy, pixels"}
     named |= {"fw_iou": "frequency-weighted IoU"}
@@ -41,7 +43,7 @@ def accuracies(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def print_metrics(metrics: Mapping[str, Any], title: str, paper: Mapping[str, float] | None = None) -> None:
-    """One aligned table in per cent: IoU of every class, beside the `paper`'s if given, the group means, accuracies."""
+    """Print IoU of every class, group means and accuracies in per cent; with `paper`, its values in a second column."""
     rows = [[name, percent(value)] for name, value in metrics["per_class"].items()]
     groups = [[name, percent(value)] for name, value in group_means(metrics).items()]
     others = [[name, percent(value)] for name, value in accuracies(metrics).items()]
@@ -56,7 +58,7 @@ def print_metrics(metrics: Mapping[str, Any], title: str, paper: Mapping[str, fl
 
 
 def print_comparison(compared: Sequence[Mapping[str, Any]]) -> None:
-    """What the choices that use validation labels are worth: group means by model and way of matching, in per cent."""
+    """Print group means in per cent for each choice that uses validation labels: model and matching of clusters."""
     if len(compared) < 2:
         return
     groups = [group for group in GROUPS if group in group_means(compared[0])]
@@ -68,21 +70,20 @@ def print_comparison(compared: Sequence[Mapping[str, Any]]) -> None:
 
 
 def steps_table(metrics: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Old, new, all and foreground mIoU after each step of a task, a row per step."""
-    keys = ("old_miou", "new_miou", "miou", "foreground_miou")
-    rows = [[f"step {m['step']}", *(percent(m.get(key)) for key in keys)] for m in metrics]
-    return [["after", "old", "new", "all", "foreground"], *rows]
+    """Old, new, all and foreground mIoU in per cent, a row per step, the heading first."""
+    rows = [[f"step {found['step']}", *(percent(found.get(key)) for key in STEP_COLUMNS.values())] for found in metrics]
+    return [["after", *STEP_COLUMNS], *rows]
 
 
 def print_steps(metrics: Sequence[Mapping[str, Any]], title: str) -> None:
-    """The table of the steps of a task, then the IoU of every class after the last, in per cent."""
+    """Print the table of the steps, then the IoU of every class after the last step, in per cent."""
     classes = [[name, percent(value)] for name, value in metrics[-1]["per_class"].items()]
     print(f"{title}\n{table(steps_table(metrics))}")
     print(f"after the last step\n{table([['class', 'IoU'], *classes])}")
 
 
 def print_repeats(metrics: Mapping[str, Any]) -> None:
-    """What may come besides the IoU of each class: other models, the spread over repetitions, fewer classes."""
+    """Print what a probe reports in addition: other models, spread over seeds, cluster scores, fewer classes."""
     for row in metrics.get("compared", [])[1:]:
         print(f"  {row['model']}: mIoU {percent(row['miou'])}")
     if metrics.get("miou_std") is not None:
@@ -97,7 +98,7 @@ def print_repeats(metrics: Mapping[str, Any]) -> None:
 
 
 def table(rows: Rows, style: str = "text") -> str:
-    """Rows of text, the heading first, as one of STYLES."""
+    """Rows of text, the heading first, in one of STYLES."""
     if style == "csv":
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
@@ -113,7 +114,7 @@ def table(rows: Rows, style: str = "text") -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str] | None]) -> str:
-    """First column to the left, the others to the right; None draws a rule."""
+    """First column left-aligned, the others right-aligned; None draws a rule."""
     widths = [max(map(len, column)) for column in zip(*(row for row in rows if row), strict=True)]
     rule = "  " + "-" * (sum(widths) + 2 * (len(widths) - 1))
     lines = []

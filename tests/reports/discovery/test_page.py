@@ -14,11 +14,11 @@ from PIL import Image
 
 import report
 from data.discovery.units import Unit
+from data.gallery import COLUMNS
 from data.io import read_label, voc_palette, write_label
-from reports import common
-from reports.discovery import chain as ncdss_chain
-from reports.discovery import clusters as ncdss_clusters
-from reports.discovery import page as ncdss
+from reports.discovery import chain as discovery_chain
+from reports.discovery import clusters as discovery_clusters
+from reports.discovery import page as discovery
 from tests.conftest import write_tiny
 from utils.checkpoint import read_list, write_json, write_list
 from utils.config.reader import load_config
@@ -88,8 +88,8 @@ def chain(reported, tmp_path):
     return load_config([str(config), f"output_dir={tmp_path}"], ""), tmp_path / "two"
 
 
-def opened(cfg, out: Path) -> ncdss_chain.Chain:
-    chain = ncdss_chain.Chain.open(cfg)
+def opened(cfg, out: Path) -> discovery_chain.Chain:
+    chain = discovery_chain.Chain.open(cfg)
     assert chain.folder == out
     return chain
 
@@ -106,10 +106,10 @@ def test_results_on_the_terminal_in_the_page_and_in_markdown(reported):
     assert "| EUMS | 77.7 | 54.3 | 50.0 |" in (out / "table.md").read_text()
 
 
-def test_published_values_come_with_their_conditions_and_not_on_data_of_ones_own(reported, chain, monkeypatch):
+def test_published_values_have_their_conditions_and_are_left_out_for_own_data(reported, chain, monkeypatch):
     assert "49.81" not in reported[2]
-    monkeypatch.setattr(ncdss, "is_shipped", lambda dataset: True)
-    assert re.search(r"on PASCAL-5i .* 49\.81 .* 59\.09 .* another scale", ncdss.headline(opened(*chain)))
+    monkeypatch.setattr(discovery, "is_shipped", lambda dataset: True)
+    assert re.search(r"on PASCAL-5i .* 49\.81 .* 59\.09 .* another scale", discovery.headline(opened(*chain)))
 
 
 def test_page_needs_nothing_else(reported):
@@ -145,19 +145,19 @@ def test_confusion_names_the_matched_classes(reported):
 
 def test_choices_made_with_validation_labels(chain):
     cfg, out = chain
-    assert ncdss.choices(opened(cfg, out)) == ""  # an evaluation without them
+    assert discovery.choices(opened(cfg, out)) == ""  # an evaluation without them
     compared = [
         {"model": "best epoch", "matching": "official", "novel_miou": 0.5432, "base_miou": 0.7, "miou": 0.6},
         {"model": "last epoch", "matching": "one_to_one", "novel_miou": 0.1234, "base_miou": 0.7, "miou": 0.6},
     ]
     write_json(out / "eval_eums" / "metrics.json", metrics(0.5, 0.7, [[0, 0], [1, 0], [2, 1]]) | {"compared": compared})
-    text = ncdss.choices(opened(cfg, out))
+    text = discovery.choices(opened(cfg, out))
     assert re.search(r"EUMS, last epoch, one to one matching<.*?12\.3", text, re.S) and text.count("<tr") == 3
 
 
 def test_pictures_for_tensorboard(reported, chain):
     """A row of objects of each cluster, and the gallery."""
-    found = ncdss.board_pictures(opened(*chain))
+    found = discovery.board_pictures(opened(*chain))
     sizes = {
         number: sum(cluster == number for cluster in CLUSTERS.values()) for number in sorted(set(CLUSTERS.values()))
     }
@@ -171,7 +171,7 @@ def test_gallery_shows_the_true_colours(reported):
     with Image.open(reported[1] / "gallery.png") as picture:
         pixels = np.array(picture)
     columns = (pixels.shape[1] - 118) // 248
-    assert columns == common.COLUMNS and pixels.shape[0] // 248 == 4  # image, truth, basic, EUMS
+    assert columns == COLUMNS and pixels.shape[0] // 248 == 4  # image, truth, basic, EUMS
     bar, dot = voc_palette()[3].astype(int), voc_palette()[4].astype(int)
     for column in range(columns):
         color = (bar, dot)[column % 2]  # the novel classes in turn
@@ -184,13 +184,13 @@ def test_gallery_shows_the_true_colours(reported):
 @pytest.mark.parametrize(
     ("stages", "section", "said"),
     [
-        ("eval_basic eval_eums", ncdss.validation_gallery, "No predictions are saved: <code>python eval.py"),
-        ("eval_basic eval_eums", ncdss.class_scores, "No model is evaluated: <code>python eval.py"),
-        ("eval_basic eval_eums", ncdss_clusters.confusion, "No model is evaluated: <code>python eval.py"),
-        ("pseudo", ncdss_clusters.training_gallery, NOT_CLUSTERED),
-        ("pseudo", ncdss_clusters.clusters, NOT_CLUSTERED),
-        ("ranking", ncdss_clusters.ranking, "The images are not ranked yet: <code>python entropy_rank.py"),
-        ("base basic eums", ncdss.learning, "No model is trained: <code>python train_base.py"),
+        ("eval_basic eval_eums", discovery.validation_gallery, "No predictions are saved: <code>python eval.py"),
+        ("eval_basic eval_eums", discovery.classes, "No model is evaluated: <code>python eval.py"),
+        ("eval_basic eval_eums", discovery_clusters.confusion, "No model is evaluated: <code>python eval.py"),
+        ("pseudo", discovery_clusters.training_gallery, NOT_CLUSTERED),
+        ("pseudo", discovery_clusters.clusters, NOT_CLUSTERED),
+        ("ranking", discovery_clusters.ranking, "The images are not ranked yet: <code>python entropy_rank.py"),
+        ("base basic eums", discovery.learning, "No model is trained: <code>python train_base.py"),
     ],
 )
 def test_a_section_without_its_stage_says_so_in_one_line(chain, stages, section, said):
@@ -203,7 +203,7 @@ def test_a_section_without_its_stage_says_so_in_one_line(chain, stages, section,
 
 def test_training_curves(chain):
     """One loss per kind of image and stage, and the scores of both groups of classes; the sum of losses is left out."""
-    text = ncdss.learning(opened(*chain))
+    text = discovery.learning(opened(*chain))
     assert re.findall(r"<h3>([^<]*)</h3>", text) == [
         *("Loss, base model", "Loss, basic", "Loss, EUMS"),
         *("Validation mIoU, novel classes", "Validation mIoU, base classes"),
@@ -215,15 +215,15 @@ def test_clusters_made_with_another_k(chain):
     """What is on disk counts, not the number of clusters configured now."""
     cfg, out = chain
     fewer = cfg.model_copy(update={"cluster": cfg.cluster.model_copy(update={"k": 2})})
-    assert "Cluster 3" in ncdss_clusters.clusters(opened(fewer, out))
-    assert "t007, cluster 3" in ncdss_clusters.training_gallery(opened(fewer, out))
+    assert "Cluster 3" in discovery_clusters.clusters(opened(fewer, out))
+    assert "t007, cluster 3" in discovery_clusters.training_gallery(opened(fewer, out))
 
 
 def test_suggested_names_stand_beside_their_cluster(chain):
     cfg, out = chain
-    assert "could be" not in ncdss_clusters.clusters(opened(cfg, out))
+    assert "could be" not in discovery_clusters.clusters(opened(cfg, out))
     write_json(out / "pseudo" / "names.json", {"1": [["bar", 0.623], ["dot", 0.2]], "3": [["dot", -0.1]]})
-    page = ncdss_clusters.clusters(opened(cfg, out))
+    page = discovery_clusters.clusters(opened(cfg, out))
     assert (
         "could be bar (0.62), dot (0.20)" in page and "could be dot (-0.10)" in page and page.count("; could be") == 2
     )
@@ -258,8 +258,10 @@ def test_data_without_masks_of_novel_images(chain, voc, tmp_path):
         (bare / folder).mkdir(parents=True)
         for path in (voc / folder).iterdir():
             (bare / folder / path.name).symlink_to(path)
-    unknown = ncdss_chain.Chain(replace(known.data, context=replace(known.data.context, root=bare)), out, known.metrics)
+    unknown = discovery_chain.Chain(
+        replace(known.data, context=replace(known.data.context, root=bare)), out, known.metrics
+    )
     assert unknown.true_class == {} and not unknown.misplaced(Unit("t003"))
-    for section in (ncdss_clusters.clusters, ncdss_clusters.training_gallery, ncdss_clusters.ranking):
+    for section in (discovery_clusters.clusters, discovery_clusters.training_gallery, discovery_clusters.ranking):
         text = section(unknown)
         assert "wrong" not in text and "ground truth" not in text and "<img" in text

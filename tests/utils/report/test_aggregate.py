@@ -6,17 +6,16 @@ from pathlib import Path
 import pytest
 
 from utils.errors import UserError
-from utils.report.aggregate import Column, Options, ResultTable, result_table, same_seed
+from utils.report.aggregate import Column, Options, Paper, ResultTable, result_table, same_seed
 from utils.report.results import Stage
 
 ABOUT = ResultTable(
     columns=(Column("all", "miou"), Column("other", "miou", "extra")),
-    main="all",
     evaluated_by="eval.py",
     method=lambda stage: None if stage.name == "extra" else stage.name,
     split=lambda config: config["split"],
     methods=("late", "early"),
-    published={("birds", "s1", "late"): {"all": 31.4}},
+    paper=Paper({("birds", "s1", "late"): {"all": "31.4"}}, columns=("all",)),
 )
 
 
@@ -33,8 +32,8 @@ def test_rows_and_columns_of_one_split():
     assert result_table(stages, ABOUT) == [
         ["method", "all", "paper, all"],
         ["late", "20.0", "31.4"],
-        ["early", "10.0", "-"],
-        ["unknown", "30.0", "-"],
+        ["early", "10.0", "not known"],
+        ["unknown", "30.0", "not known"],
     ]
 
 
@@ -117,7 +116,7 @@ def test_methods_are_compared_seed_by_seed():
     stages = [
         stage(f"{seed}/s1/{name}", found, seed=seed) for name, both in values.items() for seed, found in enumerate(both)
     ]
-    about = replace(ABOUT, published={})
+    about = replace(ABOUT, paper=None)
     assert result_table(stages, about) == [
         ["method", "all", "difference / s.e. to late"],
         ["late (2)", "30.0 ± 14.1", "-"],

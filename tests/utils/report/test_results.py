@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.checkpoint import write_json
+from utils.config.keys import flatten
 from utils.errors import UserError
 from utils.report import results
 
@@ -93,13 +94,9 @@ trees = st.recursive(
 )
 
 
-@given(st.lists(trees, min_size=1, max_size=4))
-def test_what_is_shared_and_what_differs_make_the_whole(configs):
-    shared = results._in_common(configs)
-    for config in configs:
-        own = results._without(config, shared)
-        assert results._merged(shared, own) == config
-    assert len(configs) > 1 or shared == configs[0]
+@given(trees)
+def test_dotted_keys_make_the_tree_again(tree):
+    assert results._nested(flatten(tree)) == tree
 
 
 def test_stages_saved_in_one_file_read_as_the_folders_do(tmp_path, monkeypatch):
@@ -121,7 +118,7 @@ def test_stages_saved_in_one_file_read_as_the_folders_do(tmp_path, monkeypatch):
 
 def test_a_file_of_something_else(tmp_path):
     write_json(tmp_path / "other.json", {"miou": 0.5})
-    with pytest.raises(UserError, match="other.json: is no file of collected runs; collect.py FOLDERS --save FILE"):
+    with pytest.raises(UserError, match="other.json: not a file of collected runs; collect.py FOLDERS --save FILE"):
         results.find_stages([tmp_path / "other.json"])
-    with pytest.raises(UserError, match="other.json: is no file of collected runs"):  # nor is it replaced by one
+    with pytest.raises(UserError, match="other.json: not a file of collected runs"):  # nor is it replaced by one
         results.save_stages([], tmp_path / "other.json")

@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from utils.report.published import PROBE_IOU
-from utils.report.tables import percent, print_metrics, print_repeats, print_steps, spread, steps_table, table
+from utils.report.tables import percent, print_metrics, print_repeats, spread, table
 
 EUMS = {
     "protocol": "image size",
@@ -88,28 +88,14 @@ def test_groups_that_are_not_measured_are_left_out(capsys):
     assert not {"novel", "harmonic"} & {line[0] for line in lines}
 
 
-STEPS = [
-    {"step": 0, "miou": 0.5, "old_miou": 0.5, "foreground_miou": 0.4, "per_class": {"background": 0.9, "cat": 0.1}},
-    {
-        **{"step": 1, "miou": 0.3, "old_miou": 0.25, "new_miou": 0.4, "foreground_miou": 0.2},
-        "per_class": {"background": 0.4, "cat": 0.1, "dog": None},
-    },
-]
-
-
-def test_steps_of_a_task(capsys):
-    assert steps_table(STEPS) == [
-        ["after", "old", "new", "all", "foreground"],
-        ["step 0", "50.0", "-", "50.0", "40.0"],
-        ["step 1", "25.0", "40.0", "30.0", "20.0"],
-    ]
-    print_steps(STEPS, "ssul")
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["ssul"] and ["step", "1", "25.0", "40.0", "30.0", "20.0"] in lines and ["dog", "-"] in lines
+STEP = {
+    **{"step": 1, "miou": 0.3, "old_miou": 0.25, "new_miou": 0.4, "foreground_miou": 0.2},
+    "per_class": {"background": 0.4, "cat": 0.1, "dog": None},
+}
 
 
 def test_groups_of_every_system_in_one_order(capsys):
-    print_metrics(STEPS[1], "step 1")
+    print_metrics(STEP, "step 1")
     lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert lines[-4:] == ["old", "new", "all", "foreground"]
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import report
-from reports import probe
+from reports.contrast import probe
 from utils.checkpoint import write_json, write_text
 from utils.report.results import find_stages
 from utils.run import guarded
@@ -105,8 +105,9 @@ def test_damaged_results_are_one_line(evaluated, capsys, name, content, said):
 
 
 def test_training_of_the_linear_probe(evaluated):
-    assert probe.learning(find_stages([evaluated])).count("<polyline") == 1
-    assert probe.learning([]) == ""
+    assert guarded(report.main, [CONFIG, f"output_dir={evaluated}"]) == 0
+    text = (evaluated / "report.html").read_text()
+    assert text[text.index("Cross-entropy of the linear probes") :].count("<polyline") == 1
 
 
 def test_without_clusters_there_are_no_prototypes(tmp_path, capsys):

@@ -10,7 +10,7 @@ from PIL import Image
 
 import report
 from data.io import read_label, write_label
-from reports import incremental as ssul
+from reports.incremental import page as incremental
 from tests.conftest import TASK
 from utils.checkpoint import read_list, write_json
 from utils.config.reader import load_config
@@ -59,8 +59,8 @@ def task(voc, tmp_path):
     return config, folder
 
 
-def opened(config) -> ssul.TaskRun:
-    return ssul.TaskRun.open(load_config([str(config)], ""))
+def opened(config) -> incremental.TaskRun:
+    return incremental.TaskRun.open(load_config([str(config)], ""))
 
 
 def test_methods_with_the_steps_that_they_share(task):
@@ -92,9 +92,9 @@ def test_table_of_the_methods(task, capsys):
 
 def test_accuracies_of_the_methods_that_have_them(task):
     config, folder = task
-    assert "accuracies" not in ssul.headline(opened(config))
+    assert "accuracies" not in incremental.scores(opened(config))
     write_json(folder / "ssul" / "step2" / "metrics.json", SSUL[2] | {"old_accuracy": 0.61, "fw_iou": 0.72})
-    text = ssul.headline(opened(config))
+    text = incremental.scores(opened(config))
     heading = text[text.index("accuracies, and IoU by frequency") :].split("<th>")[1:]
     assert [cell.split("<")[0] for cell in heading] == ["method", "accuracy, old", "frequency-weighted IoU"]
     assert "<td>ssul</td><td>61.0</td><td>72.0</td>" in text and "<td>ssul_m</td><td>-</td><td>-</td>" in text
@@ -102,14 +102,14 @@ def test_accuracies_of_the_methods_that_have_them(task):
 
 def test_groups_after_each_step(task):
     """Mean of disc and square 50, 40, 30; bar 32, 12; dot 30; the cells before are not drawn."""
-    text = ssul.groups_by_step(opened(task[0]))
+    text = incremental.groups_by_step(opened(task[0]))
     part = text[text.index("<h3>ssul</h3>") : text.index("<h3>ssul_m</h3>")]
     assert re.findall(r">(\d+)</text>", part) == ["50", "40", "32", "30", "12", "30"]
     assert part.count("<rect") == 6 and ">2 of step 0<" in part and ">bar<" in part
 
 
 def test_classes_after_each_step(task):
-    text = ssul.classes_by_step(opened(task[0]))
+    text = incremental.classes_by_step(opened(task[0]))
     assert text.count("<details") == 3 and text.count("<details open>") == 1
     ours = text[text.index("ssul, after each step") :]
     assert re.findall(r">(\d+)</text>", ours)[:7] == ["90", "60", "40", "90", "50", "30", "32"]
@@ -117,7 +117,7 @@ def test_classes_after_each_step(task):
 
 def test_curves_and_losses(task):
     run = opened(task[0])
-    along, training = ssul.along_the_task(run), ssul.learning(run)
+    along, training = incremental.along_the_task(run), incremental.learning(run)
     assert along.count("<h3>") == 1 + 3 and along.count("<table") == 3
     assert training.count("<details") == 3 and training.count("<h3>step") == 3 + 1 + 1
 
@@ -125,22 +125,22 @@ def test_curves_and_losses(task):
 def test_predictions_beside_the_truth(task, voc):
     config, folder = task
     run = opened(config)
-    assert "No predictions are saved: <code>python eval.py" in ssul.gallery(run)
+    assert "No predictions are saved: <code>python eval.py" in incremental.gallery(run)
     for name in read_list(voc / "sets" / "val.txt"):
         label = read_label(voc / "SegmentationClassAug" / f"{name}.png")
         write_label(folder / "eval_step2" / "predictions" / f"{name}.png", np.where(label == 255, 0, label))
     write_json(folder / "eval_step2" / "metrics.json", {"checkpoint": "my/best.pth"})
-    text = ssul.gallery(run)
+    text = incremental.gallery(run)
     assert text.count("<img") == 3 * 6 and "step 2: my/best.pth" in text and ">v002<" in text
-    gone = ssul.TaskRun(load_config([str(config), "data.root=/none"], ""), run.folder, run.methods)
-    assert "data.root=/none: no such folder" in ssul.gallery(gone)
+    gone = incremental.TaskRun(load_config([str(config), "data.root=/none"], ""), run.folder, run.methods)
+    assert "data.root=/none: no such folder" in incremental.gallery(gone)
 
 
 def test_memory_of_the_last_step(task):
     config, folder = task
-    assert ssul.memory(opened(config)) == ""
+    assert incremental.memory(opened(config)) == ""
     Image.new("RGB", (8, 8)).save(folder / "ssul_m" / "step1" / "memory.jpg")
-    assert "ssul_m, for step1" in ssul.memory(opened(config))
+    assert "ssul_m, for step1" in incremental.memory(opened(config))
 
 
 def test_joint_training_alone(task):
@@ -164,5 +164,5 @@ def test_nothing_trained(task, capsys):
 def test_paper_beside_its_task(tmp_path):
     cfg = load_config(["configs/incremental/voc.yaml", f"output_dir={tmp_path}", "task=15-1"], "")
     write_steps(tmp_path / "15-1-overlap" / "ssul", SSUL)
-    heading, (row,) = ssul.methods_table(ssul.TaskRun.open(cfg))
+    heading, row = incremental.methods_table(incremental.TaskRun.open(cfg))
     assert (heading[-1], row[-1]) == ("paper, all", "67.6")
