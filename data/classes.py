@@ -1,5 +1,4 @@
-"""Groups of classes that are learned or treated apart (base and novel, the steps of a task, seen and unseen), the
-order in which a network has them, and the label maps that follow."""
+"""Class lists and class groups (base and novel, seen and unseen, steps of a task), train ids and label maps."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,12 +13,12 @@ from utils.errors import UserError
 from utils.labels import WIDE_IGNORE
 
 SPLITS = Path(__file__).parent / "splits"
-PAIRS = {"novel": "base", "unseen": "seen"}  # key of a split file -> the group that holds all other classes
-UNKNOWN = "unknown"  # in the place of the list of novel classes
+PAIRS = {"novel": "base", "unseen": "seen"}  # key of a split file -> name of the first group
+UNKNOWN = "unknown"  # value of `novel` in a split file without known novel classes
 
 
 class ClassList(NamedTuple):
-    """The classes of a data set by their number in the masks; `background` is that of no object, None without one."""
+    """Class names of a data set by number in the masks, and the number of background; None without one."""
 
     names: tuple[str, ...]
     background: int | None = 0
@@ -27,20 +26,20 @@ class ClassList(NamedTuple):
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """Classes in groups, as their numbers in the masks. Background belongs to none of them.
+    """Groups of classes, given by their numbers in the masks. Background is in no group.
 
-    The train id of a class is its position in `order`: background first, where the data set has one, then the groups
-    one after the other. A class of no group counts as background, or, where there is none, as ignored.
+    The train id of a class is its position in `order`: background, if the data set has one, then the groups in turn.
+    A class of no group is background or, without background, ignored.
     """
 
     name: str
-    classes: tuple[str, ...]  # of the data set, by number
+    classes: tuple[str, ...]  # all class names of the data set, by number
     groups: tuple[tuple[int, ...], ...]
     background: int | None = 0
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """Number in the masks of each train id."""
+        """Class number in the masks of each train id."""
         first = () if self.background is None else (self.background,)
         return (*first, *(number for group in self.groups for number in group))
 
@@ -50,17 +49,17 @@ class ClassGroups:
         return [self.classes[number] for number in self.order]
 
     def num_seen(self, group: int) -> int:
-        """Classes up to and with a group, background included."""
+        """Number of classes in groups 0 to `group`, including background."""
         return (self.background is not None) + sum(map(len, self.groups[: group + 1]))
 
     def ids(self, group: int) -> range:
-        """Train ids of a group; background is in none."""
+        """Train ids of a group, without background."""
         return range(self.num_seen(group - 1), self.num_seen(group))
 
     def label_map(self, kept: Iterable[int], ignored: Iterable[int] = ()) -> LabelMap:
-        """Numbers in the masks to train ids: classes of the groups `kept`; those of `ignored` are not looked at.
+        """Maps numbers in the masks to train ids for the groups `kept`, and to the ignored value for `ignored`.
 
-        All others are background (novel, past, future classes), or ignored where the data set has none.
+        All other classes become background or, without background, the ignored value.
         """
         numbers = [number for group in kept for number in self.groups[group]]
         ids: dict[int, int | None] = {number: self.order.index(number) for number in numbers}
@@ -69,20 +68,20 @@ class ClassGroups:
         return LabelMap.from_pairs({number: ids.get(number, rest) for number in range(len(self.classes))})
 
     def everything(self) -> LabelMap:
-        """The label map that keeps every group."""
+        """The label map that keeps all groups."""
         return self.label_map(range(len(self.groups)))
 
     def having(self, group: int) -> frozenset[int]:
-        """Numbers of a group, to look for in images."""
+        """Class numbers of a group."""
         return frozenset(self.groups[group])
 
 
 def load_split(spec: str, dataset: str) -> ClassGroups:
-    """Two groups, ascending: the file `spec` lists `novel` or `unseen` classes; base, or seen, are its own list or all
-    others.
+    """Base and novel (or seen and unseen) classes, each ascending.
 
-    `spec` is a name such as fold1 (data/splits/<dataset>/fold1.yaml) or the path of a YAML file, `dataset` a folder of
-    data/splits or the path of a folder; its classes.yaml names the classes. Raises UserError.
+    The file lists `novel` or `unseen` classes; the first group is its list `base` or `seen`, by default all others.
+    `spec` is a name such as fold1 (data/splits/<dataset>/fold1.yaml) or a path; `dataset` is a folder of data/splits or
+    a path. Raises UserError for a missing file, other keys, or a class in both groups.
     """
     folder = class_folder(dataset)
     known = sorted(p.stem for p in folder.glob("*.yaml") if p.stem != "classes")
@@ -106,9 +105,10 @@ def load_split(spec: str, dataset: str) -> ClassGroups:
 
 
 def load_task(spec: str, dataset: str) -> ClassGroups:
-    """A group per step, in the order of the file: its key `steps` lists the classes of each step by name or number.
+    """One group per step, in file order; the key `steps` lists the classes of each step by name or number.
 
-    `spec` is a name such as 15-1 (data/splits/<dataset>/tasks/15-1.yaml) or the path of a YAML file. Raises UserError.
+    `spec` is a name such as 15-1 (data/splits/<dataset>/tasks/15-1.yaml) or a path. Raises UserError for a missing
+    file, an empty step, or a repeated class.
     """
     folder = class_folder(dataset)
     known = ", ".join(sorted(p.stem for p in (folder / "tasks").glob("*.yaml"))) or "none"
@@ -129,17 +129,17 @@ def load_task(spec: str, dataset: str) -> ClassGroups:
 
 
 def load_classes(dataset: str) -> ClassList:
-    """The classes of a data set; UserError when it has no classes.yaml."""
+    """The classes of a data set. Raises UserError if it has no classes.yaml."""
     return read_classes(class_folder(dataset) / "classes.yaml")
 
 
 def is_shipped(dataset: str) -> bool:
-    """Whether a data set is one of data/splits, and nobody's own."""
+    """Whether the class list of a data set is one of data/splits."""
     return not Path(dataset).is_absolute() and (SPLITS / dataset).is_dir()
 
 
 def class_folder(dataset: str) -> Path:
-    """The folder with classes.yaml: one of data/splits, or the path of a folder; UserError when it has none."""
+    """The folder of classes.yaml: data/splits/<dataset>, or the path `dataset`. Raises UserError if it has none."""
     folder = SPLITS / dataset if (SPLITS / dataset).is_dir() else Path(dataset)
     if not (folder / "classes.yaml").is_file():
         known = ", ".join(sorted(p.parent.name for p in SPLITS.glob("*/classes.yaml")))
@@ -148,7 +148,10 @@ def class_folder(dataset: str) -> Path:
 
 
 def read_classes(path: Path) -> ClassList:
-    """A list of names with background first, or `classes:` and `background: null` where every pixel is of a class."""
+    """Reads a list of names, background first, or a mapping with `classes` and `background: null`.
+
+    Raises UserError for any other content or repeated names.
+    """
     listed = read_yaml(path)
     background: int | None = 0
     if isinstance(listed, dict) and listed.keys() == {"classes", "background"} and listed["background"] is None:
@@ -163,8 +166,9 @@ def read_classes(path: Path) -> ClassList:
 
 
 def class_numbers(listed: Any, classes: ClassList, path: Path | str) -> tuple[int, ...]:
-    """Class numbers of a list of names or numbers, in its order; UserError that names `path`, or where it is, and the
-    entry.
+    """Class numbers of a list of names or numbers, in order.
+
+    Raises UserError with `path`, a file or any description of the place, and the unknown entry.
     """
     if not isinstance(listed, list):
         raise UserError(f"{path}: expected a list of class names or numbers, got {listed!r}")
@@ -183,12 +187,12 @@ def class_numbers(listed: Any, classes: ClassList, path: Path | str) -> tuple[in
 
 
 def _objects(classes: ClassList) -> range:
-    """Numbers of all classes but background."""
+    """Numbers of all classes except background."""
     return range(0 if classes.background is None else 1, len(classes.names))
 
 
 def class_files(dataset: str, *specs: str, kind: str = "") -> list[Path]:
-    """The files of one's own that tell the classes: of the data set, and of splits, or with kind="tasks" of tasks."""
+    """The user's own classes.yaml and split files, or task files with kind="tasks"; shipped files are omitted."""
     folder = class_folder(dataset)
     files = [folder / "classes.yaml", *(_path(folder / kind, spec) for spec in specs)]
     return [path for path in files if SPLITS not in path.parents]

@@ -1,8 +1,7 @@
-"""Joint transforms of class-incremental and zero-shot segmentation (PIL, as the official code): scaled crops, the
-evaluation crop, the whole image.
+"""Joint transforms of class-incremental and zero-shot segmentation (PIL, as the official code): crops, whole images.
 
-Only the part of an image that a training crop keeps is resampled, which may move pixels by one grey level; the
-evaluation crop is PIL's to the last digit. Fields and `transforms="fast"` as in data.transforms.
+Training crops resample only the part of an image that they keep, which differs from PIL by at most one grey level; the
+evaluation crop equals PIL's. Fields and transforms="fast" are as in data.transforms.
 """
 
 import math
@@ -20,7 +19,10 @@ AREAS, RATIOS, TRIES = (0.5, 2.0), (3 / 4, 4 / 3), 10
 
 
 class ScaleCrop:
-    """SSUL: scale by U(0.5, 2), pad to the crop size with 0 (black background, not salient), crop, flip (p 0.5)."""
+    """SSUL: scaling by U(0.5, 2), zero padding to the crop size, crop, horizontal flip (p = 0.5).
+
+    Padding is black, background and not salient.
+    """
 
     def __init__(self, size: int, transforms: Transforms = "official"):
         self.size, self.part = size, resize_fast if transforms == "fast" else resize_part
@@ -37,7 +39,7 @@ class ScaleCrop:
     def crop(
         self, name: str, values: np.ndarray, scaled: tuple[int, int], top: int, left: int, flip: bool
     ) -> np.ndarray:
-        """The square at (top, left) of the image scaled to `scaled`, 0 where it lies outside."""
+        """The square at (top, left) of the image resized to `scaled`; 0 outside the image."""
         out = np.zeros((self.size, self.size, *values.shape[2:]), values.dtype)
         rows, columns = (
             slice(max(at, 0), min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True)
@@ -49,7 +51,9 @@ class ScaleCrop:
 
 
 def padding(size: tuple[int, int], crop: int) -> tuple[int, tuple[int, int]]:
-    """(pixels added on each side, size with them): all four sides grow for the width, then again for the height."""
+    """(pixels added on each side, padded size). The official code pads all four sides for a missing width, then again
+    for a missing height.
+    """
     (height, width), pad = size, 0
     if width < crop:
         pad = (1 + crop - width) // 2
@@ -61,8 +65,9 @@ def padding(size: tuple[int, int], crop: int) -> tuple[int, tuple[int, int]]:
 
 
 class ResizedCrop:
-    """A crop of 0.5 to 2 times the area (MiB, PLOP; more than 1 never fits) or of `areas`, ratio 3/4 to 4/3, resized to
-    a square; flip (p 0.5).
+    """Random resized crop with horizontal flip (p = 0.5): area of `areas` times the image, aspect ratio 3/4 to 4/3.
+
+    The default areas are those of MiB and PLOP; draws above 1 do not fit and are repeated.
     """
 
     def __init__(self, size: int, transforms: Transforms = "official", areas: tuple[float, float] = AREAS):
@@ -73,20 +78,20 @@ class ResizedCrop:
         return self.crop(fields, box, flip=rng.random() < 0.5)
 
     def crop(self, fields: dict[str, np.ndarray], box: tuple[int, int, int, int], flip: bool) -> dict[str, np.ndarray]:
-        """The square made of `box` (top, left, height, width)."""
+        """`box` (top, left, height, width) resized to a square."""
         top, left, height, width = box
         made = {name: self.resize(name, f[top : top + height, left : left + width]) for name, f in fields.items()}
         return {name: cv2.flip(values, 1) if flip else values for name, values in made.items()}
 
     def resize(self, name: str, values: np.ndarray) -> np.ndarray:
-        """A crop as a square."""
+        """A field resized to a square."""
         size = self.size, self.size
         if self.transforms == "fast":
             return resize_fast(name, values, size, slice(None), slice(None))
         return resize_whole(name, values, size)
 
     def draw(self, size: tuple[int, int], rng: Random) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of the crop; after ten misses the largest central one of an admissible ratio."""
+        """(top, left, height, width) of the crop; after ten failed draws the largest central crop within RATIOS."""
         height, width = size
         for _ in range(TRIES):
             area = height * width * (self.areas[0] + (self.areas[1] - self.areas[0]) * rng.random())
@@ -101,7 +106,7 @@ class ResizedCrop:
 
 
 class CentreCrop:
-    """Evaluation: the shorter side to `size`, then the central square."""
+    """Evaluation: resizes the shorter side to `size`, then takes the central square."""
 
     def __init__(self, size: int):
         self.size = size
@@ -112,14 +117,14 @@ class CentreCrop:
     def resize(self, name: str, values: np.ndarray) -> np.ndarray:
         rows, columns = shorter_to(values.shape[:2], self.size)
         top, left = round((rows - self.size) / 2), round((columns - self.size) / 2)
-        resized = resize_whole(name, values, (rows, columns))  # a part alone would be a grey level off
+        resized = resize_whole(name, values, (rows, columns))  # resampling the part alone differs by one grey level
         return np.ascontiguousarray(resized[top : top + self.size, left : left + self.size])
 
 
 class ScaleBlurCrop:
-    """ZS3: flip (p 0.5), shorter side to 0.5-2 times the crop, crop, Gaussian blur (p 0.5, radius U(0, 1)).
+    """ZS3: flip (p = 0.5), shorter side to 0.5 to 2 times the crop size, crop, Gaussian blur (p = 0.5, radius U(0, 1)).
 
-    A smaller image is padded at the right and below: black, and ignored in maps.
+    Smaller images are padded on the right and at the bottom: black, and ignored in maps.
     """
 
     def __init__(self, size: int, transforms: Transforms = "official", blur: bool = True):
@@ -140,7 +145,7 @@ class ScaleBlurCrop:
     def crop(
         self, name: str, values: np.ndarray, scaled: tuple[int, int], top: int, left: int, flip: bool
     ) -> np.ndarray:
-        """The square at (top, left) of the image, flipped, then scaled to `scaled`."""
+        """The square at (top, left) of the flipped image resized to `scaled`."""
         fill = 0 if name == "image" else ignore_of(values)
         out = np.full((self.size, self.size, *values.shape[2:]), fill, values.dtype)
         rows, columns = (slice(at, min(at + self.size, end)) for at, end in zip((top, left), scaled, strict=True))
@@ -152,12 +157,12 @@ class ScaleBlurCrop:
 
 
 def blurred(image: np.ndarray, radius: float) -> np.ndarray:
-    """PIL's GaussianBlur of an image uint8 [H, W, 3] with a radius below 1, up to rounding and three times as fast.
+    """PIL's GaussianBlur for radii below 1, up to rounding and three times as fast; uint8 [H, W, 3].
 
-    PIL approximates it by three box filters along each axis and rounds to whole numbers after each.
+    PIL applies three box filters along each axis and rounds to integers after each.
     """
     variance = radius * radius / 3
-    side = variance / (2 * (1 - variance))  # of a filter (side, 1, side): what a box of fractional length comes to
+    side = variance / (2 * (1 - variance))  # box filter of fractional length as the filter (side, 1, side)
     kernel, one = np.array([side, 1, side], np.float32) / np.float32(1 + 2 * side), np.ones(1, np.float32)
     values: np.ndarray = image.astype(np.float32)
     for along, across in ((kernel, one),) * 3 + ((one, kernel),) * 3:
@@ -167,7 +172,7 @@ def blurred(image: np.ndarray, radius: float) -> np.ndarray:
 
 
 class ShorterSide:
-    """Evaluation: the whole image with the shorter side at `size`."""
+    """Evaluation: the whole image, resized to a shorter side of `size`."""
 
     def __init__(self, size: int):
         self.size = size
@@ -180,10 +185,10 @@ class ShorterSide:
 
 
 def whole(fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
-    """Evaluation at the images' own size: nothing changes."""
+    """Evaluation at image size: returns the fields unchanged."""
     return fields
 
 
 def _corner(room: int, rng: Random) -> int:
-    """Uniform in 0..room; no draw when there is no room."""
+    """Uniform integer in 0..room; draws nothing if room is 0 or less."""
     return int(rng.random() * (room + 1)) if room > 0 else 0

@@ -1,4 +1,4 @@
-"""The one data set class: reads the fields a stage asks for, re-indexes labels, applies a joint transform."""
+"""The data set class of all systems: reads fields, re-indexes labels, applies a joint transform."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from data.layouts import Sample
 from utils.errors import UserError
 
 Transform = Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray] | None]
-SAME_IMAGE, ATTEMPTS = 3, 100  # draws from one image, and in all, when a transform refuses them
+SAME_IMAGE, ATTEMPTS = 3, 100  # draws from one image, and in total, if a transform rejects them
 
 
 class Draw(NamedTuple):
-    """One sample of one pass: the randomness of its augmentation is that of (seed, epoch, cycle, index) alone."""
+    """One sample of one pass. Its augmentation depends only on (seed, epoch, cycle, index)."""
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which no draw needs
     epoch: int = 0
@@ -28,14 +28,16 @@ class Draw(NamedTuple):
 
 
 class SegmentationDataset(Dataset):
-    """Samples as uint8 tensors: "image" [3, S, S], each further field [S, S]; "strong" [3, S, S] when the transform
-    makes it; and "index", "size" (height and width of the file). Labels of more than 8 bits are int32. A sample may
-    bring a label map of its own.
+    """Samples as dicts of uint8 tensors: "image" [3, S, S], all other fields [S, S], "index", and "size" (height and
+    width of the file). Labels of 16 bits are int32. Transforms may add fields, such as "strong" [3, S, S].
 
-    `max_side` shrinks decoded files to that longest side; `cache` keeps them in memory, per worker. Raises UserError
-    for unreadable files, label values unknown to `label_map` or `pseudo_map`, and fields of different sizes.
-    `mask_rule` reads saliency as 0 and 1. A transform may refuse its draw by returning None: it gets two more
-    draws of the image, then random other images of the list.
+    label_map, pseudo_map   re-index "label" and "pseudo"; a sample's own label_map replaces the former
+    mask_rule               reads saliency as 0 and 1
+    max_side                shrinks decoded files to this longest side
+    cache                   keeps decoded files in memory, per worker
+
+    A transform rejects a draw by returning None; two more draws of the same image follow, then random other images.
+    Raises UserError for unreadable files, label values that are not allowed, and fields of different sizes.
     """
 
     gives_native = False  # see with_native
@@ -66,7 +68,7 @@ class SegmentationDataset(Dataset):
         return self.sample(index, np.random.default_rng([self.seed, epoch, cycle, index]))
 
     def sample(self, index: int, rng: np.random.Generator) -> dict:
-        """The sample of an image, or of another one where the transform refuses it."""
+        """The sample of an image, or of another image if the transform rejects it."""
         arrays, size = self._read(index)
         for attempt in range(ATTEMPTS):
             if attempt >= SAME_IMAGE:
@@ -99,7 +101,7 @@ class SegmentationDataset(Dataset):
         return arrays, size
 
     def with_native(self) -> "SegmentationDataset":
-        """The same with one more field, "native": the label at the size of its file, which no transform touches."""
+        """A copy with the additional field "native": the untransformed label at file size."""
         found = copy.copy(self)
         found.gives_native = True
         return found
@@ -109,7 +111,7 @@ class SegmentationDataset(Dataset):
         return label if label is not None and label.shape == size else self.native(index)
 
     def native(self, index: int) -> np.ndarray:
-        """The label of an image at the size of its file, uint8 or uint16 [H, W], under the label map."""
+        """The re-indexed label of an image at file size, uint8 or uint16 [H, W]."""
         return self._read_field(self.samples[index], "label")
 
     def _read_field(self, sample: Sample, field: str) -> np.ndarray:
@@ -117,7 +119,7 @@ class SegmentationDataset(Dataset):
         if field == "image":
             return read_image(path)
         if field == "saliency" and self.mask_rule:
-            return read_mask(path, self.mask_rule, one_sided=True)  # no object is an answer, too
+            return read_mask(path, self.mask_rule, one_sided=True)  # an empty map is valid here
         if field == "label":
             label_map = sample.label_map or self.maps["label"]
             label = read_label(path) if sample.label_map else sample.read_label(path)
@@ -127,7 +129,7 @@ class SegmentationDataset(Dataset):
 
 
 def turn_of(image: Path) -> str:
-    """What explains a map that does not fit: the turn that EXIF asks for, after which it may have been drawn."""
+    """Explanation of a map of another size: it may have been drawn on the image as turned by EXIF; '' without turn."""
     turn = orientation(image)
     return "" if turn == 1 else f" as stored (EXIF turn {turn}: the map may have been drawn on the turned image)"
 
@@ -136,12 +138,12 @@ def _shrink(field: str, values: np.ndarray, longest: int) -> np.ndarray:
     height, width = values.shape[:2]
     factor = longest / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    # plain nearest would take the corner of each area and so move labels by half a pixel against the image
+    # plain nearest samples the corner of each area, which shifts labels by half a pixel against the image
     return cv2.resize(values, size, interpolation=cv2.INTER_AREA if field == "image" else cv2.INTER_NEAREST_EXACT)
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
-    """[H, W, 3] -> [3, H, W]; a map [H, W] as it is, but for 16 bits, which torch wants as 32."""
+    """[H, W, 3] -> [3, H, W]; maps [H, W] stay, except that uint16 becomes int32, which torch supports better."""
     if values.ndim == 3:
         planes = np.empty((values.shape[2], *values.shape[:2]), values.dtype)
         cv2.split(values, list(planes))

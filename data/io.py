@@ -1,4 +1,4 @@
-"""Reading and writing the files of a data set. Images are uint8 [H, W, 3] RGB, label maps uint8 or uint16 [H, W]."""
+"""Reading and writing of images uint8 [H, W, 3] RGB, label maps uint8 or uint16 [H, W], saliency maps and arrays."""
 
 import mimetypes
 import zlib
@@ -22,7 +22,7 @@ from utils.log import log
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MaskRule = Literal["any", "official"]
-HALF = 128  # of the grey levels
+HALF = 128  # threshold of grey saliency maps
 EXIF_ORIENTATION = 0x0112
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_PIXELS = 2**30  # OpenCV's limit for images; a damaged header may claim any size
@@ -31,7 +31,7 @@ GREY, PALETTE = 0, 3  # colour types of PNG
 
 @dataclass(frozen=True)
 class PngHeader:
-    """What stands before the pixels."""
+    """The header of a PNG file."""
 
     width: int
     height: int
@@ -41,9 +41,9 @@ class PngHeader:
 
 
 def check_png(content: bytes, path: Path) -> PngHeader:
-    """The header of a PNG file; UserError when it is none, cut short or damaged, or claims more than 2^30 pixels.
+    """The header of a PNG file, after a check of every chunk's CRC, which detects any changed byte (1 ms per MB).
 
-    The CRC of every chunk is compared, which finds any changed byte; 1 ms for a megabyte.
+    Raises UserError for other formats, damage, and more than 2^30 pixels.
     """
     if not content.startswith(SIGNATURE):
         raise UserError(f"{path}: not a readable PNG ({'another format' if content else 'empty'})")
@@ -76,15 +76,15 @@ class OneSidedMask(UserError):
 
 
 class OtherKind(UserError):
-    """A picture or map of another depth, or with other channels, than is read."""
+    """An image or map of unsupported bit depth or channels."""
 
 
 class MovedColours(UserError):
-    """A palette with the colours of PASCAL VOC at other numbers."""
+    """A palette that assigns PASCAL VOC's colours to other numbers."""
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The images among the given files and in the given folders; UserError for none, and for two of one name."""
+    """The given files, and the images in the given folders. Raises UserError without any, or for two of one name."""
     found = []
     for path in paths:
         if path.is_dir():
@@ -104,7 +104,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def _warn_of_others(folder: Path, files: Sequence[Path]) -> None:
-    """A warning with the number of pictures in formats that are not read."""
+    """Logs a warning with the number of images in unsupported formats."""
     rest = [file.name for file in files if file.suffix.lower() not in IMAGES]
     left_out = [name for name in rest if (mimetypes.guess_type(name)[0] or "").startswith("image/")]
     if left_out:
@@ -113,31 +113,29 @@ def _warn_of_others(folder: Path, files: Sequence[Path]) -> None:
 
 
 def one_opencv_thread(_worker: int | None = None) -> None:
-    """For a worker process, which would start one OpenCV thread per core.
+    """Makes OpenCV run in the calling thread of a worker process, instead of one thread per core.
 
-    0 runs everything in the caller. 1 would first stop the threads of the parent process, which a fork does not have,
-    and wait for them for ever.
+    setNumThreads(1) would deadlock after a fork: it stops and awaits the parent's threads, which the child lacks.
     """
     cv2.setNumThreads(0)
 
 
 def read_image(path: Path, as_shown: bool = False) -> np.ndarray:
-    """The pixels of an image of 8 bits per channel; a file cut short is an error.
+    """The stored pixels of an image with 8 bits per channel, without EXIF rotation, as masks are drawn on them.
 
-    They are those that are stored, whatever turn EXIF asks for, as masks of data sets were drawn on these; `as_shown`
-    turns them as viewers do.
+    `as_shown` applies the EXIF rotation, as viewers do. Raises UserError for truncated files and other depths.
     """
     content = read_bytes(path, "an image")
     if content.startswith(SIGNATURE):
         check_png(content, path)
     image = decode_image(content, path, 0 if as_shown else cv2.IMREAD_IGNORE_ORIENTATION)
-    if image.dtype != np.uint8:  # which of the bits hold the picture is not known: 12 of 16 would come out black
+    if image.dtype != np.uint8:  # the used bits are unknown: 12 of 16 would look black
         raise OtherKind(f"{path}: {8 * image.itemsize} bits per channel; expected an image of 8: convert it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file; UserError when it cannot be read, or is none: a pipe would be waited for."""
+    """The content of a regular file. Raises UserError if it is unreadable or another kind, such as a pipe."""
     try:
         if not S_ISREG(path.stat().st_mode):
             raise UserError(f"{path}: not a file; expected {what}")
@@ -149,9 +147,9 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 
 def decode_image(content: bytes, path: Path, flags: int) -> np.ndarray:
-    """[H, W, 3] BGR at the depth of the file; UserError when OpenCV cannot read it, or finds it too large."""
+    """[H, W, 3] BGR at the depth of the file. Raises UserError if OpenCV cannot decode it."""
     encoded = np.frombuffer(content, np.uint8)
-    try:  # imread would fill what a cut file lacks with grey, imdecode refuses it
+    try:  # imread fills the missing part of a truncated file with grey, imdecode rejects it
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags) if encoded.size else None
     except cv2.error as error:
         raise UserError(f"{path}: not a readable image ({error.err or 'refused by OpenCV'})") from None
@@ -161,24 +159,24 @@ def decode_image(content: bytes, path: Path, flags: int) -> np.ndarray:
 
 
 def orientation(path: Path) -> int:
-    """How EXIF asks to turn an image, 1 (as it is) to 8; 3 is upside down, 5 to 8 change width and height."""
+    """EXIF orientation: 1 (as stored) to 8; 3 is upside down, 5 to 8 exchange width and height."""
     try:
         with Image.open(path) as image:
             return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # whatever Pillow raises for a file that others can read
+    except Exception:  # Pillow raises many types
         return 1
 
 
 def read_label(path: Path) -> np.ndarray:
-    """The values of a palette or grey PNG, not its colours: uint8, or uint16 of a PNG with 16 bits."""
+    """The values (not colours) of a palette or grey PNG: uint8, or uint16 for 16 bits. Raises UserError for others."""
     return _label(_read_png(path, wide=True), path)
 
 
 def read_voc_label(path: Path) -> np.ndarray:
-    """The same for PASCAL VOC's palette: UserError for a file with its colours at other numbers.
+    """`read_label` for masks with PASCAL VOC's palette. Raises MovedColours if its colours have other numbers.
 
-    Programs that shrink pictures keep the colours and give new numbers to them. A palette with any other colour is not
-    VOC's, but one of the data set's own.
+    Programs that optimise PNG files keep the colours and renumber them. A palette with any other colour is taken as the
+    data set's own.
     """
     stored = _read_png(path, wide=True)
     values, palette = _label(stored, path), stored.header.palette
@@ -197,7 +195,7 @@ def read_voc_label(path: Path) -> np.ndarray:
 
 
 def read_lowered(path: Path) -> np.ndarray:
-    """The values of a label PNG of detectron2's, uint8, where class 1 is stored as 0 and 0 as 255, as they were."""
+    """The original values of a label PNG prepared for detectron2, which stores class 1 as 0 and 0 as 255; uint8."""
     return read_label(path).astype(np.uint8) + np.uint8(1)
 
 
@@ -206,25 +204,23 @@ def _label(stored: "Stored", path: Path) -> np.ndarray:
         channels = stored.values.shape[-1]
         raise OtherKind(f"{path}: {channels} channels; expected one value per pixel (palette or grey PNG)")
     header = stored.header
-    if header.colour == GREY and header.depth in (2, 4):  # Pillow spreads these over 0 to 255
+    if header.colour == GREY and header.depth in (2, 4):  # Pillow scales these to 0 to 255
         return stored.values // np.uint8(255 // (2**header.depth - 1))
     return stored.values
 
 
 def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np.ndarray:
-    """A saliency map as uint8 [H, W] of 0 and 1, whatever values it was written with.
+    """A saliency map as uint8 [H, W] of 0 and 1.
 
-    any       1 of a map of 0 and 1, 255 of one of 0 and 255, else what is at least 128 of a grey map; UserError for
-              a colour picture or another palette map, and OneSidedMask where no pixel or every pixel is salient, unless
-              `one_sided`
-    official  as MaskContrast's loader, which refuses none: 255 of the first channel alone, so that a map of 0 and 1
-              comes out empty; but 1 of a map stored with one bit per pixel
+    any       maps of 0/1 and 0/255 as they are; other grey maps from 128 on. Raises UserError for colour images and
+              other palettes, and OneSidedMask if no pixel or every pixel is salient, unless `one_sided`.
+    official  as MaskContrast's loader: 255 in the first channel, or 1 with one bit per pixel; a 0/1 map is empty then
     """
     values, mode, _ = _read_png(path)
     if rule == "official":
         first = values if values.ndim == 2 else values[..., 0]
         return (first == (1 if mode == "1" else 255)).astype(np.uint8)
-    if values.ndim == 3:  # a grey map may have been saved with three equal channels, or with transparency
+    if values.ndim == 3:  # grey maps may be saved with three equal channels, or with transparency
         colours = values[..., : 3 if values.shape[-1] >= 3 else 1]
         values = values[..., 0]
         if (colours != values[..., None]).any():
@@ -243,7 +239,7 @@ def read_mask(path: Path, rule: MaskRule = "any", one_sided: bool = False) -> np
 
 
 class Stored(NamedTuple):
-    """Values uint8 [H, W(, channels)], or uint16 [H, W]; Pillow's name for their kind; what the header says."""
+    """Values uint8 [H, W(, channels)] or uint16 [H, W], Pillow's mode, and the header."""
 
     values: np.ndarray
     mode: str
@@ -251,13 +247,13 @@ class Stored(NamedTuple):
 
 
 def _read_png(path: Path, wide: bool = False) -> Stored:
-    """The stored values; those of 16 bits only with `wide`."""
+    """The stored values. Raises UserError for damaged files, and for 16 bits unless `wide`."""
     content = read_bytes(path, "a PNG")
     header = check_png(content, path)
     try:
-        with PngImageFile(BytesIO(content)) as image:  # Image.open refuses aerial tiles of 180 million pixels
+        with PngImageFile(BytesIO(content)) as image:  # Image.open rejects 180 million pixels and more
             values, mode = np.array(image), image.mode
-    except Exception as error:  # Pillow raises many kinds for what is damaged
+    except Exception as error:  # Pillow raises many types for damaged files
         raise UserError(f"{path}: not a readable PNG ({first_line(error)})") from None
     if wide and mode.startswith("I"):  # older Pillow reads 16 bits as 32
         return Stored(values.astype(np.uint16), mode, header)
@@ -268,9 +264,9 @@ def _read_png(path: Path, wide: bool = False) -> Stored:
 
 
 def write_label(path: Path, values: np.ndarray, maker: str = "", settled: bool = True) -> None:
-    """Write uint8 [H, W] as a palette PNG with the VOC colours, uint16 as a grey PNG of 16 bits, atomically.
+    """Writes uint8 [H, W] as palette PNG with VOC's colours, uint16 as grey PNG of 16 bits, atomically.
 
-    `maker` is kept in the file (data.predictions.maker_of); `settled` as in utils.checkpoint.atomic.
+    `maker` is stored in the file (data.predictions.maker_of); `settled` as in utils.checkpoint.atomic.
     """
     assert values.dtype in (np.uint8, np.uint16) and values.ndim == 2, (values.dtype, values.shape)
     image = Image.fromarray(np.ascontiguousarray(values))
@@ -285,26 +281,26 @@ def write_label(path: Path, values: np.ndarray, maker: str = "", settled: bool =
 
 
 def write_picture(path: Path, image: np.ndarray, maker: str = "") -> None:
-    """Write uint8 [H, W, 3] RGB as JPEG, atomically; for looking at. `maker` is kept in the file."""
+    """Writes uint8 [H, W, 3] RGB as JPEG, atomically. `maker` is stored in the file."""
     with atomic(path) as temporary:
         Image.fromarray(image).save(temporary, format="JPEG", quality=90, comment=maker)
 
 
 def write_grey(path: Path, values: np.ndarray) -> None:
-    """Write uint8 [H, W] as a grey PNG, atomically."""
+    """Writes uint8 [H, W] as grey PNG, atomically."""
     assert values.dtype == np.uint8 and values.ndim == 2, (values.dtype, values.shape)
     with atomic(path) as temporary:
         Image.fromarray(np.ascontiguousarray(values)).save(temporary, format="PNG")
 
 
 def write_array(path: Path, values: np.ndarray, settled: bool = True) -> None:
-    """Write an array as .npy, atomically."""
+    """Writes an array as .npy, atomically."""
     with atomic(path, settled) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 
 def read_array(path: Path) -> np.ndarray:
-    """An array of numbers from .npy; UserError when it is missing or damaged."""
+    """An array of numbers from .npy. Raises UserError if it is missing or damaged."""
     try:
         values = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -318,7 +314,7 @@ def read_array(path: Path) -> np.ndarray:
 
 @cache
 def voc_palette() -> np.ndarray:
-    """The colours of PASCAL VOC for all 256 values, uint8 [256, 3]: bits of the value spread over the channels."""
+    """PASCAL VOC's colour of each value, uint8 [256, 3]: the bits of the value, distributed over the channels."""
     palette = np.zeros((256, 3), dtype=np.uint8)
     for value in range(256):
         for bit in range(8):
@@ -329,5 +325,5 @@ def voc_palette() -> np.ndarray:
 
 @cache
 def _voc_numbers() -> dict[bytes, int]:
-    """The number of each colour of PASCAL VOC."""
+    """Number of each of PASCAL VOC's colours."""
     return {bytes(colour): number for number, colour in enumerate(voc_palette())}

@@ -1,4 +1,4 @@
-"""Label re-indexing as one table look-up."""
+"""Re-indexing of label maps by a look-up table."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from utils.labels import IGNORE, WIDE_IGNORE, ignore_of, ignored
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """`table` int32 [256 or 65536]: new value of each label value, -1 where a value is not allowed.
+    """`table` int32 [256 or 65536]: new value of each label value, -1 for a value that is not allowed.
 
-    A table of 65536 entries reads 16-bit labels, too, whose ignored value is 65535 instead of 255. What it gives has
-    16 bits only if the new values need them: few classes of a large data set are trained on with 8 bits.
+    Tables of 65536 entries also map 16-bit labels, whose ignored value is 65535 instead of 255. The result has 16 bits
+    only if the new values need them.
     """
 
     table: np.ndarray
 
     @classmethod
     def from_pairs(cls, pairs: Mapping[int, int | None]) -> "LabelMap":
-        """A map from old to new values, None: ignored; the ignored value stays ignored, all others are errors."""
+        """A map from old to new values; None: ignored. The ignored value stays ignored, all others are errors."""
         new_values = [new for new in pairs.values() if new is not None]
         old_ignored, new_ignored = ignored(1 + max(pairs, default=0)), ignored(1 + max(new_values, default=0))
         table = np.full(old_ignored + 1, -1, dtype=np.int32)
@@ -32,12 +32,12 @@ class LabelMap:
         return cls(table)
 
     def new_value(self, old: int) -> int | None:
-        """What a label value becomes, None: ignored."""
+        """New value of an old one; None: ignored."""
         value = int(self.table[old])
         return None if value == ignore_of(self._values) else value
 
     def new_values(self, old: Iterable[int]) -> frozenset[int]:
-        """What allowed label values become, the ignored one left out."""
+        """New values of old ones, without the ignored value."""
         return frozenset(new for value in old if (new := self.new_value(value)) is not None)
 
     @cached_property
@@ -49,9 +49,9 @@ class LabelMap:
         return (self.table < 0).astype(np.uint8)
 
     def __call__(self, label: np.ndarray, where: str = "label") -> np.ndarray:
-        """Map [H, W] of uint8 or uint16 to uint8, or uint16 where the new values need it.
+        """Maps a label [H, W], uint8 or uint16, to uint8, or to uint16 if the new values need it.
 
-        Raises UserError that names `where` and the lowest value not allowed.
+        Raises UserError with `where` and the lowest value that is not allowed.
         """
         if len(self.table) == IGNORE + 1 and label.dtype == np.uint8:
             self._check(cv2.LUT(label, self._wrong), label, where)  # LUT is two to three times faster than indexing

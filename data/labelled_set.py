@@ -1,4 +1,4 @@
-"""A data set of photographs with the labels that a network gave them, in the formats of annotation tools."""
+"""Export of photographs with predicted labels as a data set, in the formats of annotation tools."""
 
 import csv
 import json
@@ -20,19 +20,18 @@ from utils.labels import IGNORE
 
 Format = Literal["folder", "voc", "coco", "labelme"]
 FORMATS = get_args(Format)
-MARKER = "confidence.csv"  # tells an export
-STAMPS = ".export"  # in it: what was written, so that it is replaced only as long as nobody changed it
-SPECK = 9  # pixels, below which a region gets no polygon
+MARKER = "confidence.csv"  # identifies an export
+STAMPS = ".export"  # size and time of all written files: an export is replaced only if nobody changed it
+SPECK = 9  # smallest bounding box of a polygon, pixels
 HEADING = ("image", "class", "share", "confidence", "cluster_certainty")
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """label uint8 [H, W] of class numbers, 255 where none fits; `confidence` [H, W] in [0, 1] of the network.
+    """A photograph with class numbers uint8 [H, W], 255 without class, and the network's confidence [H, W] in [0, 1].
 
-    Both lie on the photograph as it is shown, which EXIF may turn.
-
-    `certainty` says how well the image's object fits its cluster, in [-1, 1]; None where it was not clustered.
+    Label and confidence fit the photograph after EXIF rotation. `certainty` is the fit of the image's object to its
+    cluster in [-1, 1]; None if it was not clustered.
     """
 
     path: Path
@@ -45,7 +44,7 @@ class LabelledImage:
         return self.path.stem
 
     def found(self) -> list[tuple[int, float, float]]:
-        """(class number, share of the pixels, mean confidence on them), the largest first, background left out."""
+        """(class number, share of the pixels, mean confidence on them), largest first, without background."""
         rows = []
         for number in np.unique(self.label).tolist():
             if number not in (0, IGNORE):
@@ -54,14 +53,14 @@ class LabelledImage:
         return sorted(rows, key=lambda row: -row[1])
 
 
-Writer = Callable[[Path, LabelledImage], Any]  # writes an image's files, and gives what goes into a common file
+Writer = Callable[[Path, LabelledImage], Any]  # writes an image's files; returns its part of a common file
 
 
 def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names: Sequence[str]) -> int:
-    """Photographs, labels, classes and confidence.csv below `target`; how many. `names` by number, background first.
+    """Writes photographs, labels, classes and confidence.csv below `target`; returns the number of photographs.
 
-    Made in a folder beside and moved when it is whole. UserError where `target` holds anything but an earlier export as
-    it was made: labels may have been corrected there.
+    `names` are by class number, background first. The set is written to a temporary folder and moved when complete.
+    Raises UserError if `target` holds anything except an unchanged earlier export: labels may have been corrected.
     """
     target = target.resolve()
     require_untouched(target)
@@ -89,7 +88,7 @@ def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names
 
 
 def require_untouched(target: Path) -> None:
-    """UserError unless a folder is missing, empty, or holds the files of an export as they were written, no other."""
+    """Raises UserError unless a folder is missing, empty, or an export that nobody changed."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not target.is_dir() or not (target / MARKER).is_file():
@@ -103,7 +102,7 @@ def require_untouched(target: Path) -> None:
 
 
 def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Size and time of change in ns of every file below a folder, by its place there."""
+    """Relative path -> size and modification time in ns, for every file below a folder."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != STAMPS)
     found = {path.relative_to(folder).as_posix(): path.stat() for path in files}
     return {name: [about.st_size, about.st_mtime_ns] for name, about in found.items()}
@@ -131,7 +130,7 @@ def _writers(names: Sequence[str]) -> dict[str, Writer]:
 
 
 def _copy(image: LabelledImage, folder: Path) -> str:
-    """Put the photograph into a folder, turned as EXIF asks, which not all programs do; its name there."""
+    """Copies the photograph into a folder, with EXIF rotation applied; returns its file name."""
     folder.mkdir(parents=True, exist_ok=True)
     if orientation(image.path) == 1:
         shutil.copyfile(image.path, folder / image.path.name)
@@ -159,7 +158,7 @@ def _voc(new: Path, image: LabelledImage) -> None:
 
 
 def _coco(new: Path, image: LabelledImage) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(entry of `images`, its annotations): one per class, as a network does not tell objects of one class apart."""
+    """(entry of `images`, its annotations): one per class, as the labels do not separate objects of a class."""
     name = _copy(image, new / "images")
     height, width = image.label.shape
     things = []
@@ -181,7 +180,7 @@ def _coco(new: Path, image: LabelledImage) -> tuple[dict[str, Any], list[dict[st
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's counts of bool [H, W]: pixels down the columns, outside and inside in turn, outside first."""
+    """COCO run lengths of bool [H, W]: column-wise, alternately outside and inside, outside first."""
     flat = mask.T.ravel()
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     lengths = np.diff([0, *ends.tolist(), len(flat)]).tolist()
@@ -219,9 +218,9 @@ def _labelme(names: Sequence[str], new: Path, image: LabelledImage) -> None:
 
 
 def polygons(label: np.ndarray, names: Sequence[str]) -> list[tuple[str, list[list[float]]]]:
-    """(class, outline) of each connected region of [H, W], the largest first: drawn in this order they give the label.
+    """(class name, outline) of each connected region of a label [H, W], largest first, the order to draw them in.
 
-    Background inside a region is a shape of its own, as polygons have no holes. Specks are left out.
+    Polygons have no holes, so background inside a region is a polygon, too. Regions smaller than SPECK are left out.
     """
     called = dict(enumerate(names)) | {0: "_background_", IGNORE: "__ignore__"}
     found = []
@@ -230,7 +229,7 @@ def polygons(label: np.ndarray, names: Sequence[str]) -> list[tuple[str, list[li
         outlines, levels = cv2.findContours(here, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
         for outline, (*_, parent) in zip(outlines, levels[0], strict=True):
             if parent >= 0:
-                continue  # a hole: what lies in it has an outline of its own
+                continue  # a hole: its content has its own outline
             left, top, width, height = cv2.boundingRect(outline)
             at_border = min(left, top) == 0 or left + width == label.shape[1] or top + height == label.shape[0]
             if (number == 0 and at_border) or len(outline) < 3 or width * height < SPECK:

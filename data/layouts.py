@@ -1,4 +1,4 @@
-"""The disk layouts of data roots: the only place that knows folder names, endings of files and how masks are read."""
+"""Disk layouts of data roots. Only this module knows folder names, file endings and mask formats."""
 
 import contextlib
 import os
@@ -26,9 +26,9 @@ TRAIN_FOLDER = "SegmentationClassAug"  # masks for training, by the name of VOC'
 
 @dataclass(frozen=True)
 class Sample:
-    """Paths of one image's files; None where a stage does not read the field.
+    """Paths of one image's files; None for fields that a stage does not read.
 
-    `label_map` replaces the data set's for this image, whose label is of another kind than the others'.
+    `label_map` replaces that of the data set for this image, for example for pseudo-labels among masks.
     """
 
     id: str
@@ -40,26 +40,28 @@ class Sample:
     read_label: Reader = read_label
 
     def load_label(self) -> np.ndarray:
-        """The values of the label file, as the layout reads it; only where a stage reads labels."""
+        """The values of the label file, [H, W]; only for samples with a label."""
         assert self.label, self
         return self.read_label(self.label)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Folder names by kind of file, the first existing one is taken; {part} is group 1 of the pattern of image ids, or
-    one of the names that its entry in `parts` has for it. Where ids tell no part, those of every part are looked at.
+    """Folder names by kind of file; the first existing folder is used.
+
+    {part} in a folder name is group 1 of the id pattern `ids`, or a name that `parts` lists for it. If ids have no
+    part, the folders of all parts are searched.
     """
 
     folders: dict[str, tuple[str, ...]]
     val_list: str
     expected: str
     ids: re.Pattern = re.compile(r"()[^/]+")
-    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # part in ids, or list -> its name in folders
-    listed: bool = True  # image lists are files; else every image with a mask is in the list of its part
-    image_ending: str | None = ".jpg"  # the published one, which comes before others of the same name
+    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # part in ids, or list -> its names in folders
+    listed: bool = True  # image lists are files; if not, a list holds every image of its part that has a mask
+    image_ending: str | None = ".jpg"  # the published one, preferred to others of the same name
     label_ending: str = ".png"
-    read_label: Reader = read_label  # of masks; values as the class list numbers them, 255 (or 65535) ignored
+    read_label: Reader = read_label  # of masks: numbers of the class list, 255 (or 65535) ignored
 
     def part(self, image_id: str) -> str:
         match = self.ids.fullmatch(image_id)
@@ -68,7 +70,7 @@ class Layout:
         return match[1]
 
     def folder(self, root: Path, kind: str, part: str = "") -> Path:
-        """The folder of `kind` under a data root; UserError names what was expected."""
+        """The folder of `kind` below a data root. Raises UserError with the expected layout if there is none."""
         called = self.parts.get(part, (part,))
         names = [name.format(part=own) for name in self.folders.get(kind, (kind,)) for own in called]
         for name in names:
@@ -77,7 +79,7 @@ class Layout:
         raise UserError(f"data.root={root} has no folder '{names[0]}'; expected layout: {self.expected}")
 
     def places(self, root: Path, kind: str, part: str) -> list[Path]:
-        """The folders of `kind` that files of a part may lie in: one, or those of all parts, as far as they exist."""
+        """The existing folders that may hold files of `kind`: that of the part, or of all parts if it is empty."""
         parts = [part] if part or not self.parts else list(self.parts)
         found: dict[Path, None] = {}
         for own in parts:
@@ -86,12 +88,12 @@ class Layout:
         return list(found) or [self.folder(root, kind, parts[0])]
 
     def endings(self, kind: str) -> tuple[str, ...]:
-        """Admissible endings of a file of a field."""
+        """Possible file endings of a field."""
         return {"image": IMAGES, "label": (self.label_ending,)}.get(kind, (".png",))
 
 
 VOC = Layout(
-    folders={  # the second names are those of the VOC devkit
+    folders={  # second names: VOC devkit
         "image": ("images", "JPEGImages"),
         "saliency": ("saliency_supervised_model", "saliency", "saliency_map"),
         "sets": ("sets", "ImageSets/Segmentation"),
@@ -111,7 +113,7 @@ COCO = Layout(
         "SegmentationClass": ("masks_{part}",),
     },
     ids=re.compile(r"COCO_([a-z]+\d{4})_\d{12}"),
-    read_label=read_voc_label,  # our masks of it have VOC's palette
+    read_label=read_voc_label,  # prepare_data.py coco writes VOC's palette
     val_list="val2014",
     expected="train2014/COCO_train2014_<12 digits>.jpg, masks_train2014/<id>.png, "
     "saliency_supervised_model/<id>.png, train2014.txt, and the same for val2014",
@@ -131,7 +133,7 @@ ADE = Layout(
     expected="images/{training,validation}/ADE_{train,val}_<8 digits>.jpg, annotations/{training,validation}/<id>.png",
     parts={"train": ("training",), "val": ("validation",)},
 )
-ADE_DETECTRON2 = Layout(  # prepared for detectron2: class numbers lowered by one, under either name of the folders
+ADE_DETECTRON2 = Layout(  # prepared for detectron2: class numbers lowered by one, under both folder names
     folders={
         "image": ("images_detectron2/{part}", "images/{part}", "images"),
         "saliency": ("saliency",),
@@ -162,7 +164,7 @@ STUFF = Layout(  # COCO-Stuff-10K
     label_ending=".mat",
     read_label=read_stuff,
 )
-STUFF_DETECTRON2 = Layout(  # the same, prepared for detectron2; ids do not tell the part
+STUFF_DETECTRON2 = Layout(  # COCO-Stuff-10K prepared for detectron2; ids have no part
     folders={
         "image": ("images_detectron2/{part}", "images"),
         "saliency": ("saliency",),
@@ -202,7 +204,7 @@ CONTEXT = Layout(  # Pascal-Context: 459 labels; its photographs are VOC 2010's
     label_ending=".mat",
     read_label=read_context,
 )
-FOLDER = Layout(  # pictures of one's own
+FOLDER = Layout(  # the user's own photographs
     folders={
         "image": ("images",),
         "saliency": ("saliency", "saliency_supervised_model"),
@@ -221,7 +223,7 @@ LAYOUTS = {
 
 
 def find_layout(root: Path, name: str = "auto") -> Layout:
-    """The named layout; `auto` tells it by the folders that are there, VOC's when none says more, or SBD lies in it."""
+    """The named layout. `auto` recognises it by its folders; VOC is the default, also if SBD lies inside VOC."""
     if name != "auto":
         return LAYOUTS[name]
     if (root / "full_annotations").is_dir():
@@ -234,7 +236,7 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
         is_ade = any(
             name.startswith("ADE_") for part in prepared.iterdir() if part.is_dir() for name in os.listdir(part)
         )
-        if not is_ade or not own_masks:  # a PNG is read faster than MATLAB's file, ADE20K's own masks are PNG already
+        if not is_ade or not own_masks:  # PNG reads faster than .mat; ADE20K's own masks are PNG
             return ADE_DETECTRON2 if is_ade else STUFF_DETECTRON2
     if own_masks:
         return STUFF if (root / "imageLists").is_dir() or _has(root / "annotations", ".mat") else ADE
@@ -245,7 +247,7 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
 
 
 class Located(NamedTuple):
-    """Where the files of an image lie, or should lie: path of each field, and the fields without a file."""
+    """Actual or expected path of each field of an image, and the fields whose file is missing."""
 
     id: str
     paths: dict[str, Path]
@@ -261,7 +263,10 @@ def locate(
     saliency_folder: str | None = None,
     pseudo_dir: Path | None = None,
 ) -> Iterator[Located]:
-    """The files of `fields` of each image; UserError for a missing folder or an id that is none of this layout."""
+    """The files of `fields` of each image. Raises UserError for a missing folder, or an id of another layout.
+
+    label_folder and saliency_folder are kinds in Layout.folders or folder names below the root.
+    """
     folders: dict[tuple[str, str], tuple[Path, dict[str, tuple[Path, str]]]] = {}
 
     def listing(kind: str, part: str) -> tuple[Path, dict[str, tuple[Path, str]]]:
@@ -300,10 +305,9 @@ def index_samples(
 ) -> list[Sample]:
     """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
 
-    `where` are the folders that `locate` takes instead of the layout's. `looked_for` takes down the files, but for
-    pseudo labels. A missing folder or image is a UserError; so is another missing file, unless missing="drop" leaves
-    its image out, or "none" only its path. How many images were left out, and in which folders files were looked for,
-    goes to the log.
+    The folders are those of `locate`. `looked_for` records all files except pseudo-labels. A missing folder or image
+    raises UserError. Other missing files raise UserError (missing="error"), leave out the image ("drop", with the
+    number in the log), or leave the path None ("none").
     """
     layout = layout or find_layout(root)
     samples, ids, dropped = [], list(ids), Counter[Path]()
@@ -327,7 +331,7 @@ def index_samples(
 
 
 def ids_of_part(root: Path, layout: Layout, part: str) -> list[str]:
-    """Ids of every image of a part that has a mask, ascending."""
+    """Ids of all images of a part that have a mask, ascending."""
     images, masks = (layout.folder(root, kind, part) for kind in ("image", "SegmentationClass"))
     return sorted(
         _files(images, layout.endings("image"), layout.image_ending).keys()
@@ -336,9 +340,9 @@ def ids_of_part(root: Path, layout: Layout, part: str) -> list[str]:
 
 
 def _files(folder: Path, endings: tuple[str, ...], preferred: str | None = None) -> dict[str, str]:
-    """Name without ending -> file name, of the files with one of the endings, in one call and not a stat per file.
+    """Name without ending -> file name, for files with one of the endings; one directory listing, no stat per file.
 
-    Of two files of one name that with the `preferred` ending is taken; without such it is an error.
+    Of two files of one name, that with the `preferred` ending is used. Raises UserError if neither has it.
     """
     try:
         names = os.listdir(folder)
@@ -358,7 +362,7 @@ def _files(folder: Path, endings: tuple[str, ...], preferred: str | None = None)
 
 
 def _spelt_as(present: dict[str, tuple[Path, str]], image_id: str) -> tuple[Path, str] | None:
-    """The file of an id; accents may be one character in a list and two in a file name that macOS wrote."""
+    """The file of an id under any Unicode normal form; macOS decomposes accents in file names."""
     if image_id in present:
         return present[image_id]
     forms = (unicodedata.normalize(form, image_id) for form in ("NFC", "NFD"))

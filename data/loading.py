@@ -1,4 +1,4 @@
-"""Batches: which images a training step reads, decided by (seed, source, epoch, step) alone, and evaluation shards."""
+"""Training batches that depend only on (seed, source, epoch, step), and loaders for evaluation."""
 
 import zlib
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from utils.errors import UserError
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """Batches of one epoch: shuffled passes over the data, one after the other, this process's share of each batch.
+    """This process's share of each batch of one epoch; consecutive shuffled passes over the data.
 
-    The draws depend on (seed, name, epoch) only, so any step of any epoch can be reached without playing the ones
-    before it, and any number of processes or workers sees the same samples.
+    Draws depend only on (seed, name, epoch): training resumes at any step, and any number of processes or workers
+    reads the same samples.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, name: str):
@@ -46,7 +46,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
 
 class Source:
-    """A named training set and its loader; the workers live as long as the source."""
+    """A named training set with its loader; workers live as long as the source."""
 
     def __init__(self, name: str, dataset: SegmentationDataset, batch_size: int, *, seed: int, workers: int, pin: bool):
         if not len(dataset):
@@ -60,7 +60,7 @@ class Source:
             persistent_workers=workers > 0,
             pin_memory=pin,
             worker_init_fn=one_opencv_thread,
-            generator=torch.Generator(),  # its own, because the default would draw from the global random state
+            generator=torch.Generator(),  # the default generator would advance the global random state
         )
 
     def epoch(self, epoch: int, steps: range) -> Iterator[dict]:
@@ -68,12 +68,12 @@ class Source:
         return iter(self.loader)
 
     def ids(self, indices: list[int]) -> list[str]:
-        """The images of a batch by its "index"."""
+        """Image ids of the "index" of a batch."""
         return [self.dataset.samples[index].id for index in indices]
 
 
 def collate(samples: list[Any]) -> Any:
-    """A batch; the field "native", of a size of its own in every sample, as a list."""
+    """A batch; "native" becomes a list, as its size differs between samples."""
     if not isinstance(samples[0], dict) or "native" not in samples[0]:
         return default_collate(samples)
     others = [{name: value for name, value in sample.items() if name != "native"} for sample in samples]
@@ -81,9 +81,9 @@ def collate(samples: list[Any]) -> Any:
 
 
 def eval_loader(dataset: SegmentationDataset, batch_size: int, *, workers: int, pin: bool) -> DataLoader:
-    """Every sample once, in order; with several processes each reads its share, nothing is padded.
+    """Loader over every sample once, in order; each process reads its share, without padding.
 
-    The workers live as long as the loader: a validation per epoch starts them once.
+    Workers live as long as the loader.
     """
     shard = Subset(dataset, range(dist.rank(), len(dataset), dist.world_size()))
     return DataLoader(

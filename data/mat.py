@@ -1,4 +1,4 @@
-"""Label maps in MATLAB files: SBD, COCO-Stuff-10K, Pascal-Context."""
+"""Label maps from MATLAB files: SBD, COCO-Stuff-10K, Pascal-Context."""
 
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,23 @@ from utils.labels import IGNORE, WIDE_IGNORE
 
 
 def read_sbd(path: Path) -> np.ndarray:
-    """uint8 [H, W] of an SBD class file: the struct GTcls, field Segmentation; VOC's class numbers, no border."""
+    """uint8 [H, W] of an SBD class file (GTcls.Segmentation): VOC's class numbers, without void border."""
     return _matrix(path, IGNORE, "GTcls", "Segmentation").astype(np.uint8)
 
 
 def read_stuff(path: Path) -> np.ndarray:
-    """uint8 [H, W] of a COCO-Stuff-10K annotation, variable S, where 1 is unlabelled: classes from 0, 255 for that."""
+    """uint8 [H, W] of a COCO-Stuff-10K annotation (S, where 1 is unlabelled): classes from 0, 255 for unlabelled."""
     values = _matrix(path, IGNORE + 1, "S").astype(np.int32) - 2
     return np.where(values < 0, IGNORE, values).astype(np.uint8)
 
 
 def read_context(path: Path) -> np.ndarray:
-    """uint16 [H, W] of a Pascal-Context annotation, variable LabelMap: lines of labels.txt, from 1."""
+    """uint16 [H, W] of a Pascal-Context annotation (LabelMap): line numbers of labels.txt, from 1."""
     return _matrix(path, WIDE_IGNORE, "LabelMap").astype(np.uint16)
 
 
 def _matrix(path: Path, most: int, variable: str, *fields: str) -> np.ndarray:
-    """The numbers of a variable, whole ones from 0 to `most`; UserError for any other."""
+    """The matrix of a variable. Raises UserError unless its values are integers from 0 to `most`."""
     matrix = _content(path, variable, *fields)
     if matrix.size and not (matrix.min() >= 0 and matrix.max() <= most and np.array_equal(matrix, matrix.round())):
         found = f"{matrix.min():g} to {matrix.max():g}"
@@ -36,7 +36,7 @@ def _matrix(path: Path, most: int, variable: str, *fields: str) -> np.ndarray:
 
 
 def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
-    from scipy.io import loadmat  # a twentieth of what a command takes to start
+    from scipy.io import loadmat  # takes 5 % of a command's start-up time
 
     found = ".".join((variable, *fields))
     if not path.is_file():
@@ -55,14 +55,14 @@ def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
 
 
 def _label_map(value: Any, path: Path, found: str) -> np.ndarray:
-    """The matrix under the name `found`; UserError when it is none, or there is nothing."""
+    """`value`, the content of variable `found`. Raises UserError unless it is a matrix of numbers."""
     if not isinstance(value, np.ndarray) or value.ndim != 2 or not np.issubdtype(value.dtype, np.number):
         raise UserError(f"{path}: has no label map {found}; expected a matrix of class numbers under that name")
     return value
 
 
 def _hdf5(path: Path, *names: str) -> np.ndarray | None:
-    """A variable, or a field of a struct, of a MATLAB 7.3 file, which lists columns first; None for other things."""
+    """A variable or struct field of a MATLAB 7.3 file, transposed to rows first; None if it is no data set."""
     try:
         import h5py
     except ImportError:

@@ -18,7 +18,7 @@ from utils.measure.confusion import Save
 
 
 def map_writer(folder: Path, images: SegmentationDataset, num_values: int) -> Save:
-    """Writes the map of an image, values 0 to num_values - 1, as <folder>/<id>.png."""
+    """A function (image index, map [H, W]) that writes <folder>/<id>.png; values are 0 to num_values - 1."""
     kind = np.uint16 if is_wide(num_values) else np.uint8
 
     def save(index: int, values: np.ndarray) -> None:
@@ -28,9 +28,9 @@ def map_writer(folder: Path, images: SegmentationDataset, num_values: int) -> Sa
 
 
 def relabel(source: Path, target: Path, table: Callable[[str], np.ndarray]) -> None:
-    """Write <source>/<id>.png to <target> with each value v replaced by table(id)[v]; the folders may be the same.
+    """Writes <source>/<id>.png to <target> with each value v replaced by table(id)[v]; the folders may be equal.
 
-    All processes call it once each has written its maps.
+    All processes call it after they have written their maps.
     """
     dist.barrier()
 
@@ -44,7 +44,7 @@ def relabel(source: Path, target: Path, table: Callable[[str], np.ndarray]) -> N
 
 
 def maker_of(path: Path) -> str:
-    """The program that wrote a PNG, JPEG (data.io) or MP4 file (data.video); empty when it does not say."""
+    """The program that wrote a PNG, JPEG (data.io) or MP4 file (data.video); empty if the file does not name it."""
     if is_video(path):
         return video_maker(path)
     try:
@@ -56,9 +56,9 @@ def maker_of(path: Path) -> str:
 
 
 def require_free(outputs: Iterable[Path], inputs: Iterable[Path], maker: str) -> None:
-    """UserError when an output would replace an input, or anything else that `maker` did not write.
+    """Raises UserError if an output would replace an input, or a file that `maker` did not write.
 
-    Files are compared, not names: through links, and where upper and lower case are one.
+    Compares files instead of names: links and case-insensitive file systems give one file several names.
     """
     given = {_file(path): path for path in inputs}
     for output in outputs:
@@ -72,7 +72,7 @@ def require_free(outputs: Iterable[Path], inputs: Iterable[Path], maker: str) ->
 
 
 def require_folder(path: Path) -> None:
-    """UserError when `path` is a file, or below one."""
+    """Raises UserError if `path` or one of its parents is a file."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir():
         raise UserError(f"--to {path}: {there} is a file; give a folder, there or to be made")

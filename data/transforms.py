@@ -1,6 +1,6 @@
-"""Joint transforms: one geometry for image, label, saliency and pseudo label (OpenCV, RGB uint8, as the official code).
+"""Joint transforms: the same geometry for image, label, saliency and pseudo-label (OpenCV, as the official code).
 
-A transform takes a dict of fields, "image" [H, W, 3] and any maps [H, W], and a random generator with `.random()`.
+A transform takes a dict of fields, "image" uint8 [H, W, 3] RGB and maps [H, W], and a random generator.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from utils.config.common import Transforms
 from utils.labels import ignore_of
 from utils.resize import interpolation, resize_square
 
-MAX_ANGLE = 5.0  # degrees either way
+MAX_ANGLE = 5.0  # degrees, in both directions
 SCALES = (0.75, 1.25)
 
 
 class Jitter(NamedTuple):
-    """How far brightness, contrast and saturation (factors about 1) and hue (turns about 0) are changed at most."""
+    """Largest deviation of the factors for brightness, contrast and saturation from 1, and of the hue shift from 0."""
 
     brightness: float
     contrast: float
@@ -35,7 +35,7 @@ class Random(Protocol):
 
 
 class ValTransform:
-    """Resize to a square, aspect ignored: cubic for the image, nearest for maps."""
+    """Resizes to a square without keeping the aspect ratio: cubic for images, nearest for maps."""
 
     def __init__(self, size: int):
         self.size = size
@@ -48,10 +48,10 @@ class ValTransform:
 
 
 class TrainTransform(ValTransform):
-    """Horizontal flip (p 0.5), rotation by up to 5 degrees and scale 0.75-1.25 about the centre, then the resize.
+    """Horizontal flip (p = 0.5), rotation by up to 5 degrees, scaling by 0.75 to 1.25, then the resize to a square.
 
-    Pixels that come in from outside are black and labelled background, as in the official code, or `border="ignore"`.
-    transforms="fast" makes one bilinear warp of all of it: no cubic, and borders in maps move by up to a pixel.
+    Pixels from outside the image are black and labelled background (official code), or ignored with border="ignore".
+    transforms="fast" does everything in one bilinear warp; borders in maps move by up to a pixel.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TrainTransform(ValTransform):
 
 
 class WeakStrongTransform(TrainTransform):
-    """TrainTransform, plus the field "strong": the same view with jittered colours."""
+    """TrainTransform with the additional field "strong": the same view with jittered colours."""
 
     def __call__(self, fields: dict[str, np.ndarray], rng: Random) -> dict[str, np.ndarray]:
         weak = super().__call__(fields, rng)
@@ -100,10 +100,10 @@ class WeakStrongTransform(TrainTransform):
 def color_jitter(
     image: np.ndarray, rng: Random, jitter: Jitter = STRONG, transforms: Transforms = "official"
 ) -> np.ndarray:
-    """torchvision's ColorJitter on a PIL image, uint8 [H, W, 3], with every draw from `rng`.
+    """torchvision's ColorJitter of a PIL image; uint8 [H, W, 3] -> the same.
 
-    transforms="fast" takes saturation and hue from OpenCV: a grey level off in the mean, which PIL needs most of the
-    time for.
+    transforms="fast" computes saturation and hue with OpenCV, the slowest steps in PIL; the result differs by one grey
+    level on average.
     """
     fast = transforms == "fast"
     changes: list[tuple[Callable[[np.ndarray, float], np.ndarray], float, float]] = [
@@ -119,7 +119,7 @@ def color_jitter(
 
 
 def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    """PIL's blend with black, by a table of all 256 values."""
+    """PIL's blend with black, by a look-up table."""
     return cv2.LUT(image, _blended(0, factor))
 
 
@@ -130,7 +130,7 @@ def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _blended(level: int, factor: float) -> np.ndarray:
-    """What PIL makes of each value when it blends it with a level."""
+    """PIL's blend of each value with a level, uint8 [1, 256]."""
     values = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     return np.asarray(Image.blend(Image.new("L", values.size, level), values, factor))
 
@@ -140,7 +140,7 @@ def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def adjust_hue(image: np.ndarray, shift: float) -> np.ndarray:
-    """Torchvision's: PIL's hue, of 256 values, is turned around its circle by `shift` of it."""
+    """torchvision's: rotates PIL's hue, 256 values, by `shift`, a share of the circle."""
     hue, *rest = Image.fromarray(image).convert("HSV").split()
     turned = np.asarray(hue) + np.uint8(int(shift * 255) % 256)
     return np.asarray(Image.merge("HSV", (Image.fromarray(turned), *rest)).convert("RGB"))

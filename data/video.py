@@ -1,4 +1,4 @@
-"""Frames of videos through OpenCV, uint8 [H, W, 3] RGB."""
+"""Reading and writing videos with OpenCV; frames are uint8 [H, W, 3] RGB."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from utils.checkpoint import atomic
 from utils.errors import UserError
 
-LONGEST = 64  # bytes at the end that may tell the maker
+LONGEST = 64  # bytes at the end of a file that may hold the maker
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 
 
@@ -18,7 +18,7 @@ def is_video(path: Path) -> bool:
 
 
 def frames_per_second(path: Path) -> float:
-    """UserError for a file that is no video."""
+    """Frame rate. Raises UserError for a file that is no video."""
     capture = cv2.VideoCapture(str(path))
     rate, opened = capture.get(cv2.CAP_PROP_FPS), capture.isOpened()
     capture.release()
@@ -40,7 +40,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def frame_count(path: Path) -> int:
-    """How many frames the file says that it has; some formats guess."""
+    """Number of frames according to the file, an estimate in some formats; 0 if unreadable."""
     capture = cv2.VideoCapture(str(path))
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
@@ -48,7 +48,7 @@ def frame_count(path: Path) -> int:
 
 
 def video_maker(path: Path) -> str:
-    """What `write_video` was given as the maker of an MP4 file; empty for any other."""
+    """The `maker` that `write_video` stored in an MP4 file; empty for any other file."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LONGEST))
         _, found, maker = file.read().rpartition(b"free")
@@ -56,11 +56,12 @@ def video_maker(path: Path) -> str:
 
 
 def write_video(path: Path, frames: Iterator[np.ndarray], rate: float, maker: str = "") -> int:
-    """Write frames of one size as MP4, atomically; how many. `maker` is kept behind its end, where players see free
-    space. UserError when there is no frame, or not all are in the file: OpenCV says nothing of a full disk.
+    """Writes frames of one size as MP4, atomically; returns their number. `maker` is stored in a `free` box at the end.
+
+    Raises UserError without frames, or if the file lacks some: OpenCV does not report a full disk.
     """
     with atomic(path) as temporary:
-        named = temporary.with_suffix(".mp4")  # OpenCV goes by the ending
+        named = temporary.with_suffix(".mp4")  # OpenCV chooses the format by the ending
         writer, count = None, 0
         try:
             for frame in frames:

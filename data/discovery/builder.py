@@ -34,7 +34,7 @@ from utils.measure.spec import Spec
 from utils.run_folder import stage_dir
 
 BASE, NOVEL = 0, 1  # groups of a class split
-KINDS = ("base", "novel")  # their names
+KINDS = ("base", "novel")  # names of the groups
 UNMATCHED, BACKGROUND = "unmatched cluster", "background"
 
 
@@ -54,7 +54,7 @@ class DiscoveryData(SystemData):
         context, split = DataContext.open(cfg), load_split(cfg.split, cfg.data.dataset)
         groups = with_background(split)
         context.files.add(class_files(cfg.data.dataset, cfg.split))
-        most = WIDE_IGNORE - groups.num_seen(BASE)  # what a label file of 16 bits holds beside the ignored value
+        most = WIDE_IGNORE - groups.num_seen(BASE)  # values of a 16-bit label file without the ignored one
         if cfg.cluster.k != "auto" and cfg.cluster.k > most:
             raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
         return cls(context, groups, load_lists(split, context))
@@ -86,22 +86,22 @@ class DiscoveryData(SystemData):
 
     @property
     def num_known(self) -> int:
-        """Background and base classes, B+1: outputs of the base model, first outputs of the others."""
+        """Number of background and base classes, 1 + B: outputs of the base model, first outputs of all others."""
         return self.groups.num_seen(BASE)
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of the fine-tuned models, B+1+K."""
+        """Outputs of fine-tuned models, 1 + B + K."""
         return self.num_known + num_clusters(self.cfg)
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nobody knows the novel classes (`novel: unknown`): clusters stay anonymous, or are named by hand."""
+        """Whether the split has `novel: unknown`: clusters have no name, or one given by hand."""
         return not self.groups.groups[NOVEL]
 
     @property
     def cluster_names(self) -> dict[int, str] | None:
-        """Names given by hand, cluster from 1 on; None where the masks name the clusters."""
+        """Names given by hand, by cluster from 1; None if the masks name the clusters."""
         return read_cluster_names(stage_dir(self.cfg, "pseudo").parent) if self.is_unknown else None
 
     @property
@@ -109,7 +109,7 @@ class DiscoveryData(SystemData):
         return self.groups.names[self.num_known :]
 
     def require_matching(self, clusters: int) -> None:
-        """UserError when `evaluation.match` is not defined for so many clusters: they are fewer than novel classes."""
+        """Raises UserError if `evaluation.match` is undefined because clusters are fewer than novel classes."""
         rule, novel = self.cfg.evaluation.match, len(self.novel_names)
         defined = rules_for(clusters, novel)
         if rule not in defined:
@@ -120,17 +120,17 @@ class DiscoveryData(SystemData):
     # ---- images and labels
 
     def base_map(self) -> LabelMap:
-        """For the base model: base classes to 1..B, novel objects are background, or what `data.novel_pixels` says."""
+        """For the base model: base classes to 1..B; novel pixels are background or ignored, by `data.novel_pixels`."""
         return self.groups.label_map([BASE]) if self.cfg.data.novel_pixels == "background" else self.base_only_map()
 
     def full_map(self) -> LabelMap:
-        """For validation: base classes to 1..B, novel ones to B+1..B+n."""
+        """For validation: base classes to 1..B, novel classes to B+1..B+n."""
         return self.groups.label_map([BASE, NOVEL])
 
     def base_only_map(self) -> LabelMap:
-        """For images listed without novel class: as base_map, but novel pixels that the list overlooked are ignored.
+        """For images without novel classes: base classes to 1..B; novel pixels that the list overlooked are ignored.
 
-        The official COCO lists come from masks that lack all but the first polygon of an object.
+        The official COCO lists are made from masks with only the first polygon of each object.
         """
         return self.groups.label_map([BASE], ignored=[NOVEL])
 
@@ -142,7 +142,7 @@ class DiscoveryData(SystemData):
         folder: str = TRAIN_FOLDER,
         train: bool = False,
     ) -> SegmentationDataset:
-        """Images with ground truth under a label map."""
+        """Images with masks under a label map."""
         samples = self.context.index(ids, ("image", "label"), label_folder=folder)
         return self._dataset(samples, ("image", "label"), train=train, label_map=label_map)
 
@@ -152,9 +152,9 @@ class DiscoveryData(SystemData):
         return self._dataset(images.samples(), images.fields)
 
     def objects(self, ids: Iterable[str], folder: Path, size: int, *, parts: bool = False) -> SegmentationDataset:
-        """Novel images with what clustering kept of their saliency, <folder>/novel_map/<id>.png, for describing it.
+        """Novel images with their novel region, <folder>/novel_map/<id>.png, as "saliency", to compute prototypes.
 
-        With `parts` also the number of each pixel's part, in the field of pseudo labels.
+        With `parts`, field "pseudo" holds the part number of each pixel.
         """
         samples = [
             replace(
@@ -168,7 +168,7 @@ class DiscoveryData(SystemData):
         return self.context.dataset(samples, fields, transform=ValTransform(size))
 
     def labelled_at(self, ids: Iterable[str], size: int) -> SegmentationDataset:
-        """Images with the labels of base classes at another size than that of training, for describing the classes."""
+        """Images with labels of base classes at side `size`, to compute prototypes of the classes."""
         samples = self.context.index(ids, ("image", "label"), label_folder=TRAIN_FOLDER)
         transform, label_map = ValTransform(size), self.base_only_map()
         return self.context.dataset(samples, ("image", "label"), transform=transform, label_map=label_map)
@@ -176,7 +176,7 @@ class DiscoveryData(SystemData):
     def pseudo_labelled(
         self, ids: Iterable[str], pseudo_dir: Path, *, train: bool, strong: bool = False
     ) -> SegmentationDataset:
-        """Novel images with the cluster labels of `pseudo_dir`; `strong` adds the colour-jittered view of EUMS."""
+        """Novel images with the pseudo-labels of `pseudo_dir`; `strong`: no labels, but the jittered view of EUMS."""
         allowed = LabelMap.from_pairs({value: value for value in range(self.num_outputs)})
         fields = ("image",) if strong else ("image", "pseudo")
         samples = self.context.index(ids, fields, pseudo_dir=pseudo_dir)
@@ -188,10 +188,10 @@ class DiscoveryData(SystemData):
         transform = augment(size, border, self.cfg.data.transforms) if train else ValTransform(size)
         return self.context.dataset(samples, fields, transform=transform, **maps)
 
-    # ---- how networks are scored
+    # ---- evaluation
 
     def base_protocol(self, native: bool = False) -> EvalProtocol:
-        """The base model, on images with a base class."""
+        """Evaluation of the base model on images with a base class."""
         folder, options = self.cfg.evaluation.label_folder, self.cfg.evaluation
         images = self.labelled(self.lists.base_val, self.base_map(), folder=folder)
         base = {"base": range(1, self.num_known)}
@@ -199,10 +199,9 @@ class DiscoveryData(SystemData):
         return self._protocol(images, spec, native)
 
     def novel_protocol(self, native: bool = False, num_outputs: int | None = None) -> EvalProtocol:
-        """A fine-tuned model, on all validation images; clusters take novel classes by `evaluation.match`.
+        """Evaluation of a fine-tuned model on all validation images; `evaluation.match` assigns clusters to classes.
 
-        Fewer clusters than classes leave some without one: their IoU is 0. Without known novel classes base classes
-        alone are scored.
+        A novel class without a cluster has IoU 0. Without known novel classes, only base classes are evaluated.
         """
         options, names, known = self.cfg.evaluation, self.groups.names, self.num_known
         folder = options.label_folder if native else TRAIN_FOLDER
@@ -231,9 +230,9 @@ class DiscoveryData(SystemData):
         return [Photograph(s.image, means.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
 
     def true_classes(self, sample: Sample, parts: np.ndarray) -> list[int]:
-        """True class of each part of an image, by its mask: novel ones 1..n, base ones -1..-B, 0 for neither.
+        """Main class of each part of an image by its mask: novel classes 1..n, base classes -1..-B, 0 for neither.
 
-        An image that is clustered whole is of the novel class that covers most of its region, however little that is.
+        With cluster.unit=image it is the novel class with most pixels in the region, however few they are.
         """
         label = self.full_map()(sample.load_label(), where=str(sample.label))
         if self.cfg.cluster.unit == "image":
@@ -278,7 +277,7 @@ def _union(*lists: Sequence[str]) -> list[str]:
 def output_classes(groups: ClassGroups, metrics: dict[str, Any], names: Names | None = None) -> Classes:
     """(class number in the masks, name) of each output of an evaluated network.
 
-    metrics["match"] names clusters; or `names` do, of clusters from 1 on, where no mask can.
+    Clusters take the class that metrics["match"] assigns or, for unknown classes, their names in `names`, from 1.
     """
     known = groups.num_seen(BASE)
     if names is not None:
@@ -291,9 +290,9 @@ def output_classes(groups: ClassGroups, metrics: dict[str, Any], names: Names | 
 
 
 def with_background(groups: ClassGroups) -> ClassGroups:
-    """The classes with a background that no mask holds, where they have none: output 0 of networks is always that.
+    """Adds a background class if the data set has none: output 0 of networks is always background.
 
-    Its number in predictions is the first free one.
+    Its number in predictions is the first unused one.
     """
     if groups.background is not None:
         return groups
@@ -301,15 +300,16 @@ def with_background(groups: ClassGroups) -> ClassGroups:
 
 
 def main_class(label: np.ndarray, region: np.ndarray, num_known: int) -> int:
-    """The class from `num_known` on that covers most of a region, counted from 1, 0 for none; label and region (bool)
-    are [H, W].
+    """The class from `num_known` on with most pixels in a region, counted from 1; 0 if there is none.
+
+    label [H, W], region bool [H, W].
     """
     counts = np.bincount(label[region], minlength=IGNORE + 1)[num_known : ignore_of(label)]
     return 1 + int(counts.argmax()) if counts.any() else 0
 
 
 def read_novel_lists(folder: Path, universe: ImageLists) -> tuple[list[str], list[str]]:
-    """(base.txt, novel.txt) of a pseudo-label folder, ours or the official one, which must fit the split's lists."""
+    """(base.txt, novel.txt) of a pseudo-label folder, ours or official. Raises UserError if they do not fit."""
     base, novel = read_list(folder / "base.txt"), read_list(folder / "novel.txt")
     with_novel = set(universe.novel)
     unlabelled = next((name for name in novel if name not in with_novel), None)
@@ -326,7 +326,7 @@ def read_novel_lists(folder: Path, universe: ImageLists) -> tuple[list[str], lis
 
 @dataclass(frozen=True)
 class FineTuningImages:
-    """What fine-tuning reads: labelled images of base classes, novel images with pseudo labels of a folder."""
+    """Images of fine-tuning: labelled images of base classes, and novel images with pseudo-labels of a folder."""
 
     data: DiscoveryData
     pseudo_dir: Path
@@ -343,18 +343,18 @@ class FineTuningImages:
         return self.data.context.source("base", dataset, self.batch_size)
 
     def novel_source(self, name: str, ids: Iterable[str], strong: bool = False) -> Source:
-        """Images with their pseudo labels; with `strong` two views of each and no label."""
+        """Images with their pseudo-labels; with `strong` two views of each and no labels."""
         dataset = self.data.pseudo_labelled(ids, self.pseudo_dir, train=True, strong=strong)
         return self.data.context.source(name, dataset, self.batch_size)
 
     def to_rank(self, ids: Iterable[str]) -> tuple[list[str], DataLoader]:
-        """(ids, loader) of images with their pseudo labels as evaluation sees them."""
+        """(ids, loader) of images with their pseudo-labels, with the evaluation transform."""
         dataset = self.data.pseudo_labelled(ids, self.pseudo_dir, train=False)
         loader = self.data.context.loader(dataset, self.data.cfg.ranking.batch_size)
         return [sample.id for sample in dataset.samples], loader
 
     def clusters(self, ids: Sequence[str]) -> list[int]:
-        """Cluster 0..K-1 that covers most of each image's pseudo label; -1 where it has none."""
+        """Cluster 0..K-1 with most pixels in each image's pseudo-label; -1 without any."""
         samples = self.data.context.index(ids, ("image", "pseudo"), pseudo_dir=self.pseudo_dir)
         clusters = []
         for sample in samples:

@@ -1,6 +1,6 @@
-"""Prototypes of what is clustered: a frozen network over the novel images, and over those that show base classes.
+"""Prototypes of units and of base classes from a frozen network.
 
-N units, D features, S pixels a side, h w feature cells.
+N units, D features, S pixels per side, h w feature cells.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,19 +25,19 @@ from utils.measure.confusion import predict, respond
 from utils.measure.regions import over_segment
 from utils.run import Run
 
-NAMED_IMAGES = 400  # that tell what base classes look like, to count clusters and to suggest their names
+NAMED_IMAGES = 400  # images for prototypes of base classes, used to estimate K and to suggest names
 
 
 @dataclass(frozen=True)
 class Describer:
-    """`network`: a FeatureNetwork on the device of the run, whose folder holds novel_map/ and parts/."""
+    """Features of a FeatureNetwork on the run's device; the run folder holds novel_map/ and parts/."""
 
     data: DiscoveryData
     network: nn.Module
     run: Run
 
     def objects(self, units: Sequence[Unit], parts: bool) -> np.ndarray:
-        """Prototypes [N, D]: mean feature of each unit, L2-normalised; `parts` tells whether images have several."""
+        """Prototypes [N, D]: L2-normalised mean feature of each unit; `parts`: images may have several units."""
         ids, count = list(dict.fromkeys(unit.image for unit in units)), max(unit.part for unit in units)
         dataset = self.data.objects(ids, self.run.dir, self._side, parts=parts)
         numbers = torch.arange(1, count + 1, device=self.run.device)[:, None, None]
@@ -52,7 +52,7 @@ class Describer:
         return np.stack([everywhere[unit.image][unit.part - 1] for unit in units])
 
     def base_objects(self) -> dict[int, np.ndarray]:
-        """Base class 1..A -> prototypes [n, D] of its regions, one per image that shows it, n may be 0."""
+        """Base class 1..A -> prototypes [n, D] of its regions, one per image with the class; n may be 0."""
         base = self.data.lists.base
         dataset = self.data.labelled_at(base[:: max(1, len(base) // NAMED_IMAGES)], self._side)
         rows: dict[int, list[np.ndarray]] = {number: [] for number in range(1, self.data.num_known)}
@@ -66,7 +66,7 @@ class Describer:
         return {number: np.array([row for part in parts for row in part[number]]) for number in rows}
 
     def cells(self, ids: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """(image id, cells of alike features, int32 [S/4, S/4]) of the images of this process."""
+        """(image id, over-segmentation by features, int32 [S/4, S/4]) of this process's images."""
         dataset, cfg = self.data.objects(ids, self.run.dir, self._side), self.data.cfg
         for batch, features in self._walk(dataset, "regions"):
             arrays = zip(batch["index"].tolist(), features.cpu().numpy(), batch["image"].numpy(), strict=True)
@@ -88,7 +88,7 @@ class Describer:
 
 
 def base_means(data: DiscoveryData, objects: dict[int, np.ndarray]) -> np.ndarray:
-    """Mean prototype [A, D] of each base class."""
+    """Mean prototype [A, D] of each base class. Raises UserError for a class without one."""
     missing = next((data.groups.names[number] for number, vectors in objects.items() if not len(vectors)), None)
     if missing:
         raise UserError(f"cluster.names=suggest: no pixel of base class '{missing}' in the images of base classes")
@@ -96,8 +96,9 @@ def base_means(data: DiscoveryData, objects: dict[int, np.ndarray]) -> np.ndarra
 
 
 def divide(ids: Sequence[str], describer: Describer | None, least: float, run: Run) -> dict[str, list[int]]:
-    """Write parts/<id>.png, the connected parts of each image's novel region, of a share `least` of the image at least;
-    image id -> pixels of its parts. With a describer they lie within cells of alike features.
+    """Writes parts/<id>.png, the connected parts of each novel region; returns image id -> pixels of its parts.
+
+    Parts below the share `least` of the image are left out. With a describer, parts end at the borders of its cells.
     """
     sizes: dict[str, list[int]] = {}
 
@@ -113,7 +114,7 @@ def divide(ids: Sequence[str], describer: Describer | None, least: float, run: R
 
 
 def write_parts(folder: Path, image_id: str, least: float, cells: np.ndarray | None = None) -> list[int]:
-    """Write parts/<id>.png from novel_map/<id>.png, and `cells` [g, g] of the whole image; pixels of each part."""
+    """Writes parts/<id>.png from novel_map/<id>.png and `cells` [g, g]; returns the pixels of each part."""
     region = read_label(folder / NOVEL_MAPS / f"{image_id}.png") > 0
     if cells is not None:
         cells = cv2.resize(cells, region.shape[::-1], interpolation=cv2.INTER_NEAREST)

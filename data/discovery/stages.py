@@ -1,4 +1,4 @@
-"""Where the stages of class discovery find what earlier ones made, unless the configuration names a path."""
+"""Outputs of earlier stages of class discovery: a configured path, or the folder of the finished stage."""
 
 from pathlib import Path
 
@@ -31,19 +31,19 @@ def ranking_folder(cfg: DiscoveryConfig) -> Path:
 
 
 def start_model(cfg: DiscoveryConfig) -> Path | None:
-    """The file whose backbone fine-tuning starts from: `init_from`, else with init_from_base the base model's."""
+    """The checkpoint whose backbone fine-tuning starts from: `init_from`, else the base model if init_from_base."""
     if cfg.init_from or not getattr(cfg, cfg.method).init_from_base:
         return cfg.init_from
     return base_model(cfg)
 
 
 def pseudo_files(folder: Path, *names: str) -> dict[str, Path]:
-    """What a stage that learns from a pseudo-label folder depends on."""
+    """Inputs of a stage that trains on a pseudo-label folder, by name."""
     return {name: folder / f"{name}.txt" for name in names} | {"pseudo_labels": folder / "pseudo_labels"}
 
 
 def num_clusters(cfg: DiscoveryConfig) -> int:
-    """K: `cluster.k`, or with `auto` what the clustering stage estimated; UserError when it has not run."""
+    """K: `cluster.k`, or with `auto` the estimate of the clustering stage. Raises UserError if it has not run."""
     if cfg.cluster.k != "auto":
         return cfg.cluster.k
     path = pseudo_folder(cfg) / "metrics.json"

@@ -1,7 +1,7 @@
-"""What of an image is clustered as one thing: all of its novel region (NCDSS), or parts of it that hang together.
+"""Units of clustering: the whole novel region of an image (NCDSS), or its connected parts.
 
-H W pixels. Parts of an image are numbered from 1, the largest first; 0 is no part. `units` are the parts of many images
-in a fixed order, the rows of everything that clustering computes.
+H W pixels. Parts of an image are numbered from 1, largest first; 0 is no part. A list of units fixes the order of rows
+in all clustering results.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +15,8 @@ from data.io import read_label
 from utils.checkpoint import read_as
 
 V = TypeVar("V")
-FOLDER = "parts"  # of a pseudo-label folder: the maps of parts, where images have several
-NOVEL_MAPS = "novel_map"  # what is salient, where that counts, and not certainly base
+FOLDER = "parts"  # maps of parts in a pseudo-label folder
+NOVEL_MAPS = "novel_map"  # novel regions: salient, if saliency is used, and not certainly a base class
 
 
 class Unit(NamedTuple):
@@ -27,13 +27,12 @@ class Unit(NamedTuple):
 
 
 def connected_parts(region: np.ndarray, least: float, cells: np.ndarray | None = None) -> np.ndarray:
-    """Parts of a region bool [H, W] that hang together, corners included, uint16 [H, W].
+    """8-connected parts of a region bool [H, W], numbered in uint16 [H, W].
 
-    A part that is smaller than the share `least` of the image is left out. With `cells`, int [H, W], no part reaches
-    over the border of a cell.
+    Parts below the share `least` of the image are left out. With `cells`, int [H, W], parts end at cell borders.
     """
     cells = np.zeros(region.shape, np.int32) if cells is None else cells
-    found: list[tuple[int, np.ndarray]] = []  # pixels of a part, and where it is
+    found: list[tuple[int, np.ndarray]] = []  # (pixels of a part, its mask)
     for cell in np.unique(cells[region]):
         here = (region & (cells == cell)).astype(np.uint8)
         count, numbers, facts, _ = cv2.connectedComponentsWithStats(here, connectivity=8)
@@ -46,9 +45,7 @@ def connected_parts(region: np.ndarray, least: float, cells: np.ndarray | None =
 
 
 def read_parts(folder: Path, image_id: str) -> np.ndarray:
-    """Number of the part of each pixel, [H, W], of a pseudo-label folder: all of the novel region is part 1 of images
-    that are clustered whole.
-    """
+    """Part number of each pixel [H, W]; the whole novel region is part 1 for images without a map of parts."""
     path = folder / FOLDER / f"{image_id}.png"
     return (
         read_label(path) if path.is_file() else (read_label(folder / NOVEL_MAPS / f"{image_id}.png") > 0).astype("u1")
@@ -56,12 +53,12 @@ def read_parts(folder: Path, image_id: str) -> np.ndarray:
 
 
 def list_units(sizes: Mapping[str, Sequence[int]], images: Iterable[str]) -> list[Unit]:
-    """The units of some images, whose parts have `sizes`."""
+    """The units of `images`; `sizes` has the pixels of each part by image."""
     return [Unit(image, part) for image in images for part in range(1, len(sizes[image]) + 1)]
 
 
 def by_image(units: Sequence[Unit], values: Iterable[Any], whole: bool) -> dict[str, Any]:
-    """A value of each unit as files hold them: image -> its value, or a list, that of each part, unless it is whole."""
+    """Values of units in file format: image -> list of the values of its parts, or its only value if `whole`."""
     found: dict[str, list[Any]] = {}
     for unit, value in zip(units, values, strict=True):
         found.setdefault(unit.image, []).append(value)
@@ -69,11 +66,11 @@ def by_image(units: Sequence[Unit], values: Iterable[Any], whole: bool) -> dict[
 
 
 def by_unit(content: Mapping[str, Any]) -> dict[Unit, Any]:
-    """What `by_image` made, by unit again."""
+    """Inverse of `by_image`."""
     listed = {image: found if isinstance(found, list) else [found] for image, found in content.items()}
     return {Unit(image, part): v for image, values in listed.items() for part, v in enumerate(values, start=1)}
 
 
 def read_units(path: Path, kind: type[V]) -> dict[Unit, V]:
-    """A file of `by_image` with values of a kind; UserError when it holds anything else."""
+    """Reads a file in the format of `by_image`. Raises UserError for values of another type than `kind`."""
     return by_unit(read_as(path, dict[str, kind | list[kind]]))  # type: ignore[valid-type]

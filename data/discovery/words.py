@@ -1,4 +1,4 @@
-"""Words that clusters may be called by: their vectors, and those of the classes that have a name already."""
+"""Candidate names for clusters, with word vectors of candidates and known classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from utils.errors import UserError
 
 
 class Vocabulary(NamedTuple):
-    """Word vectors float32 of the known classes [A, E], and of the candidates [V, E] with their names."""
+    """Word vectors float32 of the known classes [A, E] and of the candidates [V, E], and names of the candidates."""
 
     known: np.ndarray
     names: list[str]
@@ -21,9 +21,9 @@ class Vocabulary(NamedTuple):
 
 
 def vocabulary(known: Sequence[str], source: str, dataset: str, candidates: Path | None) -> Vocabulary:
-    """`source` is where vectors come from, as for data.embeddings; candidates are a YAML list, or a table's names.
+    """Vectors from `source`, as for data.embeddings; candidates are a YAML list or, by default, all names of a table.
 
-    Known classes and background are no candidates. UserError when none is left, or a name has no vector.
+    Known classes and background are no candidates. Raises UserError if none is left, or a name has no vector.
     """
     names = [name for name in _listed(source, dataset, candidates) if name not in (*known, "background")]
     if not names:

@@ -83,13 +83,13 @@ class IncrementalData(SystemData):
         return len(self.task.groups)
 
     def num_seen(self, step: int) -> int:
-        """Classes learned up to and with a step, background included; none before step 0."""
+        """Number of classes learned in steps 0 to `step`, including background; 0 before step 0."""
         return self.task.num_seen(step) if step >= 0 else 0
 
     # ---- images and labels
 
     def train_ids(self, step: int) -> list[str]:
-        """Images of a step, in list order; UserError when there are none."""
+        """Images of a step, in list order. Raises UserError if there are none."""
         images = self.discovered.images if self.discovered and step else self.train_images
         ids = select(self.task, images, step, self.cfg.setting)
         if not ids:
@@ -102,11 +102,11 @@ class IncrementalData(SystemData):
         return train_fields(self.cfg)
 
     def train(self, step: int) -> SegmentationDataset:
-        """Labels are those of the step's own classes; past and future ones are background."""
+        """Training images of a step; only its own classes are labelled, all others are background."""
         return self._dataset(self.train_ids(step), self.fields, self.task.label_map([step]), train=True)
 
     def exemplars(self, ids: Sequence[str], step: int, *, train: bool = True) -> SegmentationDataset:
-        """Exemplars with the labels of every class up to a step; for looking at, whole."""
+        """Exemplars with labels of all classes up to a step; whole images unless `train`."""
         label_map = self.task.label_map(range(step + 1))
         dataset = self._dataset(ids, self.fields, label_map, train=train)
         if not train:
@@ -114,18 +114,18 @@ class IncrementalData(SystemData):
         return dataset
 
     def candidates(self, step: int) -> SegmentationDataset:
-        """The training images of a step as evaluation sees them, to choose exemplars from."""
+        """The training images of a step with the evaluation transform, to choose exemplars from."""
         return self._dataset(self.train_ids(step), self.fields, self.task.label_map([step]))
 
     def val(self, step: int) -> SegmentationDataset:
-        """Validation images with a class of a step, its classes only; clusters: all images, their true classes."""
+        """Validation images of a step with labels of its classes; for clusters all images with their true classes."""
         if self.discovered and step:
             return self.test()
         ids = select(self.task, self.val_images, step, self.cfg.setting)
         return self._dataset(ids or self.test_ids, FIELDS, self.task.label_map([step]))
 
     def test(self, native: bool = False) -> SegmentationDataset:
-        """All validation images with all classes; `native` leaves them as they are."""
+        """All validation images with all classes; `native`: at their own size."""
         truth = self.discovered.truth if self.discovered else self.task
         dataset = self._dataset(self.test_ids, FIELDS, truth.everything())
         if native:
@@ -151,13 +151,13 @@ class IncrementalData(SystemData):
     def source(self, name: str, dataset: SegmentationDataset) -> Source:
         return self.context.source(name, dataset, self.cfg.training.batch_size)
 
-    # ---- how networks are scored
+    # ---- evaluation
 
     def protocol(self, images: SegmentationDataset, step: int, num_old: int | None = None) -> EvalProtocol:
-        """The network of a step: `new` are the classes behind step 0, or from train id `num_old` on.
+        """Evaluation of the network of a step; `new` are train ids from `num_old` on, by default all after step 0.
 
-        Pixels of classes of later steps are ignored or background, by `evaluation.later`. Clusters are matched to the
-        true later classes.
+        Pixels of later classes are ignored or background, by `evaluation.later`. Clusters are matched to the true later
+        classes.
         """
         options, seen, discovered = self.cfg.evaluation, self.task.num_seen(step), self.discovered if step else None
         names, clusters = discovered.truth.names if discovered else self.task.names[:seen], discovered is not None
@@ -177,20 +177,20 @@ class IncrementalData(SystemData):
         return EvalProtocol(loader, spec, later=later, classes=partial(self.output_classes, step))
 
     def validation(self, step: int) -> EvalProtocol:
-        """On the validation images of the step, `new` being the classes that it adds."""
+        """On the validation images of a step; `new` are the classes that it adds."""
         return self.protocol(self.val(step), step, num_old=self.num_seen(step - 1))
 
     def test_protocol(self, step: int, native: bool = False) -> EvalProtocol:
-        """On all validation images, at the crop or at their own size."""
+        """On all validation images, as centre crops or at image size."""
         images = self.test(native)
         made = self.protocol(images, step)
-        if native:  # images of different sizes do not fit into a batch
+        if native:  # images differ in size
             made = replace(made, loader=self.context.loader(images, 1, native=True), native=True)
         name = "image size" if native else "shorter side and centre crop"
         return replace(made, name=name, about={"step": step, "images": len(images)}, stage=f"step{step}")
 
     def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
-        """For eval.py: how the network of a step (models.segmenter.Segmenter) is scored; its outputs tell the step."""
+        """For eval.py: the network of a step, identified by its heads. Raises UserError if they fit no step."""
         native = self.cfg.evaluation.native
         if self.cfg.save_predictions and not native:
             raise UserError("save_predictions=true: for images at their own size only; add evaluation.native=true")
@@ -202,7 +202,7 @@ class IncrementalData(SystemData):
         return self.test_protocol(step, native)
 
     def output_classes(self, step: int, metrics: dict[str, Any]) -> Classes:
-        """(class number in the masks, name) of each output after a step, the unknown one left out."""
+        """(class number in the masks, name) of each output after a step, without the unknown class."""
         known = [(number, self.task.classes[number]) for number in self.task.order[: self.task.num_seen(step)]]
         if not (self.discovered and step):
             return known
@@ -223,10 +223,9 @@ def train_fields(cfg: IncrementalConfig) -> tuple[str, ...]:
 
 
 def select(task: ClassGroups, images: Presence, step: int, setting: str) -> list[str]:
-    """Images of a step: with one of its classes; when disjoint, without any class of a later step.
+    """Images with a class of the step; with setting=disjoint, without a class of a later step.
 
-    The official code takes the classes below the step's smallest number for the earlier ones, which is the same for
-    tasks in natural order.
+    The official code compares class numbers instead of steps, which is equal for tasks in numerical order.
     """
     later = frozenset(number for group in task.groups[step + 1 :] for number in group)
     own = task.having(step)
@@ -234,9 +233,9 @@ def select(task: ClassGroups, images: Presence, step: int, setting: str) -> list
 
 
 def head_sizes(task: ClassGroups, step: int, like: Sequence[int] | bool) -> tuple[int, ...]:
-    """Outputs of each head after a step: unknown, background, C0, C1, ..., or background with C0, C1, ...
+    """Outputs of each head after a step: 1, 1, C0, C1, ... with an unknown class, else 1 + C0, C1, ...
 
-    `like` is whether there is an unknown class, or the heads of a network, which show it: its first has one output.
+    `like`: whether there is an unknown class, or the heads of a network, whose first one has a single output then.
     """
     unknown = like if isinstance(like, bool) else like[0] == 1
     first, *later = (len(classes) for classes in task.groups[: step + 1])
@@ -244,7 +243,7 @@ def head_sizes(task: ClassGroups, step: int, like: Sequence[int] | bool) -> tupl
 
 
 def step_folder(cfg: IncrementalConfig, step: int) -> str:
-    """Stage of a step below <output_dir>/<task>-<setting>; methods that share step 0 find it in one place."""
+    """Stage folder of a step below <output_dir>/<task>-<setting>; methods with the same step 0 share its folder."""
     if cfg.own_method:
         return f"{cfg.own_method}/step{step}"
     shared = {"ssul_m": "ssul", "plop": "finetune", **({"mib": "finetune"} if cfg.mib.border == "ignore" else {})}

@@ -1,7 +1,7 @@
-"""Steps that learn what was discovered: the clusters of a pseudo-label folder in the place of classes.
+"""Class-incremental steps whose later classes are the clusters of a pseudo-label folder (setting=discovered).
 
-No published code joins class discovery and class-incremental learning. Step 0 has the labelled images of the folder's
-base.txt; each later step some clusters, in the images of its novel.txt, which keep no true label.
+Step 0 trains on the labelled images of the folder's base.txt. Each later step learns some clusters from the images of
+its novel.txt, without true labels. No published code combines class discovery and class-incremental learning.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ from utils.labels import IGNORE
 
 @dataclass(frozen=True)
 class ClusterTask:
-    """Cluster k is class number len(classes) + k of `task`, and value num_known + k in the folder's label files."""
+    """A task with clusters: cluster k is class number len(classes) + k, and value num_known + k in label files."""
 
     folder: Path
     truth: ClassGroups  # the true classes
-    task: ClassGroups  # clusters instead of the classes of later steps
+    task: ClassGroups  # clusters replace the classes of later steps
     labelled: Presence
     images: Presence  # novel images with the clusters in them
 
     @classmethod
     def open(cls, cfg: IncrementalConfig, truth: ClassGroups, train: dict[str, frozenset[int]]) -> "ClusterTask":
-        """`train` tells the classes in the masks of the data set's images. UserError when the folder does not fit."""
+        """`train`: classes in the mask of each image of the data set. Raises UserError if the folder does not fit."""
         folder, known = cfg.pseudo_dir, truth.num_seen(0)
         if not folder or cfg.method == "joint":
             wrong = "method=joint: labels are needed" if folder else "pseudo_dir: missing; give a pseudo-label folder"
@@ -58,27 +58,27 @@ class ClusterTask:
 
     @property
     def inputs(self) -> dict[str, Path]:
-        """What a run depends on."""
+        """Files that a run depends on, by name."""
         return {name: self.folder / name for name in ("base.txt", "novel.txt", "pseudo_labels")}
 
     def samples(
         self, context: DataContext, ids: Sequence[str], fields: tuple[str, ...], label_map: LabelMap
     ) -> dict[str, Sample]:
-        """Those of the images that have pseudo labels, which stand in for their masks under a map of their own."""
+        """Samples of those images that have pseudo-labels, which replace their masks, with their own label map."""
         novel = {name for name, _ in self.images}
         own = tuple("pseudo" if field == "label" else field for field in fields)
         found = context.index([name for name in ids if name in novel], own, pseudo_dir=self.folder)
         return {s.id: replace(s, label=s.pseudo, pseudo=None, label_map=self.label_map(label_map)) for s in found}
 
     def label_map(self, label_map: LabelMap) -> LabelMap:
-        """A map of class numbers as a map of pseudo labels; the base classes in them are background."""
+        """The map of pseudo-label values that equals a map of class numbers; base classes become background."""
         known, first = self.truth.num_seen(0), len(self.truth.classes)
         clusters = {known + k: label_map.new_value(first + k) for k in range(len(self.task.classes) - first)}
         return LabelMap.from_pairs({**dict.fromkeys(range(known), 0), **clusters})
 
 
 def with_clusters(truth: ClassGroups, count: int) -> ClassGroups:
-    """The task with clusters in the place of later classes, dealt to the steps in proportion to their classes."""
+    """The task with clusters instead of later classes, distributed over the steps in proportion to their classes."""
     first, known, steps = len(truth.classes), truth.num_seen(0), len(truth.groups)
     if first + count > IGNORE:
         raise UserError(f"{count} clusters and {first} classes do not fit into label files; at most {IGNORE} in all")

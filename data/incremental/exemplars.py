@@ -1,4 +1,4 @@
-"""The exemplar memory of SSUL-M (Cha et al., NeurIPS 2021): a few images, balanced over the classes learned so far."""
+"""Exemplar memory of SSUL-M (Cha et al., NeurIPS 2021): a few images, balanced over the learned classes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,28 +14,28 @@ from utils.errors import UserError
 from utils.report.pictures import overlay, sheet
 
 MEMORY_FILE = "memory.json"
-SHOWN, SIDE = 8, 112  # exemplars of a class in the picture; side of each, pixels
+SHOWN, SIDE = 8, 112  # exemplars per class in the picture; side of each, pixels
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image and the train ids of the foreground classes seen in it."""
+    """An image with the train ids of its foreground classes."""
 
     id: str
     classes: tuple[int, ...]
-    labels: int = 0  # different label values, as the official records count them
-    pixels: int = 0  # of foreground
+    labels: int = 0  # number of label values, as in the official records
+    pixels: int = 0  # foreground pixels
 
 
 def describe(image_id: str, label: np.ndarray, last_background: int) -> Candidate:
-    """What a label [H, W] in channel numbers shows; channels up to `last_background` are no classes."""
+    """The candidate of a label [H, W] of channel numbers; channels up to `last_background` are no classes."""
     numbers = [number - last_background for number in np.unique(label).tolist() if number != IGNORE]
     pixels = int(((label > last_background) & (label != IGNORE)).sum())
     return Candidate(image_id, tuple(number for number in numbers if number > 0), len(numbers), pixels)
 
 
 def read_memory(path: Path) -> list[Candidate]:
-    """The exemplars in memory.json, in pick order by class; UserError when there is no such file."""
+    """The exemplars in memory.json, by class in the order of choice. Raises UserError for a missing or other file."""
     entries = checkpoint.read_json(path)["memory"]
     try:
         return [Candidate(**{**entry, "classes": tuple(entry["classes"])}) for entry in entries]
@@ -44,7 +44,7 @@ def read_memory(path: Path) -> list[Candidate]:
 
 
 def write_memory(path: Path, chosen: dict[int, list[Candidate]], names: Sequence[str]) -> None:
-    """The exemplars by class number, and their ids by class name for readers."""
+    """Writes the exemplars by class number, and for readers their ids by class name."""
     by_class = {names[number]: [candidate.id for candidate in picked] for number, picked in sorted(chosen.items())}
     memory = [asdict(candidate) for number in sorted(chosen) for candidate in chosen[number]]
     checkpoint.write_json(path, {"memory": memory, "by_class": by_class})
@@ -53,9 +53,9 @@ def write_memory(path: Path, chosen: dict[int, list[Candidate]], names: Sequence
 def choose_exemplars(
     candidates: Sequence[Candidate], num_old: int, size: int, rng: np.random.RandomState
 ) -> dict[int, list[Candidate]]:
-    """Old class 1..num_old-1 -> its exemplars in pick order; `size` in all, fewer when there are not enough candidates.
+    """Old class 1..num_old-1 -> its exemplars in the order of choice, `size` in total, fewer if candidates run out.
 
-    Candidates and classes are shuffled in this order; then each class in turn takes the first candidate that holds it.
+    Shuffles candidates, then classes; then each class in turn takes the first candidate that shows it.
     """
     if not size:
         raise UserError("ssul.memory=0: method=ssul_m needs exemplars; use method=ssul")
@@ -74,13 +74,13 @@ def choose_exemplars(
             taken += 1
             if taken == size:
                 return chosen
-        if taken == before:  # nothing left; the official code would not end
+        if taken == before:  # no candidate left; the official code loops forever
             break
     return chosen
 
 
 def draw_memory(chosen: dict[int, list[Candidate]], dataset: SegmentationDataset, names: Sequence[str]) -> np.ndarray:
-    """A row of exemplars per class with its pixels in colour, uint8 [H, W, 3]; `dataset` gives them whole."""
+    """A picture uint8 [H, W, 3] with a row of exemplars per class, its pixels in colour; `dataset` has whole images."""
     places = {sample.id: index for index, sample in enumerate(dataset.samples)}
     widest = min(max(map(len, chosen.values())), SHOWN)
 

@@ -1,4 +1,4 @@
-"""Labels as annotation tools write them, drawn as label maps: index PNG, colour PNG, COCO JSON, LabelMe JSON."""
+"""Label maps from the formats of annotation tools: index PNG, colour PNG, COCO JSON, LabelMe JSON."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.labels import IGNORE
 
 BACKGROUND = "background"
-IGNORED = ("ignore", "__ignore__", "void")  # names of what is not looked at, as CVAT, LabelMe and VOC call it
+IGNORED = ("ignore", "__ignore__", "void")  # names of ignored regions in CVAT, LabelMe and VOC
 NOTHING = (BACKGROUND, "_background_")
 Size = tuple[int, int]  # height, width
 Draw = Callable[[Size], np.ndarray]
@@ -27,7 +27,7 @@ Draw = Callable[[Size], np.ndarray]
 
 @dataclass(frozen=True)
 class Annotations:
-    """`draw[id](size)` makes the uint8 label map [H, W] of a labelled image; UserError where it cannot."""
+    """`draw[id](size)` returns the label map uint8 [H, W] of an image. Raises UserError for a faulty label."""
 
     kind: str
     names: tuple[str, ...]  # background first
@@ -35,9 +35,9 @@ class Annotations:
 
 
 def read_annotations(labels: Path, colors: Path | None = None, names: Path | None = None) -> Annotations:
-    """A COCO file, a folder of LabelMe files, of colour PNGs if their colours are given, or of index PNGs.
+    """Reads a COCO file, or a folder of LabelMe files, of colour PNGs if `colors` is given, or of index PNGs.
 
-    `names` lists the classes of index PNGs, background first. Raises UserError for anything else.
+    `names` lists the classes of index PNGs, background first. Raises UserError for other files and unused options.
     """
     if labels.is_file():
         _unused(colors, names, f"{labels} is read as COCO, which names its classes")
@@ -69,7 +69,7 @@ def _unused(colors: Path | None, names: Path | None, why: str) -> None:
 
 
 def index_masks(masks: Mapping[str, Path], names: list[str] | None) -> Annotations:
-    """Values are class numbers, 255 is ignored; without names they are called class 1, class 2 ..."""
+    """Masks whose values are class numbers, 255 ignored. Default names: class 1, class 2 ..."""
     found: set[int] = set()
     for path in masks.values():
         found |= set(np.unique(_index(path, None, None)).tolist())
@@ -96,7 +96,7 @@ def _index(path: Path, num_classes: int | None, size: Size | None) -> np.ndarray
 
 
 def colour_masks(masks: Mapping[str, Path], colors: Mapping[Color, str]) -> Annotations:
-    """Every pixel has exactly the colour of a class; (0, 0, 0) is background unless a class has it."""
+    """Masks whose pixels have exact class colours; (0, 0, 0) is background unless `colors` has it."""
     wanted = {(0, 0, 0): BACKGROUND} | dict(colors)
     names = [name for name in dict.fromkeys(wanted.values()) if name not in (*NOTHING, *IGNORED)]
     numbers = _numbers(names)
@@ -126,7 +126,7 @@ def _fits(path: Path, values: np.ndarray, size: Size | None) -> np.ndarray:
 
 
 def read_coco(path: Path) -> Annotations:
-    """Images with an object that is no crowd, drawn by the rule `correct`: polygons or run lengths, crowds ignored."""
+    """Images with a non-crowd object, drawn by the rule `correct` (data.prepare.coco); crowds are ignored."""
     drawings = list(read_drawings(path))
     called = [_name(category["name"], path) for category in read_json(path)["categories"]]
     names = require_distinct([name for name in called if name not in (*NOTHING, *IGNORED)], path)
@@ -185,7 +185,7 @@ def _labelme(
 
 
 def _draw_shape(values: np.ndarray, shape: dict[str, Any], number: int) -> None:
-    """Whatever is wrong with a shape raises an error that says so."""
+    """Draws a LabelMe shape into [H, W]. Raises ValueError, KeyError or TypeError for a faulty one."""
     kind, points = shape.get("shape_type") or "polygon", np.array(shape["points"], np.float64).reshape(-1, 2)
     if kind == "mask":
         _paste(values, shape, points, number)
@@ -203,7 +203,7 @@ def _draw_shape(values: np.ndarray, shape: dict[str, Any], number: int) -> None:
 
 
 def _paste(values: np.ndarray, shape: dict[str, Any], points: np.ndarray, number: int) -> None:
-    """A PNG whose upper left corner lies at the first point; what of it is outside is cut off."""
+    """Draws a mask, a PNG with its upper left corner at the first point, clipped to the image."""
     with Image.open(io.BytesIO(base64.b64decode(shape["mask"], validate=True))) as image:
         mask = np.array(image)
     if mask.ndim != 2 or not len(points):
@@ -222,7 +222,7 @@ def _name(given: Any, path: Path) -> str:
 
 
 def _numbers(names: list[str]) -> dict[str, int]:
-    """Class number of each name that may be drawn."""
+    """Class number of each name, including names of background and of ignored regions."""
     if len(names) >= IGNORE:
         raise UserError(f"{len(names)} classes; at most {IGNORE - 1} fit into 8-bit masks")
     known = {name: number for number, name in enumerate(names, start=1)}

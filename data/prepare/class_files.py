@@ -1,4 +1,4 @@
-"""Lists of classes and of their colours, as people and annotation tools write them."""
+"""Files with class names and class colours, as users and annotation tools write them."""
 
 import re
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from utils.config.strict_yaml import read_yaml
 from utils.errors import UserError
 
 Color = tuple[int, int, int]
-CVAT = re.compile(r"(?P<name>[^:]+):(?P<color>\d+,\d+,\d+):.*")  # a line of its labelmap.txt
+CVAT = re.compile(r"(?P<name>[^:]+):(?P<color>\d+,\d+,\d+):.*")  # a line of CVAT's labelmap.txt
 
 
 def require_distinct(names: Iterable[str], where: Path | str) -> list[str]:
-    """The different names in their order; UserError for one that is empty or takes two lines, and for two that differ
-    in capitals or spaces alone: a slip of annotating, which would make two classes of one.
+    """The distinct names, in order. Raises UserError for an empty or multi-line name, and for two names that differ
+    only in capitals or spaces, a typical annotation mistake.
     """
     known: dict[str, str] = {}
     for name in names:
@@ -27,7 +27,7 @@ def require_distinct(names: Iterable[str], where: Path | str) -> list[str]:
 
 
 def read_names(path: Path) -> list[str]:
-    """Class names, background first: a name per line, or a YAML list. UserError for fewer than two, or one twice."""
+    """Class names, background first: one per line, or a YAML list. Raises UserError for repeats or fewer than two."""
     if path.suffix in (".yaml", ".yml"):
         listed = read_yaml(path)
         names = [str(name) for name in listed] if isinstance(listed, list) else []
@@ -39,14 +39,14 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_colors(path: Path) -> dict[Color, str]:
-    """Colour -> class name of lines `name,red,green,blue`, with or without a heading, or of CVAT's labelmap.txt."""
+    """Colour -> class name, from lines `name,red,green,blue`, optionally with a header, or CVAT's labelmap.txt."""
     found: dict[Color, str] = {}
     for place, line in enumerate(read_list(path)):
         match = CVAT.fullmatch(line)
         cells = [match["name"], *match["color"].split(",")] if match else re.split(r"[,;\t]", line)
         cells = [cell.strip().strip('"') for cell in cells]
         if line.startswith("#") or (place == 0 and not any(cell.isdecimal() for cell in cells)):
-            continue  # a remark, a heading
+            continue  # comment or header
         numbers = [int(cell) for cell in cells[1:] if cell.isdecimal()]
         if len(cells) != 4 or len(numbers) != 3 or max(numbers) > 255 or not cells[0]:
             raise UserError(f"{path}: line '{line}'; expected name,red,green,blue with colours from 0 to 255")

@@ -1,4 +1,4 @@
-"""Label masks and image lists of COCO 2014, drawn from its annotation files into the layout of data.layouts.COCO."""
+"""Masks and image lists of COCO 2014 from its annotation files, in the layout data.layouts.COCO."""
 
 import os
 from collections import Counter, defaultdict
@@ -20,13 +20,13 @@ from utils.errors import UserError, missing_package
 
 try:
     from pycocotools import mask as coco_mask
-except ImportError:  # optional: OpenCV draws the same polygons, up to pixels on their borders
+except ImportError:  # optional: OpenCV's polygons differ only at border pixels
     coco_mask = None
 
 Rule = Literal["published", "correct"]
 PARTS = ("train2014", "val2014")
 MARKER = "masks.json"
-FARTHEST = 2**20  # pixels: coordinates beyond are a slip, and do not fit into OpenCV's numbers
+FARTHEST = 2**20  # largest coordinate, pixels; beyond, OpenCV's fixed-point numbers overflow
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Drawing:
 
 
 def build_coco(root: Path, images: Path, annotations: Path, rule: Rule, workers: int = 2) -> dict[str, int]:
-    """Masks, links to the images and lists under `root`; returns the counts per part. Goes on where it stopped.
+    """Writes masks, image links and lists below `root`; returns image counts by part. Existing masks are kept.
 
-    published   what the official code draws: the first polygon of an object, cut to whole pixels; crowds are background
-    correct     every polygon of an object; a crowd is ignored (255) where nothing else lies
+    published   as the official code: the first polygon of an object, truncated to integers; crowds are background
+    correct     all polygons of an object; crowds are ignored (255) except where another object lies
     """
     root.mkdir(parents=True, exist_ok=True)
     if (root / MARKER).exists() and read_json(root / MARKER)["rule"] != rule:
@@ -70,13 +70,13 @@ def build_coco(root: Path, images: Path, annotations: Path, rule: Rule, workers:
 
 
 def read_drawings(path: Path) -> Iterator[Drawing]:
-    """Images with an object that is no crowd, by ascending id. A class is its category's place in the file.
+    """Images with a non-crowd object, by ascending id. Class numbers are positions of categories in the file, from 1.
 
-    UserError that names the annotation for one that cannot be drawn rightly; one with an empty outline has no area.
+    Raises UserError for an annotation that cannot be drawn; an empty segmentation is allowed.
     """
-    content = dict(read_json(path))  # plain: what it lacks is told below
+    content = dict(read_json(path))  # a plain dict raises KeyError, handled below
     try:
-        images = {str(image["id"]): image for image in content["images"]}  # some programs write ids as words
+        images = {str(image["id"]): image for image in content["images"]}  # some programs write ids as text
         classes = {str(category["id"]): 1 + place for place, category in enumerate(content["categories"])}
         annotations = list(content["annotations"])
         named = {
@@ -111,7 +111,7 @@ def read_drawings(path: Path) -> Iterator[Drawing]:
 
 
 def _read_object(annotation: dict, images: dict, classes: dict) -> tuple[str, tuple[int, Any, bool]]:
-    """(image, object) of an annotation; ValueError, KeyError or TypeError tell what is wrong with it."""
+    """(image id, object) of an annotation. Raises ValueError, KeyError or TypeError for a faulty one."""
     number, category = str(annotation["image_id"]), str(annotation["category_id"])
     if number not in images:
         raise ValueError(f"image_id {number} is not one of the images")
@@ -128,7 +128,7 @@ def _read_object(annotation: dict, images: dict, classes: dict) -> tuple[str, tu
 
 
 def _require_polygons(polygons: list) -> None:
-    """ValueError unless they are lists of x, y of at least three points; a box of four numbers is not."""
+    """Raises ValueError unless each polygon is a list of x, y for at least three points; boxes are not."""
     for polygon in polygons:
         if not isinstance(polygon, list):
             raise ValueError("segmentation is a list of numbers, expected a list of polygons")
@@ -138,7 +138,7 @@ def _require_polygons(polygons: list) -> None:
 
 
 def _require_runs(segmentation: dict, height: int, width: int) -> None:
-    """ValueError unless run lengths fill the image, or are compressed and can be read here."""
+    """Raises ValueError unless run lengths fill the image, and UserError for compressed ones without pycocotools."""
     size, counts = segmentation["size"], segmentation["counts"]
     if list(size) != [height, width]:
         raise ValueError(f"run lengths of {size} pixels, but the image has {[height, width]}")
@@ -152,21 +152,21 @@ def _require_runs(segmentation: dict, height: int, width: int) -> None:
 
 
 def draw(drawing: Drawing, rule: Rule) -> np.ndarray:
-    """uint8 [H, W] of 0, class numbers and, by the rule `correct`, 255; later objects cover earlier ones."""
+    """Mask uint8 [H, W]: 0, class numbers and, with rule `correct`, 255. Later objects cover earlier ones."""
     mask = np.zeros((drawing.height, drawing.width), np.uint8)
     if rule == "published":
         for number, segmentation, crowd in drawing.objects:
             if segmentation and not crowd:
                 _draw_first_part(mask, segmentation, number)
         return mask
-    for number, segmentation, crowd in sorted(drawing.objects, key=lambda thing: not thing[2]):  # crowds lie below
+    for number, segmentation, crowd in sorted(drawing.objects, key=lambda thing: not thing[2]):  # crowds first
         if segmentation:
             mask[region(segmentation, *mask.shape)] = IGNORE if crowd else number
     return mask
 
 
 def _draw_first_part(mask: np.ndarray, segmentation: Any, number: int) -> None:
-    """The first polygon, cut to whole pixels; run lengths, which the official code does not read, as they are."""
+    """Draws the first polygon, truncated to integers; run lengths, which the official code cannot read, in full."""
     if isinstance(segmentation, dict):
         mask[region(segmentation, *mask.shape)] = number
         return
@@ -175,7 +175,7 @@ def _draw_first_part(mask: np.ndarray, segmentation: Any, number: int) -> None:
 
 
 def region(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """bool [H, W] of a COCO segmentation: a list of polygons, or run lengths down the columns."""
+    """Mask bool [H, W] of a COCO segmentation: a list of polygons, or column-wise run lengths."""
     if coco_mask:
         compressed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
         parts = segmentation if compressed else coco_mask.frPyObjects(segmentation, height, width)
@@ -191,15 +191,15 @@ def region(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def fill(values: np.ndarray, points: np.ndarray, number: int) -> None:
-    """Set [H, W] to `number` inside a polygon of points x, y [N, 2], to a sixteenth of a pixel."""
+    """Sets [H, W] to `number` inside a polygon of points x, y [N, 2], with a precision of 1/16 pixel."""
     require_near(points)
-    fixed = np.round((points - 0.5) * 16).astype(np.int32)  # pixel centres lie at whole numbers in OpenCV
+    fixed = np.round((points - 0.5) * 16).astype(np.int32)  # OpenCV's pixel centres are at integers
     cv2.fillPoly(values, [fixed], number, shift=4)
 
 
 def require_near(coordinates: np.ndarray) -> None:
-    """ValueError for a coordinate that is no number, or of no picture."""
-    if not (np.abs(coordinates) < FARTHEST).all():  # no number is less
+    """Raises ValueError for a coordinate that is NaN or beyond FARTHEST."""
+    if not (np.abs(coordinates) < FARTHEST).all():  # also false for NaN
         raise ValueError("a polygon has a coordinate that is no number, or far outside of any picture")
 
 

@@ -1,4 +1,4 @@
-"""Pascal-Context: what to download, its 459 labels as PNG of 59 classes and background, a check of all files."""
+"""Pascal-Context: converts its 459 labels to masks of 59 classes and background, and checks all files."""
 
 import os
 from collections.abc import Iterable
@@ -30,9 +30,9 @@ MASKS = "SegmentationClassAug"
 def build_context(
     root: Path, annotations: Path, images: Path, lists: Path | None = None, workers: int = 2
 ) -> Iterable[str]:
-    """A data root in VOC's layout: masks of 60 classes, a link to the photographs, sets/train.txt and val.txt.
+    """Writes a data root in VOC's layout: masks of 60 classes, a link to the photographs, sets/train.txt and val.txt.
 
-    Masks that are there are left alone. UserError says what to download, or names the first file with a fault.
+    Yields a line per result. Existing masks are kept. Raises UserError with the download or the first faulty file.
     """
     if (root / "full_annotations").exists():
         raise UserError(f"{root}: holds the annotations themselves, which are read as they are; choose another --root")
@@ -64,7 +64,7 @@ def build_context(
 
 
 def _label_folder(annotations: Path) -> Path:
-    """The folder of .mat files, below `annotations` or that itself."""
+    """The folder of .mat files: `annotations` or a folder below."""
     for folder in (annotations / CONTEXT.folders["SegmentationClass"][0], annotations / "trainval", annotations):
         if folder.is_dir() and any(name.endswith(".mat") for name in os.listdir(folder)):
             return folder
@@ -72,7 +72,7 @@ def _label_folder(annotations: Path) -> Path:
 
 
 def _lists(lists: Path | None, annotations: Path, images: Path) -> dict[str, list[str]]:
-    """Ids of train and val: of `lists`, else beside the annotations, else those of VOC beside its photographs."""
+    """Ids of train and val from `lists`, else next to the annotations, else from VOC next to its photographs."""
     places = [lists] if lists else [annotations, annotations.parent, images.parent / "ImageSets" / "Main"]
     for folder in places:
         if all((folder / f"{part}.txt").is_file() for part in COUNTS):

@@ -1,4 +1,4 @@
-"""The demo data set: drawn objects of twenty classes on textured grounds, in the VOC layout, deterministic."""
+"""The demo data set: drawn objects of twenty classes on textured backgrounds, in VOC's layout, deterministic."""
 
 import json
 import os
@@ -19,9 +19,9 @@ from data.prepare.demo_shapes import CLASSES, TEXTURES, Outline, texture
 from utils.checkpoint import read_json, write_list
 from utils.errors import UserError
 
-OVERSAMPLE = 2  # objects are drawn at twice the size and shrunk, for smooth edges
+OVERSAMPLE = 2  # objects are drawn at this scale and shrunk, for smooth edges
 MARKER = "demo.json"
-DRAWING = 2  # raise it when the pictures change, so that a set drawn before is noticed
+DRAWING = 2  # version of the images; a data set of another version is rejected
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,17 @@ class DemoOptions:
     val: int = 200
     size: int = 128  # pixels
     seed: int = 0
-    saliency_error: float = 0.25  # 0: perfect saliency maps; 1: most of them badly wrong
-    rough_error: float = 0.8  # the same of saliency_rough/, a second and much worse estimate of the same objects
-    texture_swap: float = 0.25  # chance that an object wears another class's texture
-    color_spread: float = 0.35  # how far an object's hue may lie from that of its class (0.5: anywhere)
+    saliency_error: float = 0.25  # 0: perfect saliency maps; 1: mostly wrong
+    rough_error: float = 0.8  # saliency_error of saliency_rough/, a second, worse estimate
+    texture_swap: float = 0.25  # probability that an object has a random texture instead of its class's
+    color_spread: float = 0.35  # largest deviation of an object's hue from its class's hue (0.5: any hue)
 
 
 def build_demo(root: Path, options: DemoOptions | None = None, workers: int = 2) -> None:
-    """Draw the set into `root`, which appears only when complete; the same options again return at once."""
+    """Draws the data set into `root`, which appears when complete; returns at once if it exists with these options.
+
+    Raises UserError if `root` holds anything else.
+    """
     options = options or DemoOptions()
     if is_drawn(root, options):
         return
@@ -65,7 +68,7 @@ def build_demo(root: Path, options: DemoOptions | None = None, workers: int = 2)
 
 
 def is_drawn(root: Path, options: DemoOptions) -> bool:
-    """Whether the set is there as a whole, drawn with these options."""
+    """Whether `root` holds the data set, drawn with these options."""
     return (root / MARKER).exists() and read_json(root / MARKER) == _about(options)
 
 
@@ -96,9 +99,9 @@ def _draw_files(root: Path, options: DemoOptions, job: tuple[str, int]) -> None:
 def draw_scene(
     rng: np.random.Generator, options: DemoOptions, dominant: int
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """(image [S, S, 3], label [S, S], a mask [S, S] for every object) of one scene.
+    """(image [S, S, 3], label [S, S], mask [S, S] of each object) of one scene.
 
-    One large object of class `dominant` (from 0), and up to two smaller ones of any class behind it.
+    A large object of class `dominant` (from 0), and up to two smaller objects of random classes behind it.
     """
     size = options.size
     image = ground(rng, size)
@@ -123,7 +126,7 @@ def draw_scene(
 def draw_object(
     rng: np.random.Generator, options: DemoOptions, kind: int, centre: np.ndarray, radius: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(alpha [S, S] in 0..1, color [S, S, 3]) of one object, bent, stretched, turned, and shaded from one side."""
+    """(alpha [S, S] in 0..1, colour [S, S, 3]) of one object, randomly bent, stretched, rotated and shaded."""
     outline, own_texture = list(CLASSES.values())[kind]
     angle = rng.normal(0, 0.45)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -143,7 +146,7 @@ def draw_object(
 
 
 def _bend(outline: Outline, rng: np.random.Generator) -> Outline:
-    """The outline with a slow random wave added, the same for all its parts."""
+    """The outline with a random low-frequency wave added, the same for all parts."""
     along, across = rng.normal(0, 0.05, (2, 2))
     phase = rng.uniform(0, 2 * np.pi, 2)
 
@@ -156,7 +159,7 @@ def _bend(outline: Outline, rng: np.random.Generator) -> Outline:
 
 
 def _raster(outline: Outline, warp: np.ndarray, centre: np.ndarray, size: int) -> np.ndarray:
-    """Coverage [S, S] in 0..1."""
+    """Coverage [S, S] of an outline in 0..1."""
     big = np.zeros((size * OVERSAMPLE, size * OVERSAMPLE), np.uint8)
     for sign, points in outline:
         pixels = (points @ warp.T + centre) * OVERSAMPLE
@@ -165,7 +168,7 @@ def _raster(outline: Outline, warp: np.ndarray, centre: np.ndarray, size: int) -
 
 
 def ground(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A textured background [S, S, 3], of muted colours, unrelated to any class."""
+    """A textured background [S, S, 3] in muted colours, independent of the classes."""
     a, b = (_rgb(rng.random(), rng.uniform(0.08, 0.4), rng.uniform(0.3, 0.85)) for _ in range(2))
     y, x = np.mgrid[:size, :size] / size
     direction = rng.uniform(0, np.pi)
@@ -188,7 +191,7 @@ def _clouds(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
 
 
 def estimate_saliency(rng: np.random.Generator, masks: list[np.ndarray], error: float) -> np.ndarray:
-    """The union of the objects as a detector may see it, uint8 0/1: ragged borders, leaks, missed objects and parts."""
+    """A simulated saliency map of the objects, uint8 0/1, with ragged borders, leaks, and missed objects and parts."""
     size = len(masks[-1])
     found = np.zeros((size, size), bool)
     for order, mask in enumerate(masks):
@@ -216,12 +219,12 @@ def _without_part(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
 
 
 def _edges(label: np.ndarray) -> np.ndarray:
-    """Pixels whose 3x3 neighbourhood holds more than one label: the void border of VOC masks."""
+    """Pixels with more than one label in their 3x3 neighbourhood, the void border of VOC masks."""
     kernel = np.ones((3, 3), np.uint8)
     return cv2.dilate(label, kernel) != cv2.erode(label, kernel)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
-    """Color in 0..255 of hue, saturation, value in 0..1."""
+    """RGB in 0..255 from hue, saturation, value in 0..1."""
     sector = (hue * 6 + np.array([0, 4, 2])) % 6
     return 255 * value * (1 - saturation * (1 - np.clip(np.abs(sector - 3) - 1, 0, 1)))

@@ -1,6 +1,6 @@
-"""The twenty drawn object classes of the demo set: outlines in the unit square, and the texture each usually wears.
+"""The twenty object classes of the demo set: outlines in [-1, 1] and usual textures.
 
-An outline is a list of (sign, points): polygons [N, 2] in [-1, 1], x right and y down, that add (+1) or cut away (-1).
+An outline is a list of (sign, points): polygons [N, 2], x right and y down, that are added (+1) or removed (-1).
 """
 
 from collections.abc import Callable

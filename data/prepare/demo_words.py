@@ -1,8 +1,7 @@
-"""Word vectors of the demo set's classes, made of what is drawn: outline, texture and colour of a class.
+"""Word vectors of the demo classes, derived from their outline, texture and colour.
 
-A vector is the sum of a code for its texture, the codes of its outline's traits and its usual hue, plus a little noise:
-classes that share what can be seen have similar vectors, so that a class without images can be told by its word. It
-stands in for what word2vec knows of real things. The table ships as data/splits/demo/vectors.npz.
+A vector is the sum of codes for texture, traits of the outline and usual hue, plus noise. Visually similar classes have
+similar vectors, as with word2vec for real classes. The table ships as data/splits/demo/vectors.npz.
 """
 
 import zlib
@@ -12,8 +11,8 @@ import numpy as np
 from data.prepare.demo_shapes import CLASSES
 
 DIMENSIONS = 64
-TEXTURE, OUTLINE, HUE, NOISE = 0.8, 0.6, 0.3, 0.1  # length of each part, about; of all together about 1
-GOLDEN = 0.618  # the hue of class k is k times this, as in data.prepare.demo
+TEXTURE, OUTLINE, HUE, NOISE = 0.8, 0.6, 0.3, 0.1  # approximate length of each part; their sum has about length 1
+GOLDEN = 0.618  # hue of class k: k times this, modulo 1, as in data.prepare.demo
 TRAITS = {
     "star": ("pointed", "radial"),
     "fish": ("round", "pointed", "wide"),
@@ -36,7 +35,7 @@ TRAITS = {
     "drop": ("round", "pointed", "tall"),
     "bone": ("round", "waisted", "lobed", "wide"),
 }
-OTHERS = {  # words for classes that nothing is drawn of: traits, texture, hue
+OTHERS = {  # words without drawn objects: traits, texture, hue
     "coin": (("round",), "metal", 0.14),
     "egg": (("round", "tall"), "plain", 0.1),
     "sun": (("round", "radial"), "rays", 0.15),
@@ -45,14 +44,14 @@ OTHERS = {  # words for classes that nothing is drawn of: traits, texture, hue
 
 
 def code(word: str) -> np.ndarray:
-    """A direction [D] of length 1 for a word, always the same."""
+    """A fixed random unit vector [D] for a word."""
     values = np.random.default_rng(zlib.crc32(word.encode())).standard_normal(DIMENSIONS)
     return values / np.linalg.norm(values)
 
 
 def vector(name: str, traits: tuple[str, ...], texture: str, hue: float) -> np.ndarray:
     """Vector [D] of a class."""
-    outline = np.mean([code(trait) for trait in traits], axis=0) * np.sqrt(len(traits))  # of length 1, about
+    outline = np.mean([code(trait) for trait in traits], axis=0) * np.sqrt(len(traits))  # about unit length
     colour = np.cos(2 * np.pi * hue) * code("hue x") + np.sin(2 * np.pi * hue) * code("hue y")
     return TEXTURE * code(texture) + OUTLINE * outline + HUE * colour + NOISE * code(f"noise of {name}")
 

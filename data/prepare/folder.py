@@ -1,4 +1,4 @@
-"""A data root for class discovery from photographs of one's own, of which some have labels."""
+"""A data root for class discovery from the user's own photographs, some of them labelled."""
 
 import shutil
 import unicodedata
@@ -21,15 +21,15 @@ from utils.checkpoint import write_list, write_text
 from utils.errors import UserError
 from utils.labels import IGNORE
 
-PARTS = ("images", "labels", "sets")  # of a data root, made anew each time
-FEWEST = 4  # photographs with labels, and without
+PARTS = ("images", "labels", "sets")  # folders that are rewritten each time
+FEWEST = 4  # least number of labelled and of unlabelled photographs
 SPLIT = "unknown"
 SPLIT_TEXT = "novel: unknown  # no list of them, no labels: clusters are named by hand\n"
 
 
 @dataclass(frozen=True)
 class Photo:
-    """What was found of a photograph: class numbers and their pixels, None without labels."""
+    """A photograph with the pixels of each class number; None without labels."""
 
     path: Path
     size: tuple[int, int]  # height, width
@@ -38,16 +38,16 @@ class Photo:
 
 @dataclass(frozen=True)
 class FolderSet:
-    """The data root that was made."""
+    """The content of a new data root."""
 
     names: tuple[str, ...]
     photos: dict[str, Photo]
     lists: dict[str, list[str]]  # train, val, unlabelled
     kind: str
-    without_photo: list[str]  # labels that belong to none
+    without_photo: list[str]  # labels without a photograph
 
     def facts(self) -> Facts:
-        """What sizes of a configuration follow from."""
+        """Statistics that determine the sizes in a configuration."""
         sides = [max(photo.size) for photo in self.photos.values()]
         areas = [height * width for height, width in (photo.size for photo in self.photos.values())]
         labelled = [(photo, photo.pixels) for photo in self.photos.values() if photo.pixels is not None]
@@ -63,7 +63,7 @@ class FolderSet:
         )
 
     def table(self) -> list[list[str]]:
-        """Images of each class by list, the heading first."""
+        """Number of images with each class in train and val, with a header row."""
         rows = [["class", "train", "val"]]
         for number, name in enumerate(self.names):
             if number:
@@ -85,11 +85,11 @@ def build_folder(
     seed: int = 0,
     workers: int = 2,
 ) -> FolderSet:
-    """Write images/ (links), labels/, sets/, classes.yaml, unknown.yaml, legend.jpg below `root`.
+    """Writes images/ (links), labels/, sets/, classes.yaml, unknown.yaml and legend.jpg below `root`.
 
-    Photographs without labels are the unlabelled list; a share `val` of the others, drawn with `seed`, validates. All
-    is made in a folder beside and moved when it is whole. Raises UserError for the first fault, and where what is made
-    anew would replace photographs, the `labels` that `annotations` were read from, or anything that was not made here.
+    Photographs without labels form the list `unlabelled`; a random share `val` of the others, drawn with `seed`, forms
+    `val`. Everything is written to a temporary folder and moved when complete. Raises UserError for the first fault,
+    and if a rewritten folder holds photographs, the `labels` of `annotations`, or files of another origin.
     """
     found = {_composed(path.stem): path for path in find_images(list(photos))}
     _require_own(root, [*found.values(), *([labels] if labels else [])])
@@ -125,7 +125,7 @@ def build_folder(
             raise UserError(f"{photos[0]}: no pixel of a class in {len(labelled)} labels, background alone")
         for part, ids in made_set.lists.items():
             write_list(new / "sets" / f"{part}.txt", ids)
-        write_text(root / f"{SPLIT}.yaml", SPLIT_TEXT)  # first: it tells that the others were made here
+        write_text(root / f"{SPLIT}.yaml", SPLIT_TEXT)  # first: it marks the other files as written by this function
         for part in PARTS:
             shutil.rmtree(root / part, ignore_errors=True)
             (new / part).rename(root / part)
@@ -136,12 +136,12 @@ def build_folder(
 
 
 def _composed(name: str) -> str:
-    """A name with accents in one form: file systems keep them composed or decomposed, and both look the same."""
+    """A name in composed Unicode form; file systems store accents composed or decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def _require_own(root: Path, inputs: Sequence[Path]) -> None:
-    """UserError where an input lies in a folder that is made anew, or such a folder was not made by `build_folder`."""
+    """Raises UserError if a folder to rewrite holds an input, or was not written by `build_folder`."""
     made = [(root / part).resolve() for part in PARTS]
     inside = next((path for path in inputs if any(path.resolve().is_relative_to(part) for part in made)), None)
     if inside:
@@ -153,9 +153,9 @@ def _require_own(root: Path, inputs: Sequence[Path]) -> None:
 
 
 def draw_validation(shown: Mapping[str, Set[int]], share: float, seed: int) -> dict[str, list[str]]:
-    """`train` and `val`, at least one image in each, in the order of `shown`, the classes that each image shows.
+    """`train` and `val`, each with at least one image, in the order of `shown` (image -> its classes).
 
-    The only image of a class left for training is passed over: what no image teaches cannot be validated either.
+    The last training image of a class is never drawn: a class without training images cannot be validated.
     """
     names = list(shown)
     count = min(max(1, round(share * len(names))), len(names) - 1)
@@ -171,24 +171,24 @@ def draw_validation(shown: Mapping[str, Set[int]], share: float, seed: int) -> d
 
 
 def write_classes(root: Path, names: Sequence[str]) -> None:
-    """classes.yaml, and the colours to look at."""
+    """Writes classes.yaml and legend.jpg."""
     write_text(root / "classes.yaml", yaml.safe_dump(list(names), allow_unicode=True))
     write_picture(root / "legend.jpg", legend(names))
 
 
 def legend(names: Sequence[str], height: int = 28) -> np.ndarray:
-    """Number, colour and name of each class as a picture, uint8 [H, W, 3]."""
+    """A picture uint8 [H, W, 3] with number, colour and name of each class."""
     canvas = np.full((height * len(names), 420, 3), 255, np.uint8)
     for number, name in enumerate(names):
         top = number * height
         canvas[top + 4 : top + height - 4, 6:46] = voc_palette()[number]
-        text = f"{number}  {name}".encode("ascii", "replace").decode()  # OpenCV's font has no other letters
+        text = f"{number}  {name}".encode("ascii", "replace").decode()  # OpenCV's font is ASCII only
         cv2.putText(canvas, text, (56, top + height - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (31, 41, 51), 1, cv2.LINE_AA)
     return canvas
 
 
 def _photo(new: Path, name: str, path: Path, annotations: Annotations) -> Photo:
-    """Link a photograph and write its label; one that was labelled the way EXIF turns it is written that way round."""
+    """Links a photograph and writes its label; a label in EXIF orientation makes a rotated copy of the photograph."""
     target = new / "images" / f"{name}{path.suffix}"
     target.parent.mkdir(parents=True, exist_ok=True)
     height, width = read_image(path).shape[:2]

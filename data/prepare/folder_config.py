@@ -1,19 +1,19 @@
-"""A configuration for photographs of one's own: sizes that follow from how many there are and how large."""
+"""A configuration for the user's own photographs, with sizes derived from their number and size."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-CELLS = 3  # that the side of a typical object is to cover, at output stride 16
-STRIDE = 16
-SIDES = (128, 512)  # of the network input
-LEAST_OBJECT = 0.008  # share of the image: the published 1500 pixels of a VOC image
+CELLS = 3  # feature cells along the side of a typical object
+STRIDE = 16  # output stride
+SIDES = (128, 512)  # smallest and largest side of the network input
+LEAST_OBJECT = 0.008  # share of the image; the published 1500 pixels in a VOC image
 CACHE_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Images by list, medians of the longest side and area in pixels, and of the share of its image a class covers."""
+    """Images per list; medians of longest side, area (pixels), and share of an image that a class covers."""
 
     train: int
     unlabelled: int
@@ -23,26 +23,26 @@ class Facts:
 
 
 def image_size(facts: Facts) -> int:
-    """Side of the network input, a multiple of 32, for which a typical object is three feature cells wide."""
+    """Side of the network input, a multiple of 32, at which a typical object is CELLS feature cells wide."""
     wanted = CELLS * STRIDE / math.sqrt(max(facts.object_share, 1e-6))
     return int(min(max(math.ceil(wanted / 32) * 32, SIDES[0]), SIDES[1], max(facts.side // 32 * 32, SIDES[0])))
 
 
 def batch_size(images: int, most: int) -> int:
-    """The largest power of two up to `most` of which a list holds two."""
+    """The largest power of two up to `most` that gives two batches of `images`; at least 2."""
     return max(2, min(most, 2 ** int(math.log2(max(images / 2, 2)))))
 
 
 def write_config(facts: Facts, root: Path, name: str) -> str:
-    """The text of a configuration file. Its rates and epochs are those of configs/discovery/pascal_subset.yaml."""
+    """The text of a configuration file; rates and epochs are those of configs/discovery/pascal_subset.yaml."""
     size = image_size(facts)
     images = facts.train + facts.unlabelled
     cache = images * 3 * (2 * size) ** 2 < CACHE_BYTES
     base, novel = batch_size(facts.train, 16), batch_size(int(0.67 * min(facts.unlabelled, facts.train)), 8)
     steps = max(12, min(100, math.ceil(facts.train / base)))
     return f"""\
-# Classes discovered in photographs of one's own: docs/own_data.md. Written by prepare_data.py folder from
-# {facts.train} labelled training images and {facts.unlabelled} without labels; edit it as you like.
+# Class discovery in your own photographs: docs/own_data.md. Written by prepare_data.py folder for
+# {facts.train} labelled training images and {facts.unlabelled} images without labels; edit it as you like.
 #   scripts/discover.sh THIS_FILE
 system: ncdss
 split: unknown
@@ -53,7 +53,7 @@ data:
   root: "{root}"
   layout: folder
   image_size: {size}  # a typical labelled object is at least {CELLS} feature cells wide at this size
-  max_side: {2 * size}  # decoded images are shrunk to this first
+  max_side: {2 * size}  # decoded images are shrunk to this longest side
   cache: {str(cache).lower()}
   workers: {0 if cache else 4}
   missing: drop  # photographs without a salient object have no saliency map
@@ -98,6 +98,6 @@ eums:
   teacher_momentum: 0.97
 
 evaluation:
-  split: last  # nothing tells which epoch knows the unknown classes best
-  absent: skip  # a class may be in no validation image
+  split: last  # no labels to choose the best epoch for unknown classes
+  absent: skip  # a class may be missing from the validation images
 """

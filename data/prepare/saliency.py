@@ -1,4 +1,4 @@
-"""Saliency maps of any images: the published post-processing, a map without a network, and a folder of them."""
+"""Saliency maps for a folder of images: published post-processing, and an estimator without a network."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,22 +16,21 @@ from utils.checkpoint import read_json, read_list, write_json, write_list
 from utils.errors import UserError
 from utils.report.pictures import fit_size, plain, sheet, spotlight
 
-# RGB images uint8 [H, W, 3] of any sizes -> one probability float32 [H, W] in 0..1 each; the pool is for slow parts
+# RGB images uint8 [H, W, 3] of any sizes -> probabilities float32 [H, W] in 0..1; slow parts may use the pool
 Estimator = Callable[[Sequence[np.ndarray], Executor], Sequence[np.ndarray]]
 
-SMALLEST = 0.01  # share of the image below which a region, and a whole mask, does not count
+SMALLEST = 0.01  # smallest area of a region and of a mask, as a share of the image
 BATCH = 8
-COLOURS = 5  # by which GrabCut models object and background
+COLOURS = 5  # components of GrabCut's colour models
 SHOWN = 8  # images of the overview
 SETTINGS, NO_MASK, OVERVIEW = "saliency.json", "no_mask.txt", "overview.jpg"
 
 
 def object_mask(probability: np.ndarray) -> np.ndarray | None:
-    """The post-processing of MaskContrast's masks. float [H, W] -> uint8 [H, W] of 0 and 255; None: no object.
+    """MaskContrast's post-processing: float [H, W] -> uint8 [H, W] of 0 and 255; None without an object.
 
-    Above 0.5 is foreground. Every contour of the full hierarchy, so of holes and islands too, is filled by itself,
-    and its pixels become background when they are under 1 % of the image: a small hole takes its rim along. A mask
-    that is left with under 1 % is none.
+    Foreground is above 0.5. Each contour of the full hierarchy, including those of holes, is filled; filled areas below
+    1 % of the image become background, so that a small hole also removes its border. A mask below 1 % is discarded.
     """
     mask = np.where(probability > 0.5, np.uint8(255), np.uint8(0))
     least = SMALLEST * mask.size
@@ -46,10 +45,9 @@ def object_mask(probability: np.ndarray) -> np.ndarray | None:
 
 
 def spectral_residual(image: np.ndarray) -> np.ndarray:
-    """Hou and Zhang (CVPR 2007), summed over Lab channels. uint8 [H, W, 3] -> float32 [h, w], longer side 64.
+    """Spectral residual (Hou and Zhang, CVPR 2007), summed over Lab channels, with a Gaussian centre prior.
 
-    What the logarithm of the spectrum has beyond its local mean is what stands out; weighted to the centre here, where
-    photographs have their objects.
+    uint8 [H, W, 3] -> float32 [h, w], longer side 64. The residual is the log amplitude minus its local mean.
     """
     height, width = fit_size(image.shape, 64)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -65,9 +63,9 @@ def spectral_residual(image: np.ndarray) -> np.ndarray:
 
 
 def spectral_object(image: np.ndarray) -> np.ndarray:
-    """GrabCut (Rother et al., 2004) on the spectral residual: its top tenth is object, its last fifth background.
+    """GrabCut (Rother et al., 2004) from the spectral residual: its top 10 % are object, its bottom 20 % background.
 
-    uint8 [H, W, 3] -> float32 [H, W], 1 in the object and 0 outside, between them on its border.
+    uint8 [H, W, 3] -> float32 [H, W]: 1 inside the object, 0 outside, between 0 and 1 at its border.
     """
     height, width = image.shape[:2]
     size = tuple(min(sides) for sides in zip(fit_size(image.shape, 128), (height, width), strict=True))
@@ -79,25 +77,24 @@ def spectral_object(image: np.ndarray) -> np.ndarray:
     if np.count_nonzero(saliency > middle) < COLOURS:
         return np.zeros((height, width), np.float32)
     small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    cv2.setRNGSeed(0)  # of this thread, for k-means inside
+    cv2.setRNGSeed(0)  # per thread; used by GrabCut's k-means
     cv2.grabCut(small, labels, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
     found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
     return cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def spectral(images: Sequence[np.ndarray], pool: Executor) -> list[np.ndarray]:
-    """The estimator without weights."""
+    """An Estimator without weights."""
     return list(pool.map(spectral_object, images))
 
 
 def estimate_folder(
     images: Path, to: Path, estimator: Estimator, *, raw: bool, settings: dict[str, Any], workers: int
 ) -> tuple[int, int]:
-    """Write <to>/<name>.png for every image of a folder; returns how many have a mask and how many have none.
+    """Writes <to>/<name>.png for all images of a folder; returns the number of images with and without a mask.
 
-    0 and 255 after `object_mask`, or with `raw` the probability in 256 grey levels. Goes on where it stopped: existing
-    files are kept, images without a mask are remembered in no_mask.txt. `settings` tell how the maps are made;
-    UserError when the folder holds maps of others.
+    Maps are 0 and 255 from `object_mask` or, with `raw`, probabilities in 256 grey levels. Existing maps are kept;
+    no_mask.txt lists images without a mask. Raises UserError if the folder holds maps with other `settings`.
     """
     paths = find_images([images])
     if images.resolve() == to.resolve():
@@ -122,7 +119,7 @@ def estimate_folder(
 
 
 def _claim(to: Path, settings: dict[str, Any]) -> None:
-    """Maps of two kinds in one folder would not be noticed later."""
+    """Records the settings in the folder. Raises UserError if it holds maps with other settings."""
     if (to / SETTINGS).exists():
         before = read_json(to / SETTINGS)
         for name, value in settings.items():
@@ -142,7 +139,7 @@ def _write(to: Path, raw: bool, path: Path, probability: np.ndarray) -> bool:
 
 
 def _show(to: Path, paths: list[Path]) -> None:
-    """One picture: images, their maps, and what the maps keep."""
+    """Writes overview.jpg: images, their maps, and the kept regions."""
     columns = []
     for path in paths:
         image, file = read_image(path), to / f"{path.stem}.png"

@@ -1,4 +1,4 @@
-"""COCO-Stuff-10K and ADE20K: what to download, masks as PNG where they are not yet, a check of all files."""
+"""COCO-Stuff-10K and ADE20K: converts masks to PNG where necessary, and checks all files."""
 
 import os
 from collections.abc import Iterable
@@ -28,10 +28,10 @@ ADE_PARTS = {"train": 20210, "val": 2000}
 
 
 def build_cocostuff(root: Path, workers: int = 2) -> Iterable[str]:
-    """annotations_detectron2/{train,test}/<id>.png and links to the photographs, in the folder of the download.
+    """Writes annotations_detectron2/{train,test}/<id>.png and links to the photographs into the downloaded folder.
 
-    The official program of SimFormer reads the same folders. Masks that are there are left alone. UserError says what
-    to download, or names the first file with a fault.
+    SimFormer's official code reads the same folders. Yields a line per result. Existing masks are kept. Raises
+    UserError with the download, or with the first faulty file.
     """
     lists = root / "imageLists"
     if not all((root / name).is_dir() for name in ("images", "annotations", "imageLists")):
@@ -50,9 +50,9 @@ def build_cocostuff(root: Path, workers: int = 2) -> Iterable[str]:
 
 
 def check_ade(root: Path) -> Iterable[str]:
-    """Every image with its mask, as published or as prepared for detectron2; nothing is converted.
+    """Checks every image and mask of ADE20K, as published or as prepared for detectron2; yields a line per result.
 
-    UserError says what to download, or names the first file with a fault.
+    Raises UserError with the download, or with the first faulty file.
     """
     layout = find_layout(root) if root.is_dir() else None
     if layout not in (ADE, ADE_DETECTRON2):
@@ -73,7 +73,7 @@ def _numbers(dataset: str) -> LabelMap:
 
 
 def _link(images: list[Path], folder: Path) -> None:
-    """Links to photographs, relative, so that the data root may move."""
+    """Writes relative links to photographs, so that the data root can be moved."""
     folder.mkdir(parents=True, exist_ok=True)
     there = set(os.listdir(folder))
     for image in images:

@@ -1,4 +1,4 @@
-"""VOC 2012 with SBD: what to download, the masks of both as PNG for every other system, a check of all files."""
+"""VOC 2012 with SBD: converts the masks of both to PNG in one folder, and checks all files."""
 
 import os
 import shutil
@@ -31,9 +31,9 @@ OFFICIAL = {"train": 1464, "val": 1449, "train_noval": 5623}  # images in the li
 
 
 def build_voc(root: Path, sbd: Path | None, workers: int = 2) -> Iterable[str]:
-    """Masks of VOC and of SBD in <root>/SegmentationClassAug, VOC's where both have one; lines of what was found.
+    """Writes the masks of VOC and SBD to <root>/SegmentationClassAug; VOC's mask is used if both have one.
 
-    Masks that are there are left alone. UserError says what to download, or names the first file with a fault.
+    Yields a line per result. Existing masks are kept. Raises UserError with the download or the first faulty file.
     """
     root = _voc_root(root)
     sbd = _sbd_folder(sbd or root, root)
@@ -52,7 +52,7 @@ def build_voc(root: Path, sbd: Path | None, workers: int = 2) -> Iterable[str]:
 
 
 def _voc_root(root: Path) -> Path:
-    """The folder with JPEGImages: `root`, or where the archive put it below."""
+    """The folder with JPEGImages: `root` or, as unpacked from the archive, a folder below."""
     needed = ("JPEGImages", "SegmentationClass", LISTS)
     for folder in (root, root / "VOC2012", root / "VOCdevkit/VOC2012"):
         if all((folder / name).is_dir() for name in needed):
@@ -73,7 +73,7 @@ def _sbd_folder(sbd: Path, root: Path) -> Path:
 
 
 def _sbd_list(sbd: Path) -> list[str]:
-    """train_noval.txt of the folder; else the official list, as far as its masks are there."""
+    """Ids in train_noval.txt of the folder; by default those of the official list that have a mask."""
     own = next((path for name in SBD_FOLDERS if (path := sbd / name / "train_noval.txt").is_file()), None)
     if own:
         return read_list(own)
