@@ -1,9 +1,9 @@
-"""Stage 6 of 6, and for every other system: score a network, in one pass over the validation set.
+"""Evaluate a network of any system in one pass over the validation set; stage 6 of 6 of class discovery.
 
-reads   the files of a finished stage (ncdss: best and last epoch of method=base|basic|eums; ssul: the last step of its
-        method), or checkpoint=FILE, ours or one of the official code, recognised by its keys
+reads   the checkpoints of a finished stage (class discovery: best and last epoch of method=base|basic|eums;
+        class-incremental: the last step of the method), or checkpoint=FILE, ours or official, recognised by its keys
 writes  <output_dir>/<split>/eval_<stage>/{metrics.json, confusion.npy}; with save_predictions=true predictions/*.png;
-        for a given FILE model.pth, which knows the classes of its outputs (predict.py)
+        for checkpoint=FILE also model.pth with the classes of its outputs, for predict.py
 
     python eval.py configs/demo/discovery.yaml method=eums
     python eval.py configs/discovery/pascal.yaml split=fold1 checkpoint=eums_f1.pth.tar save_predictions=true
@@ -37,7 +37,7 @@ READS = ("save_predictions", "checkpoint")
 
 
 def load_networks(paths: dict[str, Path], run: Run) -> dict[str, Segmenter]:
-    """The networks by where they come from; a second one only when it differs from the first."""
+    """The networks by origin; further networks only if their weights differ from the first."""
     networks = {origin: load_segmenter(path, run.cfg) for origin, path in paths.items()}
     first, *others = networks
     return {name: networks[name] for name in (first, *(name for name in others if _differ(networks, first, name)))}
@@ -59,7 +59,7 @@ def _differ(networks: dict[str, Segmenter], one: str, other: str) -> bool:
 
 
 def evaluate(networks: dict[str, Segmenter], protocol: EvalProtocol, run: Run) -> dict[str, Any]:
-    """Metrics of the first network by the protocol; under `compared` those of all, by each way of matching clusters."""
+    """Metrics of the first network; `compared` has the mIoU of all networks for each rule of matching clusters."""
     models, decide = [run.place(network.model) for network in networks.values()], next(iter(networks.values())).decide
     images, folder = protocol.images, run.dir / "predictions"
     save = map_writer(folder, images, protocol.spec.num_outputs) if run.cfg.save_predictions else None
@@ -67,7 +67,7 @@ def evaluate(networks: dict[str, Segmenter], protocol: EvalProtocol, run: Run) -
     counts = protocol.count(maps, run, len(models), save)
     metrics = protocol.metrics(counts)
     if save:
-        table = number_table(protocol.classes(metrics))  # clusters without class are ignored
+        table = number_table(protocol.classes(metrics))  # clusters without a class get the ignored value
         relabel(folder, folder, lambda _: table)
     if dist.is_main():
         matrix = counts.network if counts.native is None else counts.native
@@ -79,7 +79,7 @@ def evaluate(networks: dict[str, Segmenter], protocol: EvalProtocol, run: Run) -
 
 
 def compare(origins: list[str], protocol: EvalProtocol, counts: Counts) -> list[dict[str, Any]]:
-    """What the choices that use validation labels are worth: every network by every way of matching clusters."""
+    """mIoU of every network with every matching rule: the effect of choices that use validation labels."""
     rows = []
     for place, origin in enumerate(origins):
         for rule in protocol.spec.rules or ("official",):
@@ -90,7 +90,7 @@ def compare(origins: list[str], protocol: EvalProtocol, counts: Counts) -> list[
 
 
 def save_model(model: nn.Module, classes: Classes, metrics: dict[str, Any], run: Run) -> None:
-    """model.pth: weights, settings and classes of the outputs in one file, for predict.py."""
+    """Writes model.pth for predict.py: weights, configuration and classes of the outputs."""
     if dist.is_main():
         about = {"metrics": metrics, "classes": classes, "config": run.cfg.model_dump(mode="json")}
         checkpoint.save(run.dir / "model.pth", {"model": model.state_dict(), **about})

@@ -1,18 +1,17 @@
-"""Rewrite a weights file for other programs, or label photographs with it and write them as a data set.
+"""Convert a checkpoint for other programs, or label photographs with it and write them as a data set.
 
---to official      for the scripts of the official code: a bare state dict, of EUMS with student, teacher and queue
---to torchvision   for deeplabv3_resnet50(aux_loss=None, num_classes=C).load_state_dict; of EUMS the student
---to ours          a checkpoint of this project, from any of them (every stage also reads them as they are); classes and
-                   names of clusters go with it
+--to official      state dict for the official NCDSS code; for EUMS with student, teacher and queue
+--to torchvision   for deeplabv3_resnet50(aux_loss=None, num_classes=C).load_state_dict; for EUMS the student
+--to ours          checkpoint of this project from any of these formats, with classes and names of clusters
 --format folder    images/, labels/ with class numbers, classes.txt
 --format voc       JPEGImages/, SegmentationClass/, labelmap.txt
 --format coco      images/, annotations.json with run lengths
---format labelme   photographs and a JSON of polygons for each
---format onnx      the network alone, uint8 RGB -> logits and class numbers, for images of one size (--size 480x640: of
-                   photographs of these proportions); it is written only if it computes what torch does
+--format labelme   photographs, each with a JSON file of polygons
+--format onnx      network for images of one size, uint8 RGB -> logits and class numbers; --size 480x640: the network
+                   input for photographs of this size. Written only if its outputs equal torch's.
 
-A labelled data set holds confidence.csv, too: per image and class the network's confidence, and how well the image's
-object fits its cluster. Without --images it is made of the photographs that had no labels in training.
+A labelled data set also has confidence.csv: the network's confidence per image and class, and the fit of the image's
+object to its cluster. Without --images, the unlabelled training photographs are labelled.
 
     python export.py output/pascal/fold0/eums/best.pth eums_f0.pth.tar --to official
     python export.py output/mine/unknown/eums/best.pth labelled --format coco
@@ -34,19 +33,19 @@ from typing import Any
 
 from data.labelled_set import FORMATS, LabelledImage, write_set
 
-ONNX = "onnx"  # a --format that is no data set
+ONNX = "onnx"  # the --format that is no data set
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a checkpoint, ours, official or torchvision's")
-    parser.add_argument("target", type=Path, help="file to write, or with --format a folder")
+    parser.add_argument("source", type=Path, help="checkpoint of this project, the official code or torchvision")
+    parser.add_argument("target", type=Path, help="file to write, or with --format a folder or .onnx file")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--to", choices=("official", "torchvision", "ours"))
     what.add_argument("--format", choices=(*FORMATS, ONNX))
-    parser.add_argument("--images", type=Path, nargs="+", default=[], help="of a data set: folders of photographs")
+    parser.add_argument("--images", type=Path, nargs="+", default=[], help="for data sets: folders of photographs")
     parser.add_argument("--size", help="with --format onnx: HEIGHTxWIDTH of a photograph, e.g. 480x640")
-    parser.add_argument("--device", default="auto", help="of a data set: auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument("--device", default="auto", help="for data sets: auto, cpu, cuda, cuda:N or mps")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
 
 
@@ -73,7 +72,7 @@ from utils.torch_file import save_torch
 
 
 def rewrite(source: Path, target: Path, to: str) -> str:
-    """Write the weights under other names; what was written."""
+    """Writes the weights under other key names; returns a description."""
     require_other(source, target)
     networks = read_networks(source)
     if to == "ours":
@@ -93,13 +92,16 @@ def require_other(source: Path, target: Path) -> None:
 
 
 def _about(file: WeightsFile) -> dict[str, Any]:
-    """Settings and classes, as far as the file knows them, with the names that clusters have now."""
+    """Configuration, metrics and classes that the file holds, with the current names of clusters."""
     kept = {key: file.extra[key] for key in ("config", "metrics", "epoch") if key in file.extra}
     return kept | ({"classes": load_segmenter(file).classes} if "config" in kept and file.extra.get("classes") else {})
 
 
 def photographs(file: WeightsFile, folders: list[Path]) -> list[Photograph]:
-    """The photographs in `folders`; without any, the unlabelled ones of the training."""
+    """The photographs in `folders`; by default the unlabelled training photographs.
+
+    Raises UserError if there are none.
+    """
     if folders:
         return [Photograph(path) for path in find_images(folders)]
     found = open_data(full_config(file)).unlabelled_photographs()
@@ -109,14 +111,14 @@ def photographs(file: WeightsFile, folders: list[Path]) -> list[Photograph]:
 
 
 def labelled(segmenter: Segmenter, photos: list[Photograph], device: torch.device) -> Iterator[LabelledImage]:
-    """Each photograph with the network's labels."""
+    """The photographs with predicted labels; `device` holds the network."""
     for path, certainty in tqdm(photos, desc="labels", leave=False, disable=None):
         label, confidence = label_photo(segmenter, read_image(path, as_shown=True), device)
         yield LabelledImage(path, label.astype(np.uint8), confidence, certainty)
 
 
 def open_segmenter(file: WeightsFile) -> Segmenter:
-    """The network of a file, on the CPU; UserError unless it knows its classes."""
+    """The network of a file, on the CPU. Raises UserError if the file does not name its classes."""
     segmenter = load_segmenter(file)
     if len(segmenter.classes) != segmenter.num_outputs:
         raise UserError(f"{file.path}: does not know the classes of its outputs; give a best.pth or model.pth")
@@ -125,7 +127,7 @@ def open_segmenter(file: WeightsFile) -> Segmenter:
 
 
 def write_network(options: argparse.Namespace) -> str:
-    """Write the network as an ONNX file; what was written."""
+    """Writes the network as an ONNX file; returns a description."""
     require_other(options.source, options.target)
     segmenter = open_segmenter(read_weights(options.source))
     size = network_size(segmenter, parse_size(options.size))
@@ -136,7 +138,7 @@ def write_network(options: argparse.Namespace) -> str:
 
 
 def write_labelled(options: argparse.Namespace) -> str:
-    """Label photographs and write them as a data set; what was written."""
+    """Labels photographs and writes them as a data set; returns a description."""
     file, device = read_weights(options.source), find_device(options.device)
     segmenter = open_segmenter(file)
     names = names_by_number(segmenter)
@@ -149,7 +151,7 @@ def write_labelled(options: argparse.Namespace) -> str:
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """480x640 -> (480, 640)."""
+    """'480x640' -> (480, 640). Raises UserError for other text."""
     if text is None:
         return None
     match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
@@ -159,7 +161,7 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def require_used(options: argparse.Namespace) -> None:
-    """UserError for an option that would have no effect."""
+    """Raises UserError for an option without effect."""
     what = f"--to {options.to}" if options.to else f"--format {options.format}"
     labels = not options.to and options.format != ONNX
     for name, given in (("--images", options.images), ("--device", options.device != "auto")):

@@ -1,12 +1,12 @@
-"""Say what clusters are, after looking at report.html: names, merging and dropping change no result of any stage.
+"""Name, merge or drop clusters after inspection of report.html. No result of any stage changes.
 
-reads   <output_dir>/<split>/pseudo, of a split with `novel: unknown`
-writes  <output_dir>/<split>/clusters.yaml, which checkpoints, predictions, exports and the report go by from then on
+reads   <output_dir>/<split>/pseudo, for a split with `novel: unknown`
+writes  <output_dir>/<split>/clusters.yaml, the names in checkpoints, predictions, exports and the report
 
-    python name_clusters.py configs/mine.yaml                                    # the clusters and their names
-    python name_clusters.py configs/mine.yaml 1=dog 2=horse 3=drop 5=horse       # two are horses, one is nothing
+    python name_clusters.py configs/mine.yaml                                    # lists the clusters and their names
+    python name_clusters.py configs/mine.yaml 1=dog 2=horse 3=drop 5=horse       # merges 2 and 5, drops 3
 
-A cluster may get the name of a labelled class. Clusters that are not named again keep their names.
+A cluster may get the name of a labelled class. Clusters that are not given keep their names.
 """
 
 from utils.entry import quiet_interrupt
@@ -33,13 +33,15 @@ from utils.errors import UserError
 from utils.report.tables import table
 from utils.run_folder import stage_dir
 
-FOLDER = "--print-folder"  # for scripts: where clusters.yaml lies
+FOLDER = "--print-folder"  # for scripts: prints the folder of clusters.yaml
 NAMING = re.compile(r"([0-9]{1,9})=(.*)")
 
 
 def read_naming(words: list[str], clusters: int, classes: Sequence[str]) -> dict[int, str]:
-    """Cluster -> name of words `5=horse`; UserError for a cluster that is not there, or that is named twice, and for
-    a name that is one of the `classes` but for capitals or spaces.
+    """Cluster -> name from words such as `5=horse`.
+
+    Raises UserError for an unknown or repeated cluster, and for a name that differs from one of `classes` only in
+    capitals or spaces.
     """
     found: dict[int, str] = {}
     for word in words:
@@ -56,7 +58,7 @@ def read_naming(words: list[str], clusters: int, classes: Sequence[str]) -> dict
 
 
 def overview(cfg: DiscoveryConfig, names: dict[int, str], clusters: int) -> list[list[str]]:
-    """Size and name of each cluster, and what it could be where that was asked for; the heading first."""
+    """Rows of the table: number, objects, name and, if available, suggested names of each cluster; header first."""
     folder = stage_dir(cfg, "pseudo")
     sizes = Counter(read_units(folder / "clusters.json", int).values())
     suggested = read_as(folder / "names.json", Suggested) if (folder / "names.json").is_file() else {}
@@ -91,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def message(folder: Path, names: dict[int, str], clusters: int) -> str:
-    """What the names say, in a line."""
+    """One line about the state of the names."""
     if not names:
         return f"no names yet: look at {folder / 'report.html'}, then give them as 1=NAME 2=NAME 3={DROP}"
     without = [cluster_label(number, names) for number in range(1, clusters + 1) if number not in names]

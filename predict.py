@@ -1,16 +1,16 @@
-"""Segment photographs with a trained model, whose file holds its weights, its settings and the classes of its outputs.
+"""Segment photographs and videos with a trained model.
 
-reads   best.pth of a training stage, or model.pth, which eval.py makes of any checkpoint given to it
-writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg to look at;
-        of a video <to>/<name>_overlay.mp4; <to>/predictions.json, the pixels of each class, and <to>/classes.txt; only
-        files of its own are replaced
+reads   best.pth of a training stage, or model.pth, which eval.py writes for any checkpoint=FILE
+writes  <to>/<name>.png, a palette PNG of class numbers at image size, and <to>/<name>_overlay.jpg;
+        for videos <to>/<name>_overlay.mp4; <to>/predictions.json, the pixels of each class; <to>/classes.txt.
+        Replaces only files that predict.py wrote.
 
     python predict.py output/demo/fold0/eums/best.pth photo.jpg holiday/ --to predictions
     python predict.py output/demo/fold0/eums/best.pth holiday.mp4 --to predictions
     python predict.py output/zeroshot_voc/unseen10/zs3/last.pth photo.jpg --classes "zebra, canoe" --embeddings glove6b
 
---classes adds classes that were in no list, if the file holds a generator: it makes their classifier from word vectors.
-These are to be from where those of its training were.
+--classes adds classes by name to a zero-shot model: its generator makes their classifier from word vectors, which must
+come from the same source as those of training.
 """
 
 from utils.entry import quiet_interrupt
@@ -31,9 +31,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("model", type=Path, help="best.pth or model.pth")
     parser.add_argument("images", type=Path, nargs="+", help="image and video files, or folders of images")
     parser.add_argument("--to", type=Path, default=Path("predictions"), help="folder for the results")
-    parser.add_argument("--classes", default="", help="names of classes to add, separated by commas")
-    parser.add_argument("--embeddings", default="", help="word vectors for them; default: those of the training")
-    parser.add_argument("--generator", type=Path, help="file of step 2, where the model's own holds no generator")
+    parser.add_argument("--classes", default="", help="names of classes to add, comma-separated")
+    parser.add_argument("--embeddings", default="", help="word vectors for --classes; default: source of training")
+    parser.add_argument("--generator", type=Path, help="checkpoint of step 2, if the model has no generator")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
 
@@ -60,16 +60,17 @@ from utils.report.pictures import overlay
 from utils.run import entry
 from utils.text import read_text
 
-MAKER = "predict.py"  # written into its pictures: those it may replace
+MAKER = "predict.py"  # stored in written files, which may be replaced
 SUMMARY, CLASSES = "predictions.json", "classes.txt"
-KINDS = {"image", "video"}  # keys of an entry
+KINDS = {"image", "video"}  # each entry of the summary has one of these keys
 
 
 def open_model(
     path: Path, device: torch.device, added: str = "", embeddings: str = "", generator: Path | None = None
 ) -> Segmenter:
-    """The network on its device, with the classes `added`, separated by commas; UserError for a file that does not know
-    its classes, or takes no others.
+    """The network on its device, with the comma-separated classes `added`.
+
+    Raises UserError if the file does not name its classes, or accepts no others.
     """
     file = read_weights(path)
     segmenter = load_segmenter(file)
@@ -85,7 +86,10 @@ def open_model(
 def with_classes(
     segmenter: Segmenter, file: WeightsFile, added: str, embeddings: str, generator: Path | None
 ) -> Segmenter:
-    """The network with classes of one's own, named between commas; those that it has already are left out."""
+    """The network with the comma-separated classes `added`; known ones are skipped.
+
+    Raises UserError if all are known, or the network accepts no others.
+    """
     known = [name for _, name in segmenter.classes]
     names = [name for name in dict.fromkeys(part.strip() for part in added.split(",")) if name and name not in known]
     if not names:
@@ -101,31 +105,31 @@ def with_classes(
 
 
 def segment(segmenter: Segmenter, image: np.ndarray, device: torch.device) -> np.ndarray:
-    """uint8 [H, W, 3] RGB -> class numbers [H, W], uint8 or uint16; the ignored value where a cluster has no class."""
+    """uint8 [H, W, 3] RGB -> class numbers [H, W], uint8 or uint16; ignored for clusters without a class."""
     return label_photo(segmenter, image, device)[0]
 
 
 def shares(label: np.ndarray) -> list[tuple[int, float]]:
-    """(class number, share of the pixels), the largest first."""
+    """(class number, share of the pixels), largest first."""
     numbers, counts = np.unique(label, return_counts=True)
     return [(int(numbers[place]), counts[place] / label.size) for place in np.argsort(-counts, kind="stable")]
 
 
 def draw(segmenter: Segmenter, image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """The classes in colour over the image, discovered ones in white frames."""
+    """The image with classes as a colour overlay; discovered classes have white frames."""
     discovered = {number for number, _ in segmenter.classes[segmenter.num_known :]}
     side = min(max(image.shape), 1024)
     return overlay(image, label, voc_palette(), dict(segmenter.classes), discovered, side=side)
 
 
 def areas(segmenter: Segmenter, label: np.ndarray) -> dict[str, int]:
-    """Class -> its pixels, of those that are there."""
+    """Name of each class in a label -> number of pixels."""
     names, (numbers, counts) = dict(segmenter.classes), np.unique(label, return_counts=True)
     return {names[int(number)]: int(count) for number, count in zip(numbers, counts, strict=True)}
 
 
 def segment_video(segmenter: Segmenter, path: Path, to: Path, device: torch.device) -> dict[str, Any]:
-    """Write the overlay of every frame as a video; what was found, for predictions.json."""
+    """Writes the overlay of every frame as a video; returns the entry of predictions.json."""
     rate, found = frames_per_second(path), []
 
     def drawn() -> Iterator[np.ndarray]:
@@ -141,14 +145,14 @@ def segment_video(segmenter: Segmenter, path: Path, to: Path, device: torch.devi
 
 
 def output_files(to: Path, image: Path) -> tuple[Path, ...]:
-    """Label map and overlay of an image; overlay of a video."""
+    """Files of label map and overlay for an image, of the overlay for a video."""
     if is_video(image):
         return (to / f"{image.stem}_overlay.mp4",)
     return to / f"{image.stem}.png", to / f"{image.stem}_overlay.jpg"
 
 
 def require_own_lists(to: Path) -> None:
-    """UserError for a predictions.json of another form, or a list of classes without one: someone else's."""
+    """Raises UserError if predictions.json or classes.txt exists and was not written by predict.py."""
     summary, foreign = to / SUMMARY, None
     if summary.exists():
         try:
@@ -175,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
         if is_video(path):
             rows.append(segment_video(segmenter, path, options.to, device))
             continue
-        image = read_image(path, as_shown=True)  # so that the map lies on what viewers show
+        image = read_image(path, as_shown=True)  # labels fit the image as viewers show it
         label = segment(segmenter, image, device)
         map_file, overlay_file = output_files(options.to, path)
         write_label(map_file, label, MAKER)

@@ -1,17 +1,17 @@
-"""Make, list and check data sets.
+"""Make and check data sets.
 
 python prepare_data.py demo  [--root datasets/demo] [--saliency-error 0.25]   draw the demo set
 python prepare_data.py voc   --root VOCdevkit/VOC2012 [--sbd DIR]               VOC 2012 with the masks of SBD
 python prepare_data.py context --annotations DIR --images DIR --root DIR      masks of Pascal-Context's 60 classes
 python prepare_data.py cocostuff --root DIR                                    masks of COCO-Stuff-10K as PNG
-python prepare_data.py ade   --root ADEChallengeData2016                      what ADE20K's folders hold
+python prepare_data.py ade   --root ADEChallengeData2016                      check ADE20K
 python prepare_data.py coco  --images DIR --annotations DIR --root DIR        masks and lists of COCO 2014
-python prepare_data.py folder --images DIR --labels DIR_OR_FILE --root DIR     photographs of your own, some labelled
-python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   salient objects
-python prepare_data.py vectors --words FILE --dataset NAME --to FILE.npz      word vectors of the classes as a table
+python prepare_data.py folder --images DIR --labels DIR_OR_FILE --root DIR     your own photographs, some labelled
+python prepare_data.py saliency --images DIR --to DIR [--model NAME] [--weights FILE] [--raw]   saliency maps
+python prepare_data.py vectors --words FILE --dataset NAME --to FILE.npz      table of word vectors of the classes
 python prepare_data.py lists CONFIG.yaml [key=value ...] --to DIR             image lists of a class split
-python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--allow KIND,...]   open every file that
-                                                                              the configuration reads, list every fault
+python prepare_data.py check CONFIG.yaml [key=value ...] [--to faults.csv] [--allow KIND,...]   check every file that
+                                                                              the configuration reads
 """
 
 from utils.entry import quiet_interrupt
@@ -34,7 +34,7 @@ def drawing(options: argparse.Namespace) -> DemoOptions:
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     given = parse(__doc__, None)
-    with contextlib.suppress(UserError, OSError):  # main tells them
+    with contextlib.suppress(UserError, OSError):  # main reports them
         if given.command == "demo" and is_drawn(given.root, drawing(given)):
             print(f"demo set: {given.root}")
             raise SystemExit(0)
@@ -91,7 +91,7 @@ def coco(options: argparse.Namespace) -> None:
 
 
 def folder(options: argparse.Namespace) -> None:
-    """Data root and configuration; a configuration that exists is kept, as it may have been edited."""
+    """Writes data root and configuration. An existing configuration is kept, as it may have been edited."""
     if not 0 < options.val < 1:
         raise UserError(f"--val {options.val}: not a share; give one between 0 and 1")
     annotations = read_annotations(options.labels, options.colors, options.names)
@@ -114,7 +114,7 @@ def folder(options: argparse.Namespace) -> None:
 
 
 def saliency(options: argparse.Namespace) -> None:
-    """One 0/255 PNG per image with an object, saliency.json, no_mask.txt, and overview.jpg to look at."""
+    """Writes a 0/255 PNG per image with an object, saliency.json, no_mask.txt and overview.jpg."""
     if options.model == "spectral" and options.weights:
         raise UserError(f"--weights {options.weights}: --model spectral has none; leave it away, or choose a network")
     if options.model == "spectral":
@@ -152,7 +152,7 @@ def lists(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Lists every fault; UserError with the counts by kind when one is of a kind that is not allowed."""
+    """Prints every fault. Raises UserError with counts by kind if a fault is of a kind that is not allowed."""
     allowed = [kind for kind in options.allow.split(",") if kind]
     unknown = next((kind for kind in allowed if kind not in KINDS), None)
     if unknown:

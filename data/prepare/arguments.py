@@ -1,4 +1,4 @@
-"""The command line of prepare_data.py: a sub-command for each kind of data set, in the order of its help."""
+"""The command line of prepare_data.py: sub-commands in the order of its help, and the kinds of faults of `check`."""
 
 import argparse
 import os
@@ -8,23 +8,23 @@ from pathlib import Path
 from data.prepare.demo import DemoOptions
 
 KINDS = {
-    "list": "a list that cannot be used, an image that is in it twice, or one of another layout",
+    "list": "an unusable list, a repeated image, or an id of another layout",
     "missing": "no file for an image of a list",
-    "damaged": "cannot be read as it was written: cut short, or other bytes than those that were stored",
-    "kind": "another depth or number of channels than is read",
+    "damaged": "a truncated or corrupted file",
+    "kind": "an unsupported bit depth or number of channels",
     "size": "a map of another size than its image",
-    "value": "a number that is no class",
+    "value": "a mask value that is no class",
     "luminance": "grey levels of VOC's colours instead of class numbers",
     "palette": "VOC's colours at other numbers",
-    "saliency": "no object, or no background",
-    "turned": "EXIF turns the image when it is shown: does its map lie on what is stored?",
-    "overlap": "trained on and validated on",
-    "duplicate": "the same picture under two names",
+    "saliency": "no salient pixel, or no other",
+    "turned": "an image with EXIF rotation; its map must fit the stored pixels",
+    "overlap": "a training image in a validation list",
+    "duplicate": "the same image under two names",
 }
 
 
 def parse(doc: str, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments; `command` is the name of the sub-command, `doc` the help."""
+    """The parsed arguments; `command` is the sub-command. `doc` is the help text."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command", metavar="|".join(COMMANDS))
     for name, add in COMMANDS.items():
@@ -33,7 +33,7 @@ def parse(doc: str, argv: list[str] | None) -> argparse.Namespace:
 
 
 def at_least(smallest: int) -> Callable[[str], int]:
-    """Type of a whole number of the command line."""
+    """An argparse type for integers from `smallest` on."""
 
     def number(text: str) -> int:
         if not text.isdecimal() or int(text) < smallest:
