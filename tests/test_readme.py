@@ -54,7 +54,6 @@ def commands(path: Path) -> Iterator[Command]:
     ]
     for line in dict.fromkeys([*blocks, *fenced, *inline]):
         if START.match(line):
-            line = line.split(" > ")[0]  # without redirection
             words = [word for word in shlex.split(line, comments=True) if word != "..." and not word.startswith("[")]
             words = words[: words.index(">")] if ">" in words else words
             while re.match(r"[A-Z_0-9]+=", words[0]):
