@@ -66,7 +66,7 @@ COMMANDS = list(dict.fromkeys(command for path in (*DOCUMENTS, *ENTRIES) for com
 
 def test_there_are_commands():
     silent = {path.name for path in (*DOCUMENTS, *ENTRIES)} - {command.where for command in COMMANDS}
-    assert silent <= {"prepare_data.py"}, silent  # which lists its commands in its own form
+    assert silent <= {"prepare_data.py", "index.md"}, silent  # one lists its commands in its own form, one has none
     assert len(COMMANDS) > 60
 
 
