@@ -54,8 +54,8 @@ class CountedSteps:
 
 
 def images_of(part: dict[str, Any]) -> int:
-    """Images in a source's part of a batch; two views of an image count as two."""
-    return sum(len(values) for values in part.values() if torch.is_tensor(values) and values.dim() == 4)
+    """Images in a source's part of a batch; several views of an image count as one."""
+    return max(len(values) for values in part.values() if torch.is_tensor(values))
 
 
 def main(argv: list[str] | None = None) -> int:

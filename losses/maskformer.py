@@ -149,8 +149,8 @@ def mask_costs_plain(logits: torch.Tensor, masks: torch.Tensor, focal: float, di
     matrix products.
     """
     score, masks = logits.sigmoid(), masks.to(logits.dtype)
-    inside = -ALPHA * (1 - score) ** 2 * F.logsigmoid(logits)  # of a cell inside the mask
-    outside = -(1 - ALPHA) * score**2 * F.logsigmoid(-logits)
+    inside = ALPHA * (1 - score) ** 2 * F.softplus(-logits)  # focal loss of a cell inside the mask
+    outside = (1 - ALPHA) * score**2 * F.softplus(logits)
     focal_loss = (inside @ masks.T + outside @ (1 - masks).T) / logits.shape[-1]
     dice_loss = 1 - (2 * score @ masks.T + 1) / (score.sum(-1)[..., None] + masks.sum(-1) + 1)
     return (focal * focal_loss + dice * dice_loss).movedim(-1, 0)
@@ -260,9 +260,10 @@ def mask_losses_plain(logits: torch.Tensor, masks: torch.Tensor) -> tuple[torch.
     logits [M, h, w] are up-sampled bilinearly to masks [M, H, W].
     """
     x, m = enlarge(logits, masks.shape[-2:]).flatten(1), masks.flatten(1).to(logits.dtype)
-    s, log_p = x.sigmoid(), m * F.logsigmoid(x) + (1 - m) * F.logsigmoid(-x)
+    s, nll = x.sigmoid(), F.binary_cross_entropy_with_logits(x, m, reduction="none")  # -log p
+    p = s * m + (1 - s) * (1 - m)
     alpha = ALPHA * m + (1 - ALPHA) * (1 - m)
-    focal = (-alpha * (1 - log_p.exp()) ** 2 * log_p).mean(1)
+    focal = (alpha * (1 - p) ** 2 * nll).mean(1)
     dice = 1 - (2 * (s * m).sum(1) + 1) / (s.sum(1) + m.sum(1) + 1)
     return focal, dice
 
