@@ -172,7 +172,7 @@ def mask_costs(logits: torch.Tensor, masks: torch.Tensor, focal: float, dice: fl
 def class_loss_plain(
     class_logits: torch.Tensor, targets: Targets, assigned: torch.Tensor, no_object: float = 0.1
 ) -> torch.Tensor:
-    """-sum_q w_q log p_q(c_q) / sum_q w_q over all B Q proposals of a layer (classification term of eq. 1); [L].
+    """-sum_q w_q log p_q(c_q) / sum_q w_q over all B Q proposals q of a layer, [L] (MaskFormer, eq. 1, first term).
 
     c_q is the class of the target assigned to proposal q, w_q = 1, or "no object" with w_q = `no_object`. The weighted
     mean is that of the released code.
@@ -212,7 +212,9 @@ def class_loss(
 def mask_loss_plain(
     mask_logits: torch.Tensor, targets: Targets, assigned: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(focal, dice): sum_j L(proposal of j, mask j) / M over the M targets with a mask (mask term of eq. 1); [L] each.
+    """sum_j L(proposal of j, mask j) / M over the M targets with a mask (MaskFormer, eq. 1, second term).
+
+    Returns (focal loss, dice loss), [L] each.
 
     A target whose mask is empty in this crop, or that has no proposal, counts in M and adds 0. M includes base targets
     only, as in the released code of SimFormer. 0 if M = 0.
