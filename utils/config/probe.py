@@ -25,76 +25,82 @@ LINEAR, KMEANS, RETRIEVAL = (Only(key="mode", values=(mode,)) for mode in ("line
 class Network(Encoder):
     kind: Literal["maskcontrast", "untrained", "backbone", "vit"] = Field(
         "maskcontrast",
-        description="maskcontrast: the encoder of `checkpoint`; untrained: the same before any pre-training; backbone: "
-        "features of a plain backbone; vit: a vision transformer of the package timm",
+        description="maskcontrast: encoder of `checkpoint`; untrained: the same encoder before pre-training; "
+        "backbone: a plain trunk; vit: a vision transformer of timm",
     )
-    vit: str = Field("vit_small_patch16_224", description="kind=vit: its name in timm; weights from checkpoint or init")
+    vit: str = Field("vit_small_patch16_224", description="timm name for kind=vit; weights from checkpoint or init")
 
     @property
     def is_encoder(self) -> bool:
-        """A backbone under MaskContrast's decoder and heads."""
+        """Whether the network is a MaskContrast encoder, trained or not."""
         return self.kind in ("maskcontrast", "untrained")
 
 
 class LinearTraining(Training, defaults={"epochs": 60, "batch_size": 16, "milestones": (25,)}):
-    """Of the linear probe."""
+    """Training of the linear probe."""
 
 
 class EvaluatedData(PretrainData, defaults={"image_size": 512, "missing": "error"}):
-    """Images at the size of evaluation, each with its file."""
+    """Images at evaluation size; every image needs its files."""
 
 
 class Kmeans(Section):
     unit: Literal["image", "patch"] = Field(
-        "image", description="what is clustered: one prototype per image, or single feature cells"
+        "image", description="unit that is clustered: one prototype per image, or feature cells"
     )
     clusters: PositiveInt | None = Field(
-        None, le=65534, description="clusters besides background; default one per class. More are assigned many-to-one"
+        None,
+        le=65534,
+        description="number of clusters without background; default: one per class; more are assigned many-to-one",
     )
-    seeds: tuple[Seed, ...] = Field((1234, 1235, 1236, 1237, 1238), min_length=1, description="one clustering each")
-    pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null clusters the features themselves")
+    seeds: tuple[Seed, ...] = Field(
+        (1234, 1235, 1236, 1237, 1238), min_length=1, description="seeds; one clustering per seed"
+    )
+    pca_dim: PositiveInt | None = Field(32, description="PCA dimensions; null: no PCA")
     whiten: bool = Field(True, description="PCA whitening")
-    n_init: PositiveInt = Field(3, description="restarts (3 when the paper was made)")
-    batch_size: PositiveInt = Field(1000, description="vectors per step of mini-batch k-means")
+    n_init: PositiveInt = Field(3, description="k-means restarts (paper: 3)")
+    batch_size: PositiveInt = Field(1000, description="batch size of mini-batch k-means")
     match: MatchingRule = Field(
-        "official", description="clusters to classes: Hungarian when there are as many, else each to its best class"
+        "official",
+        description="assignment of clusters to classes: official: Hungarian if there are as many clusters as "
+        "classes, else each to its best class",
     )
-    patches: PositiveInt = Field(64, description="unit=patch: cells of each image that the clustering is fitted to")
+    patches: PositiveInt = Field(64, description="unit=patch: feature cells per image that the clustering is fitted to")
 
 
 class Retrieval(Section):
     unit: Literal["image", "patch"] = Field(
-        "image", description="what looks for its neighbour: the object of an image, or each feature cell of it"
+        "image", description="query unit: the object of an image, or each of its feature cells"
     )
-    memory: str = Field("train", description="labelled list (official code: train; the paper: trainaug)")
-    ignore: tuple[str, ...] = Field((), description="classes left out of the second figure, kept_miou")
-    patches: PositiveInt = Field(64, description="unit=patch: cells of each image that go to memory")
+    memory: str = Field("train", description="image list of the memory (official code: train; paper: trainaug)")
+    ignore: tuple[str, ...] = Field((), description="classes excluded from kept_miou, the second metric")
+    patches: PositiveInt = Field(64, description="unit=patch: feature cells per image in the memory")
 
 
 class ProbeEvaluation(Section):
-    absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")
-    label_folder: str = Field("SegmentationClass", description="masks of every list but trainaug")
+    absent: Absent = Field("zero", description="IoU of a class without any pixel: 0, or left out of the mean")
+    label_folder: str = Field("SegmentationClass", description="mask folder of every list except trainaug")
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(16, description="images per forward pass")
-    compare: Annotated[bool, LINEAR] = Field(
-        True, description="score the last epoch beside the best one, in the same pass"
-    )
+    compare: Annotated[bool, LINEAR] = Field(True, description="also score the last epoch, in the same pass")
     crf: Annotated[bool, LINEAR] = Field(
-        False, description="refine predictions by a fully connected CRF (pip install pydensecrf2)"
+        False, description="refine predictions with a fully connected CRF (pip install pydensecrf2)"
     )
 
 
 class ProbeConfig(Common):
-    """How good features are: linear probe, clustering, retrieval."""
+    """Evaluation of frozen features: linear probe, k-means, retrieval."""
 
     system: Literal["probe"] = Field("probe", description="evaluation of frozen features")
-    mode: Literal["linear", "kmeans", "retrieval"] = Field("linear", description="the evaluation")
+    mode: Literal["linear", "kmeans", "retrieval"] = Field("linear", description="evaluation protocol")
     save_predictions: bool = Field(
         False,
-        description="write predictions/<id>.png, original class numbers; kmeans also clusters/<id>.png (first seed)",
+        description="write predictions/<id>.png with original class numbers; k-means also writes clusters/<id>.png "
+        "(first seed)",
     )
-    name: str | None = Field(None, description="folder of the results; default from the weights' names")
+    name: str | None = Field(None, description="folder of the results; default: from the name of the weights")
     foreground: Literal["head", "saliency"] | None = Field(
-        None, description="objects from the saliency head, or from maps of the data; default: a trained head if any"
+        None,
+        description="object masks from the saliency head or from saliency maps; default: the head if it is trained",
     )
     data: Annotated[EvaluatedData, SHARED] = EvaluatedData()
     model: Annotated[Network, SHARED] = Network()
@@ -114,7 +120,7 @@ class ProbeConfig(Common):
 
     @property
     def folder(self) -> Path:
-        """Where the evaluations of one network lie, below output_dir."""
+        """Folder of the evaluations of one network, relative to output_dir."""
         if self.name:
             return Path(self.name)
         if not self.checkpoint:

@@ -1,4 +1,4 @@
-"""Read a run's configuration: defaults < `base:` file < file < key=value, validated by the schema of its system."""
+"""Reads the configuration of a run: defaults < `base:` file < file < key=value, validated by the system's schema."""
 
 import difflib
 import sys
@@ -22,12 +22,11 @@ EFFECTIVE = "# effective configuration"
 
 
 def load_config(argv: list[str] | None, usage: str, script: str = "", systems: Sequence[str] = ()) -> Any:
-    """Configuration of one command `ENTRY.py CONFIG.yaml [key=value ...]`, by the schema of its `system:`.
+    """The validated configuration of a command `ENTRY.py CONFIG.yaml [key=value ...]`.
 
-    `script` is the entry script's file, `systems` what it runs (default: all). The key may be missing where there is
-    one only. `--help` prints `usage` and the keys, `--print-config` the merged tree with the origin of each value;
-    both exit. Raises UserError for an unknown key (with a suggestion), a wrong type, a value out of range, and a
-    key=value that this script would ignore.
+    `script` is the file of the entry script, `systems` are those it runs (default: all). `--help` prints `usage` and
+    the keys, `--print-config` prints the merged values and their origin; both exit. Raises UserError for an unknown key
+    (with a suggestion), a wrong type, a value out of range, and a key=value that the script would ignore.
     """
     arguments = sys.argv[1:] if argv is None else [str(a) for a in argv]
     positional = [a for a in arguments if a not in ("-h", "--help", "--print-config")]
@@ -61,9 +60,10 @@ def load_config(argv: list[str] | None, usage: str, script: str = "", systems: S
 
 
 def _require_reached(config: Common, origin: dict[str, str], file: str) -> None:
-    """UserError for epochs or steps that never come, unless a later source than theirs shortened the training.
+    """Raises UserError for epochs or steps beyond the end of training.
 
-    Then, as `epochs=1` on the command line leaves the file's milestones behind the end, it is a warning.
+    Warns instead if a later source shortened the training: `epochs=1` on the command line leaves the milestones of the
+    file beyond the end.
     """
     rank = {file: 1, COMMAND_LINE: 2}  # 0: the file that it extends
     for key, why in unreached(config).items():
@@ -77,13 +77,13 @@ def _require_reached(config: Common, origin: dict[str, str], file: str) -> None:
 
 
 def is_effective(path: Path) -> bool:
-    """Whether a file is what a run wrote of its own configuration, which was accepted as a whole."""
+    """Whether a run wrote the file as its effective configuration."""
     with path.open("rb") as file:
         return file.read(len(EFFECTIVE)) == EFFECTIVE.encode()
 
 
 def find_system(tree: dict, where: str, script: str = "", systems: Sequence[str] = ()) -> str:
-    """The system of a configuration; UserError unless it is one of `systems` (default: all).
+    """The system of a configuration. Raises UserError unless it is one of `systems` (default: all).
 
     The key may be missing if only one system is allowed.
     """
@@ -101,7 +101,7 @@ def find_system(tree: dict, where: str, script: str = "", systems: Sequence[str]
 
 
 def validate(tree: dict, where: str, schema: type[C]) -> C:
-    """The typed configuration; the first mistake becomes one line."""
+    """The typed configuration. Raises UserError with one line for the first mistake."""
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
@@ -109,13 +109,13 @@ def validate(tree: dict, where: str, schema: type[C]) -> C:
 
 
 def dump(config: Common, path: Path) -> str:
-    """YAML text of the effective configuration, which reproduces the run by itself."""
+    """YAML text of the effective configuration; it reproduces the run without other files."""
     header = f"{EFFECTIVE} written to {path.name}\n"
     return header + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def _help(files: list[str], systems: Sequence[str]) -> str:
-    """The keys of the system that the given file, or the script alone, tells; else the common ones and the systems."""
+    """Keys of the system of the file or script; common keys and a list of systems if there are several."""
     if files:
         tree: dict = {}
         for _, values in _file_layers(Path(files[0])):
@@ -155,7 +155,7 @@ def _override(pair: str) -> dict:
 
 
 def _merge(tree: dict, values: dict, origin: dict[str, str], source: str, prefix: str = "") -> None:
-    """Mappings merge key by key; everything else, lists too, replaces what was there."""
+    """Merges mappings key by key; any other value, including a list, replaces the earlier one."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and isinstance(tree.get(key, {}), dict) and name != "expected":

@@ -75,7 +75,7 @@ def _list(rows: Iterable[Row]) -> Iterator[str]:
     """One item per key, in lines of at most WIDTH characters."""
     for key, default, meaning, marks in rows:
         notes = f" ({'; '.join(notes)})" if (notes := _notes(marks)) else ""
-        text = f"- `{key}` ({_shown(default)}): {(meaning or '').replace('<', '&lt;')}{notes}"
+        text = f"- `{key}` ({_shown(default)}){': ' if meaning else ''}{meaning.replace('<', '&lt;')}{notes}"
         yield textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 

@@ -1,4 +1,4 @@
-"""YAML files as people mean them: no surprising types, no repeated keys, one line for a mistake."""
+"""YAML without surprising types or repeated keys; mistakes are one-line errors."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from utils.text import read_text
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML without its traps: 1e-4 is a number; 010, 1:30, no and on are what they look like; no repeated keys."""
+    """1e-4 is a number; 010, 1:30, no and on are strings; a repeated key is an error."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -39,7 +39,7 @@ StrictLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), 
 
 
 def read_yaml(path: Path) -> Any:
-    """Parse one YAML file; UserError names the file and line."""
+    """Parses a YAML file. Raises UserError with file and line."""
     text = read_text(path)
     try:
         return yaml.load(text, StrictLoader)
@@ -48,7 +48,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file of `key: value` lines, none in an empty file; UserError for anything else."""
+    """The mapping in a YAML file, {} for an empty one. Raises UserError for any other content."""
     tree = read_yaml(path)
     if tree is not None and not isinstance(tree, dict):
         raise UserError(f"{path}: expected key: value lines, got {type(tree).__name__}")

@@ -34,40 +34,38 @@ class WeakImages(WordedData, defaults={"dataset": "cocostuff10k", "image_size": 
     sizes: tuple[PositiveInt, ...] = Field(
         tuple(range(320, 961, 64)),
         min_length=1,
-        description="shorter sides that a training image is scaled to, one drawn by chance",
+        description="shorter sides of training images; one is drawn per image",
     )
-    longest: PositiveInt = Field(2560, description="longest side after scaling, in training and evaluation")
+    longest: PositiveInt = Field(2560, description="maximum longer side after scaling, in training and evaluation")
     tags: str = Field(
         "crop",
-        description="how a novel class is known to be there: crop, by the mask of the crop (published); image, by that "
-        "of the image; or a CSV or YAML file with the tags of each image",
+        description="source of image tags for novel classes: crop: the mask of the crop (published); image: the mask"
+        " of the image; or a CSV or YAML file with the tags of each image",
     )
     masks: str = Field(
         "all",
-        description="training images whose masks are looked at: all; base, those without a novel class; or those of an "
-        "image list by its name. Of the others tags alone are known, base classes among them",
+        description="training images with masks: all; base: those without a novel class; or the name of an image "
+        "list. Other images have tags only, for base classes too",
     )
     background: Literal["class", "ignore"] = Field(
-        "class", description="of a data set with background: a base class with masks, or no class, unlabelled"
+        "class", description="background of a data set that has one: a base class with masks, or unlabelled"
     )
 
 
 class MaskTransformer(Section):
-    backbone: BackboneName | Literal["vit"] = Field(
-        "resnet50", description="network under the pixel decoder; vit: a vision transformer of the package timm"
-    )
-    vit: str = Field("vit_small_patch14_dinov2", description="backbone=vit: its name in timm; weights from init")
-    output_stride: Literal[8, 16, 32] = Field(32, description="input pixels per cell of the coarsest features")
+    backbone: BackboneName | Literal["vit"] = Field("resnet50", description="trunk; vit: a vision transformer of timm")
+    vit: str = Field("vit_small_patch14_dinov2", description="timm name for backbone=vit; weights from init")
+    output_stride: Literal[8, 16, 32] = Field(32, description="output stride of the coarsest features")
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
-    freeze: bool = Field(False, description="the backbone stays as it was loaded; only what is above it trains")
+    freeze: bool = Field(False, description="freeze the trunk")
     classes: Literal["learned", "words"] = Field(
         "learned",
-        description="a proposal's classes by a linear layer (published), or by its likeness to the word vectors of the "
-        "classes (data.embeddings)",
+        description="classifier of proposals: learned: linear layer (published); words: similarity to the word "
+        "vectors of the classes (data.embeddings)",
     )
-    queries: PositiveInt = Field(100, description="proposals per image")
-    layers: PositiveInt = Field(6, description="decoder layers; each is supervised")
-    width: PositiveInt = Field(256, description="of queries and pixel embeddings; a multiple of 32 and of heads")
+    queries: PositiveInt = Field(100, description="mask proposals per image")
+    layers: PositiveInt = Field(6, description="decoder layers; every layer is supervised")
+    width: PositiveInt = Field(256, description="width of queries and pixel embeddings; a multiple of 32 and of heads")
     heads: PositiveInt = Field(8, description="attention heads")
     feedforward: PositiveInt = Field(2048, description="hidden width of a decoder layer")
     dropout: Fraction = Field(0.1, description="dropout in the decoder")
@@ -99,110 +97,118 @@ class WeakTraining(
         "clip_norm": 0.01,
     },
 ):
-    """Of every method. An image and its partner are two of `batch_size`."""
+    """Training of every method. An image and its partner count as two images of `batch_size`."""
 
 
 class Losses(Section):
-    """Weights, and what the losses do that every method has."""
+    """Loss weights shared by all methods."""
 
-    cls: NonNegativeFloat = Field(1.0, description="weight of the classes of proposals")
-    focal: NonNegativeFloat = Field(20.0, description="weight of the focal loss of masks")
-    dice: NonNegativeFloat = Field(1.0, description="weight of the dice loss of masks")
-    no_object: PositiveFloat = Field(0.1, description="weight of 'no object' among the classes")
+    cls: NonNegativeFloat = Field(1.0, description="weight of the classification loss")
+    focal: NonNegativeFloat = Field(20.0, description="weight of the focal mask loss")
+    dice: NonNegativeFloat = Field(1.0, description="weight of the dice mask loss")
+    no_object: PositiveFloat = Field(0.1, description="class weight of 'no object'")
     matcher: Literal["fixed", "official"] = Field(
-        "fixed", description="assignment of proposals: fixed, or with the published code's swap of vanished masks"
+        "fixed",
+        description="matching of proposals to masks: fixed, or official with the published code's swap of vanished "
+        "masks",
     )
 
 
 class Complement(Section):
-    weight: NonNegativeFloat = Field(0.15, description="of the complementary loss (COCO 0.15, ADE 0.2)")
-    floor: float | None = Field(-2.9444, description="logit that a pixel counts as novel with at least; null: none")
-    unlabelled: bool = Field(True, description="unlabelled pixels belong to the complement (published), or are outside")
+    weight: NonNegativeFloat = Field(0.15, description="weight of the complementary loss (COCO 0.15, ADE 0.2)")
+    floor: float | None = Field(-2.9444, description="minimum logit of the novel score of a pixel; null: no minimum")
+    unlabelled: bool = Field(True, description="unlabelled pixels belong to the complement (published)")
 
 
 class Similarity(Section):
-    weight: NonNegativeFloat = Field(1.0, description="of SimNet's loss on pairs of base pixels")
-    points: PositiveInt = Field(100, description="pixels of an image; all pairs with those of its partner are compared")
-    detach: bool = Field(True, description="SimNet's loss trains SimNet alone")
+    weight: NonNegativeFloat = Field(1.0, description="weight of SimNet's loss")
+    points: PositiveInt = Field(100, description="sampled pixels per image; all cross-image pairs are compared")
+    detach: bool = Field(True, description="SimNet's loss trains only SimNet")
     partner: Literal["official", "fixed", "binter", "ninter", "rand"] = Field(
-        "official", description="which image is paired with which (data/weakshot/pairs.py)"
+        "official", description="pairing of images (data/weakshot/pairs.py)"
     )
 
 
 class Distillation(Section):
-    weight: NonNegativeFloat = Field(0.1, description="of the loss that carries similarities over to novel classes")
-    points: PositiveInt = Field(100, description="pixels of an image that are not base")
+    weight: NonNegativeFloat = Field(0.1, description="weight of the similarity distillation loss")
+    points: PositiveInt = Field(100, description="sampled non-base pixels per image")
     function: str = Field("cce", pattern=r"^(ce|cce|b-?\d+(\.\d+)?)$", description="ce, cce, or bX with a number X")
     pairing: Literal["released", "paper"] = Field(
-        "released", description="second pixel of the student: of the same image (published code), or of its partner"
+        "released",
+        description="second pixel of the student's pair: from the same image (published code), or from the partner "
+        "image (paper)",
     )
     student: Literal["score", "logit", "positive_logit"] = Field(
-        "score", description="value of a proposal's class in the student's score maps"
+        "score", description="class score of a proposal in the student's score maps"
     )
     classes: Literal["novel", "all"] = Field("novel", description="classes of the student's score maps")
-    detach: bool = Field(True, description="the loss does not train SimNet")
+    detach: bool = Field(True, description="the distillation loss does not train SimNet")
     valid: bool = Field(
         False,
-        description="a pair counts only if one of its pixels is not base; others fill up small regions",
+        description="count only pairs with at least one non-base pixel",
     )
-    padding: bool = Field(True, description="pixels are drawn from padding, too (published)")
-    unlabelled: bool = Field(True, description="pixels are drawn from unlabelled ones, too (published)")
+    padding: bool = Field(True, description="sample pixels from padding too (published)")
+    unlabelled: bool = Field(True, description="sample unlabelled pixels too (published)")
 
 
 class Views(Section):
-    tta: bool = Field(False, description="mean of the scores at all tta_sizes, each also mirrored")
+    tta: bool = Field(False, description="test-time augmentation: average over all tta_sizes and horizontal flips")
     tta_sizes: tuple[PositiveInt, ...] = Field(
-        (320, 480, 640, 800, 960), min_length=1, description="shorter sides, pixels"
+        (320, 480, 640, 800, 960), min_length=1, description="shorter sides of test-time augmentation in pixels"
     )
-    tta_longest: PositiveInt = Field(4480, description="longest side at those sizes")
+    tta_longest: PositiveInt = Field(4480, description="maximum longer side of test-time augmentation")
 
 
 class PseudoLabels(Views):
-    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
+    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(
+        1, description="images per forward pass; more than 1 only for images of equal size"
+    )
 
 
 class Retraining(Section):
     labels_by: Literal["simformer", "single", "clusters"] = Field(
-        "simformer", description="method whose network made the labels, or clusters"
+        "simformer", description="method whose network made the pseudo-labels, or clusters"
     )
 
 
 class WeakEvaluation(Views):
     size: PositiveInt = Field(640, description="shorter side of the image (COCO 640, ADE 512)")
-    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
-    absent: Absent = Field("labelled", description="which classes a mean is over, see utils/measure/metrics.py")
+    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(
+        1, description="images per forward pass; more than 1 only for images of equal size"
+    )
+    absent: Absent = Field("labelled", description="classes in the mean: see utils/measure/metrics.py")
 
 
 class WeakShotConfig(Common):
-    """Weak-shot segmentation: base classes have masks, novel ones only tags."""
+    """Weak-shot segmentation: base classes have masks, novel classes only image tags."""
 
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation",)
     network_by: ClassVar[tuple[str, ...]] = ("model", "data", "method", "split", "evaluation")
 
     system: Literal["simformer"] = Field("simformer", description="weak-shot segmentation")
     split: Annotated[str, SHARED] = Field(
-        "split1", description="novel classes: a name in data/splits/<dataset>/ or the path of a YAML file"
+        "split1", description="novel classes: a name in data/splits/<dataset>/ or a YAML file"
     )
     method: Literal["simformer", "single", "retrain", "supervised", "clusters"] = Field(
         "simformer",
-        description="single: classes, masks, complementary loss; simformer: and pairs of images; retrain: all classes "
-        "by pseudo-labels; supervised: all classes by their masks, the upper bound; clusters, with stage=pseudo: no "
-        "network, the clusters of class discovery are the masks",
+        description="single: classification, mask and complementary losses; simformer: plus the losses on image "
+        "pairs; retrain: all classes on pseudo-labels; supervised: all classes on their masks (upper "
+        "bound); clusters: with stage=pseudo, the clusters of class discovery serve as masks",
     )
     stage: Annotated[Literal["train", "pseudo"], Only((TRAINS,))] = Field(
-        "train", description="train the network of a method, or let it label the training images"
+        "train", description="train: train the network; pseudo: let it pseudo-label the training images"
     )
     labels_checkpoint: Annotated[Path | None, Only((TRAINS,), TRAINS, "stage", ("pseudo",))] = Field(
-        None, description="network that labels the training images instead of the method's"
+        None, description="network that pseudo-labels the training images; default: that of the method"
     )
     pseudo_dir: Annotated[Path | None, Only((TRAINS,), TRAINS, "method", ("retrain",))] = Field(
-        None, description="folder of pseudo-labels instead of the stage's"
+        None, description="pseudo-label folder; default: that of the pseudo stage"
     )
     clusters_dir: Annotated[Path | None, Only((TRAINS,), TRAINS, "method", ("clusters",))] = Field(
-        None, description="folder of cluster_pseudolabel.py instead of <output_dir>/<split>/pseudo"
+        None, description="folder of cluster_pseudolabel.py; default: <output_dir>/<split>/pseudo"
     )
     init_from: Annotated[Path | None, Only((TRAINS,))] = Field(
-        None, description="start from this checkpoint, ours or official (another class layer anew)"
+        None, description="initial checkpoint, ours or official; the class layer is reinitialised if the classes differ"
     )
     data: Annotated[WeakImages, SHARED] = WeakImages()
     model: Annotated[MaskTransformer, SHARED] = MaskTransformer()
@@ -217,7 +223,7 @@ class WeakShotConfig(Common):
 
     @property
     def stage_folder(self) -> str:
-        """Folder of the stage: that of the method, or of its pseudo-labels."""
+        """Folder of the stage: of the method or of its pseudo-labels."""
         method = self.own_method or self.method
         return f"{method}_pseudo" if self.stage == "pseudo" else method
 
@@ -227,12 +233,12 @@ class WeakShotConfig(Common):
 
     @property
     def folder(self) -> Path:
-        """Where the stages lie, below output_dir; a split given as a file counts by its name."""
+        """Folder of the stages, relative to output_dir: the name of the split or of its file."""
         return Path(Path(self.split).stem)
 
 
 def require_sense(cfg: WeakShotConfig) -> None:
-    """UserError for settings that make no sense together."""
+    """Raises UserError for contradictory settings."""
     if cfg.stage == "pseudo" and cfg.method not in LABELLERS:
         raise UserError(f"stage=pseudo: labels are made by method={' or '.join(LABELLERS)}, not by method={cfg.method}")
     if cfg.stage == "train" and cfg.method == "clusters":

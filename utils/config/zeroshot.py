@@ -29,35 +29,35 @@ TRAINS = "train_zeroshot.py"
 
 class ZeroShotImages(WordedData, defaults={"image_size": 312}):
     train_list: str | None = Field(
-        None, description="list of training images; default train with SBD and Pascal-Context, else trainaug"
+        None, description="training list; default: train with SBD and Pascal-Context, else trainaug"
     )
     images: Annotated[Path | None, NEUTRAL] = Field(
-        None, description="folder of the photographs, where it is not below root (Pascal-Context: VOC 2010's or 2012's)"
+        None, description="image folder outside the data root (Pascal-Context: that of VOC 2010 or 2012)"
     )
-    use_sbd: bool = Field(False, description="add the SBD images to those of VOC's train list (published)")
+    use_sbd: bool = Field(False, description="add the SBD images to VOC's train list (published)")
     sbd_root: Annotated[Path | None, NEUTRAL] = Field(
-        None, description="folder of SBD (img/, cls/), merged with VOC's train list; default: root, or what it holds"
+        None, description="SBD folder (img/, cls/); default: found in the data root"
     )
     background: Literal["class", "ignore"] = Field(
-        "class", description="background is a seen class (published), or no class: its pixels are not looked at"
+        "class", description="background as a seen class (published), or ignored"
     )
     augment: Literal["official", "house"] = Field(
-        "official", description="official: flip, scale 0.5-2, crop, blur through Pillow; house: without the blur"
+        "official", description="official: flip, scale 0.5-2, crop, blur with Pillow; house: without blur"
     )
     step1_val: Literal["all", "seen"] = Field(
-        "all", description="images that step 1 is validated on: all (VOC), or those without unseen class (Context)"
+        "all", description="validation images of step 1: all (VOC), or those without unseen classes (Context)"
     )
 
 
 class DeepLabPlus(
     DeepLab, defaults={"backbone": "resnet101", "output_stride": 16, "atrous_rates": (6, 12, 18), "dropout": 0.5}
 ):
-    low_channels: PositiveInt = Field(48, description="width of the reduced features at stride 4")
+    low_channels: PositiveInt = Field(48, description="channels of the reduced stride-4 features")
     trained: tuple[str, ...] | None = Field(
-        None, description="backbone parts that train in steps 1 and 3, e.g. [layer4]; default: all (published)"
+        None, description="trunk parts that train in steps 1 and 3, e.g. [layer4]; default: all (published)"
     )
     multi_grid: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        (1, 2, 4), description="dilation of the three last blocks of a ResNet, times that of the stage"
+        (1, 2, 4), description="multi-grid: relative dilation of the last three blocks of a ResNet"
     )
 
 
@@ -73,7 +73,7 @@ class SeenTraining(
         "eval_every": 10,
     },
 ):
-    """Of the network on the seen classes; also of method=devise and of step 3."""
+    """Training of step 1, of step 3 and of method=devise."""
 
 
 class GeneratorTraining(
@@ -86,92 +86,100 @@ class GeneratorTraining(
         "schedule": "poly_to_zero",
     },
 ):
-    generator_lr: PositiveFloat = Field(2e-4, description="Adam rate of the generators, constant")
-    hidden: Annotated[int, Field(ge=0)] = Field(256, description="width inside the generator; 0: a linear map")
-    noise_dim: PositiveInt = Field(300, description="length of the noise beside the word vector")
-    noise: Literal["uniform", "gaussian"] = Field("uniform", description="uniform in [0, 1) (code), gaussian (paper)")
-    samples: PositiveInt = Field(128, description="features of a class and image, real and generated, in one MMD")
+    generator_lr: PositiveFloat = Field(2e-4, description="Adam learning rate of the generators, constant")
+    hidden: Annotated[int, Field(ge=0)] = Field(256, description="hidden width of the generator; 0: a linear map")
+    noise_dim: PositiveInt = Field(300, description="dimension of the noise vector")
+    noise: Literal["uniform", "gaussian"] = Field(
+        "uniform", description="noise distribution: uniform in [0, 1) (code) or gaussian (paper)"
+    )
+    samples: PositiveInt = Field(128, description="features per class and image in one MMD, real and generated")
     bandwidths: tuple[PositiveFloat, ...] = Field(
-        (2, 5, 10, 20, 40, 80), min_length=1, description="sigma^2 of the MMD's kernels"
+        (2, 5, 10, 20, 40, 80), min_length=1, description="sigma^2 of the MMD kernels"
     )
     pace: Literal["sequential", "image", "batch"] = Field(
-        "sequential", description="a step of the generator per image and class (published), per image, or per batch"
+        "sequential", description="generator steps: per image and class (published), per image, or per batch"
     )
     unseen_weight: PositiveFloat = Field(100.0, description="weight of unseen pixels in the classifier's loss")
     classifier: Literal["uniform", "keep"] = Field(
-        "uniform", description="start of the classifier: uniform in [0, 1) (published), or step 1's"
+        "uniform", description="initial classifier: uniform in [0, 1) (published), or that of step 1"
     )
     bn: Literal["train", "frozen"] = Field(
-        "train", description="real features with batch statistics and dropout, running ones moving (published), or not"
+        "train",
+        description="train (published): real features use batch statistics and dropout, and update the running "
+        "statistics; frozen: neither",
     )
     real_seen_features: bool = Field(
-        True, description="images without unseen class train the classifier on their real features"
+        True, description="images without unseen classes train the classifier on real features"
     )
 
 
 class Graph(Section):
-    weight: NonNegativeFloat = Field(0.1, description="of the loss of the nodes")
+    weight: NonNegativeFloat = Field(0.1, description="weight of the node loss")
     features: Literal["first", "mean"] = Field(
-        "first", description="real feature of a node: that of its first pixel (published code), or their mean"
+        "first", description="real feature of a node: its first pixel (published code), or the mean over its pixels"
     )
-    self_loops: bool = Field(False, description="every node is its own neighbour, too")
-    normalize: bool = Field(False, description="mean over neighbours instead of their sum")
+    self_loops: bool = Field(False, description="add self-loops to the graph")
+    normalize: bool = Field(False, description="average over neighbours; default: sum")
 
 
 class SelfTraining(Section):
-    labels_by: Literal["zs3", "zs3_gc"] = Field("zs3", description="method whose network labels the images")
+    labels_by: Literal["zs3", "zs3_gc"] = Field("zs3", description="method whose network pseudo-labels the images")
     percent: Annotated[float, Field(gt=0, le=100)] = Field(
-        25.0, description="most certain part that stays of the unseen labels of an image (VOC 25, Context 75)"
+        25.0, description="percentage of most confident unseen pixels kept per image (VOC 25, Context 75)"
     )
     pooling: Literal["image", "class"] = Field(
-        "image", description="rank the unseen pixels of an image together, or by class"
+        "image", description="rank unseen pixels over the whole image, or per class"
     )
-    others: Literal["ignore", "keep"] = Field("ignore", description="pixels that got a seen label: ignored, or kept")
+    others: Literal["ignore", "keep"] = Field("ignore", description="pixels predicted as a seen class: ignored or kept")
 
 
 class Strict(Section):
     share: Fraction = Field(
-        0.5, description="strict_unseen: part of the images whose features are generated, with unseen classes pasted in"
+        0.5, description="strict_unseen: fraction of images with generated features and pasted unseen classes"
     )
 
 
 class ZeroShotEvaluation(Section):
-    size: Side = Field(513, description="shorter side of image and label in eval.py, pixels")
-    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(1, description="images per forward pass; more if equal in size")
-    native: bool = Field(False, description="count at the size of the label files instead")
-    absent: Absent = Field("zero", description="a class without any pixel counts as 0, or not at all")
+    size: Side = Field(513, description="shorter side of image and label in eval.py in pixels")
+    batch_size: Annotated[PositiveInt, NEUTRAL] = Field(
+        1, description="images per forward pass; more than 1 only for images of equal size"
+    )
+    native: bool = Field(False, description="score at the size of the label files")
+    absent: Absent = Field("zero", description="IoU of a class without any pixel: 0, or left out of the mean")
 
 
 class ZeroShotConfig(Common):
-    """Zero-shot segmentation: one file configures all three steps."""
+    """Zero-shot segmentation. One file configures all three steps."""
 
     scored_by: ClassVar[tuple[str, ...]] = ("evaluation", "classes", "generator_checkpoint")
     network_by: ClassVar[tuple[str, ...]] = ("model", "data", "zs3", "method", "split", "evaluation")
 
     system: Literal["zs3"] = Field("zs3", description="zero-shot segmentation")
     split: Annotated[str, SHARED] = Field(
-        "unseen2", description="unseen classes: a name in data/splits/<dataset>/ or the path of a YAML file"
+        "unseen2", description="unseen classes: a name in data/splits/<dataset>/ or a YAML file"
     )
     method: Literal["step1", "devise", "zs3", "zs3_gc", "zs5"] = Field(
-        "zs3", description="what train_zeroshot.py trains; for eval.py the stage to evaluate"
+        "zs3", description="method that train_zeroshot.py trains; in eval.py, the stage to evaluate"
     )
     strict_unseen: bool = Field(
-        False, description="no use of unseen pixels or labels in step 2: seen-only images, layouts pasted at random"
+        False,
+        description="strict protocol: step 2 uses no pixels or labels of unseen classes, only seen images with "
+        "randomly pasted layouts",
     )
     step1_checkpoint: Annotated[Path | None, Only(("train_zeroshot.py",))] = Field(
-        None, description="step-1 network to use instead of the stage's"
+        None, description="step-1 network; default: that of the step-1 stage"
     )
     labels_checkpoint: Annotated[Path | None, Only(("train_zeroshot.py",), TRAINS, "method", ("zs5",))] = Field(
-        None, description="network that labels the images of step 3 instead of the stage's"
+        None, description="network that pseudo-labels the images of step 3; default: that of self_training.labels_by"
     )
     generator_checkpoint: Annotated[Path | None, Only(("eval.py",))] = Field(
-        None, description="generator for `classes`, when the network's file holds none"
+        None, description="generator for `classes` if the network's file has none"
     )
     classes: Annotated[Path | None, Only(("eval.py",))] = Field(
-        None, description="YAML list of class names of your own; the generator makes their classifier"
+        None, description="YAML list of additional class names; the generator creates their classifier"
     )
     init_from: Annotated[Path | None, Only(("train_base.py",))] = Field(
-        None, description="start the network of step 1 from this checkpoint (classifier anew if its classes differ)"
+        None, description="initial checkpoint of step 1; the classifier is reinitialised if the classes differ"
     )
     data: Annotated[ZeroShotImages, SHARED] = ZeroShotImages()
     model: Annotated[DeepLabPlus, SHARED] = DeepLabPlus()
@@ -198,5 +206,5 @@ class ZeroShotConfig(Common):
 
     @property
     def folder(self) -> Path:
-        """Where the stages lie, below output_dir; a split given as a file counts by its name."""
+        """Folder of the stages, relative to output_dir: the name of the split or of its file."""
         return Path(Path(self.split).stem)

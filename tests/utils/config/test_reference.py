@@ -40,6 +40,6 @@ def test_every_key_is_listed_once_where_it_belongs(system):
 
 def test_defaults_are_written_as_yaml_and_marks_in_words():
     items = " ".join(page().split())
-    assert "- `data.cache` (`false`): keep decoded images in memory (small data sets) (*neutral*)" in items
+    assert "- `data.cache` (`false`): keep decoded images in memory (small data sets only) (*neutral*)" in items
     assert "- `milestones` (`[15]`): " in items and "- `data.root` (none): " in items
     assert "(*all stages*; only with `data.images=mixed`)" in items
