@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from data.label_map import LabelMap
 from utils.config.strict_yaml import read_yaml
@@ -165,7 +165,7 @@ def read_classes(path: Path) -> ClassList:
     return ClassList(names, background)
 
 
-def class_numbers(listed: Any, classes: ClassList, path: Path | str) -> tuple[int, ...]:
+def class_numbers(listed: object, classes: ClassList, path: Path | str) -> tuple[int, ...]:
     """Class numbers of a list of names or numbers, in order.
 
     Raises UserError with `path`, a file or any description of the place, and the unknown entry.
@@ -209,5 +209,5 @@ def _find(folder: Path, spec: str, problem: str) -> Path:
     return path
 
 
-def _ascending(listed: Any, classes: ClassList, path: Path) -> tuple[int, ...]:
+def _ascending(listed: object, classes: ClassList, path: Path) -> tuple[int, ...]:
     return tuple(sorted(set(class_numbers(listed, classes, path))))

@@ -1,7 +1,6 @@
 """Label maps from MATLAB files: SBD, COCO-Stuff-10K, Pascal-Context."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -54,7 +53,7 @@ def _content(path: Path, variable: str, *fields: str) -> np.ndarray:
     return _label_map(value, path, found)
 
 
-def _label_map(value: Any, path: Path, found: str) -> np.ndarray:
+def _label_map(value: object, path: Path, found: str) -> np.ndarray:
     """`value`, the content of variable `found`. Raises UserError unless it is a matrix of numbers."""
     if not isinstance(value, np.ndarray) or value.ndim != 2 or not np.issubdtype(value.dtype, np.number):
         raise UserError(f"{path}: has no label map {found}; expected a matrix of class numbers under that name")

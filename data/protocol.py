@@ -10,7 +10,7 @@ import torch
 from data.classes import load_classes
 from data.label_map import LabelMap
 from data.lists import image_list
-from data.source import DataContext, ImageSet, ListReader
+from data.source import C, DataContext, ImageSet, ListReader
 from utils.checkpoint import read_list
 from utils.config.common import Common
 from utils.measure.protocol import EvalProtocol
@@ -56,20 +56,20 @@ class TrainedNetwork(Protocol):
         """Kind of the weights file."""
 
 
-class SystemData(Protocol):
+class SystemData(Protocol[C]):
     """Images, labels and evaluation of one system.
 
     A builder subclasses it, defines `context`, `open` and `evaluation`, and overrides what differs from the defaults.
     """
 
-    context: DataContext[Any]  # data root, layout and configuration
+    context: DataContext[C]  # data root, layout and configuration
 
     @classmethod
-    def open(cls: type[Data], cfg: Any) -> Data:
+    def open(cls: type[Data], cfg: C) -> Data:
         """The data of a configuration. Raises UserError if classes, lists or folders do not fit."""
 
     @classmethod
-    def reads(cls, context: DataContext[Any]) -> Iterator[ImageSet]:
+    def reads(cls, context: DataContext[C]) -> Iterator[ImageSet]:
         """Every image list that the stages of a configuration read. Reads lists, but opens no image and no mask.
 
         Default: `data.train_list` and `data.val_list` with masks of the data set's classes.
@@ -77,7 +77,7 @@ class SystemData(Protocol):
         return iter(labelled_sets(context))
 
     @classmethod
-    def notes(cls, cfg: Any) -> Iterator[str]:
+    def notes(cls, cfg: C) -> Iterator[str]:
         """Further lines for `prepare_data.py check`, if the data have no fault."""
         return iter(())
 
@@ -93,7 +93,7 @@ class SystemData(Protocol):
         return None
 
 
-def labelled_sets(context: DataContext[Any]) -> tuple[ImageSet, ImageSet]:
+def labelled_sets(context: DataContext[C]) -> tuple[ImageSet, ImageSet]:
     """The training and the validation list with masks of all classes."""
     d, layout = context.cfg.data, context.layout
     names = dict(enumerate(load_classes(d.dataset).names))
@@ -105,13 +105,13 @@ def labelled_sets(context: DataContext[Any]) -> tuple[ImageSet, ImageSet]:
     )
 
 
-def builder_of(cfg: Common) -> type[SystemData]:
+def builder_of(cfg: Common) -> type[SystemData[Any]]:
     """The data builder of a configuration's system."""
-    builder: type[SystemData] = resolve(SYSTEMS[cfg.system].data)
+    builder: type[SystemData[Any]] = resolve(SYSTEMS[cfg.system].data)
     return builder
 
 
-def open_data(cfg: Common) -> SystemData:
+def open_data(cfg: Common) -> SystemData[Any]:
     """The data of a configuration. Raises UserError if classes, lists or folders do not fit."""
     return builder_of(cfg).open(cfg)
 

@@ -18,7 +18,7 @@ Data = TypeVar("Data", bound="TwoGroups")
 
 
 @dataclass(frozen=True)
-class TwoGroups(SystemData, Generic[C]):
+class TwoGroups(SystemData[C], Generic[C]):
     """Class split and data root of a run, and what follows from the split for labels and outputs.
 
     Train ids are the positions in `groups.order`: background, where it is a class, then all other classes by their

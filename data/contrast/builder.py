@@ -68,7 +68,7 @@ def can_be_valid(mask: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True)
-class ContrastData(SystemData):
+class ContrastData(SystemData[ContrastConfig]):
     """Images with a usable object mask, for training and for validation of the saliency head."""
 
     context: DataContext[ContrastConfig]

@@ -22,7 +22,7 @@ from utils.measure.spec import Spec
 
 
 @dataclass(frozen=True)
-class ProbeData(SystemData):
+class ProbeData(SystemData[ProbeConfig]):
     """Classes, data root and data sets of a run."""
 
     context: DataContext[ProbeConfig]

@@ -39,7 +39,7 @@ UNMATCHED, BACKGROUND = "unmatched cluster", "background"
 
 
 @dataclass(frozen=True)
-class DiscoveryData(SystemData):
+class DiscoveryData(SystemData[DiscoveryConfig]):
     """Class split, image lists, data root and data sets of a run.
 
     Outputs of networks: background, base classes, and after fine-tuning K clusters.
@@ -182,11 +182,20 @@ class DiscoveryData(SystemData):
         samples = self.context.index(ids, fields, pseudo_dir=pseudo_dir)
         return self._dataset(samples, fields, train=train, strong=strong, pseudo_map=allowed)
 
-    def _dataset(self, samples, fields, *, train=False, strong=False, **maps: Any) -> SegmentationDataset:
+    def _dataset(
+        self,
+        samples: Sequence[Sample],
+        fields: tuple[str, ...],
+        *,
+        train: bool = False,
+        strong: bool = False,
+        label_map: LabelMap | None = None,
+        pseudo_map: LabelMap | None = None,
+    ) -> SegmentationDataset:
         size, border = self.cfg.data.image_size, self.cfg.data.border
         augment = WeakStrongTransform if strong else TrainTransform
         transform = augment(size, border, self.cfg.data.transforms) if train else ValTransform(size)
-        return self.context.dataset(samples, fields, transform=transform, **maps)
+        return self.context.dataset(samples, fields, transform=transform, label_map=label_map, pseudo_map=pseudo_map)
 
     # ---- evaluation
 

@@ -26,7 +26,7 @@ SHIPPED = ("train", "val")  # official lists with the classes of each image
 
 
 @dataclass(frozen=True)
-class IncrementalData(SystemData):
+class IncrementalData(SystemData[IncrementalConfig]):
     """Task, data root, image lists and data sets of a run."""
 
     context: DataContext[IncrementalConfig]

@@ -215,7 +215,7 @@ def _paste(values: np.ndarray, shape: dict[str, Any], points: np.ndarray, number
     values[rows[inside], columns[inside]] = number
 
 
-def _name(given: Any, path: Path) -> str:
+def _name(given: object, path: Path) -> str:
     if not isinstance(given, (str, int)):
         raise UserError(f"{path}: a class is called {given!r}; give it a name")
     return str(given).strip()

@@ -23,6 +23,7 @@ try:
 except ImportError:  # optional: OpenCV's polygons differ only at border pixels
     coco_mask = None
 
+Segmentation = list[list[float]] | dict[str, Any]  # polygons of x, y in turn, or run lengths
 Rule = Literal["published", "correct"]
 PARTS = ("train2014", "val2014")
 MARKER = "masks.json"
@@ -36,7 +37,7 @@ class Drawing:
     id: str
     height: int
     width: int
-    objects: list[tuple[int, Any, bool]]
+    objects: list[tuple[int, Segmentation, bool]]
 
 
 def build_coco(root: Path, images: Path, annotations: Path, rule: Rule, workers: int = 2) -> dict[str, int]:
@@ -110,7 +111,7 @@ def read_drawings(path: Path) -> Iterator[Drawing]:
             yield Drawing(Path(name).stem, height, width, objects[number])
 
 
-def _read_object(annotation: dict, images: dict, classes: dict) -> tuple[str, tuple[int, Any, bool]]:
+def _read_object(annotation: dict, images: dict, classes: dict) -> tuple[str, tuple[int, Segmentation, bool]]:
     """(image id, object) of an annotation. Raises ValueError, KeyError or TypeError for a faulty one."""
     number, category = str(annotation["image_id"]), str(annotation["category_id"])
     if number not in images:
@@ -165,7 +166,7 @@ def draw(drawing: Drawing, rule: Rule) -> np.ndarray:
     return mask
 
 
-def _draw_first_part(mask: np.ndarray, segmentation: Any, number: int) -> None:
+def _draw_first_part(mask: np.ndarray, segmentation: Segmentation, number: int) -> None:
     """Draws the first polygon, truncated to integers; run lengths, which the official code cannot read, in full."""
     if isinstance(segmentation, dict):
         mask[region(segmentation, *mask.shape)] = number
@@ -174,7 +175,7 @@ def _draw_first_part(mask: np.ndarray, segmentation: Any, number: int) -> None:
     cv2.fillPoly(mask, [points], number)
 
 
-def region(segmentation: Any, height: int, width: int) -> np.ndarray:
+def region(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
     """Mask bool [H, W] of a COCO segmentation: a list of polygons, or column-wise run lengths."""
     if coco_mask:
         compressed = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)

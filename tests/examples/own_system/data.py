@@ -15,7 +15,7 @@ from .config import SupervisedConfig
 
 
 @dataclass(frozen=True)
-class SupervisedData(SystemData):
+class SupervisedData(SystemData[SupervisedConfig]):
     """Classes, data root and data sets of a run."""
 
     context: DataContext[SupervisedConfig]
