@@ -56,7 +56,9 @@ class DiscoveryData(SystemData[DiscoveryConfig]):
         context.files.add(class_files(cfg.data.dataset, cfg.split))
         most = WIDE_IGNORE - groups.num_seen(BASE)  # values of a 16-bit label file without the ignored one
         if cfg.cluster.k != "auto" and cfg.cluster.k > most:
-            raise UserError(f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters beside these classes")
+            raise UserError(
+                f"cluster.k={cfg.cluster.k}: label files hold at most {most} clusters besides these classes"
+            )
         return cls(context, groups, load_lists(split, context))
 
     @classmethod

@@ -318,17 +318,3 @@ def write_faults(path: Path, faults: Iterable[Fault]) -> None:
     rows.writerow(Fault._fields)
     rows.writerows(faults)
     write_text(path, text.getvalue())
-
-
-def check_pairs(samples: Sequence[Sample], label_map: LabelMap, title: str) -> None:
-    """Raises UserError for the first unreadable image or mask, unknown mask value, or mask of another size."""
-
-    def check(sample: Sample) -> None:
-        assert sample.label, sample
-        size, label = read_image(sample.image).shape[:2], label_map(sample.load_label(), where=str(sample.label))
-        if label.shape != size:
-            shown = f"{label.shape[1]}x{label.shape[0]} pixels, but {sample.image} has {size[1]}x{size[0]}"
-            raise UserError(f"{sample.label}: {shown}")
-
-    with ThreadPoolExecutor() as pool:
-        list(tqdm(pool.map(check, samples), total=len(samples), desc=title, leave=False, disable=None))

@@ -1,9 +1,7 @@
 """Masks and image lists of COCO 2014 from its annotation files, in the layout data.layouts.COCO."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,10 +9,9 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from data.io import one_opencv_thread, write_label
 from data.label_map import IGNORE
+from data.prepare.masks import write_masks
 from utils.checkpoint import read_json, write_json, write_list
 from utils.errors import UserError, missing_package
 
@@ -58,13 +55,8 @@ def build_coco(root: Path, images: Path, annotations: Path, rule: Rule, workers:
         drawings = list(read_drawings(annotations / f"instances_{part}.json"))
         if not (root / part).exists():
             (root / part).symlink_to((images / part).resolve())
-        folder = root / f"masks_{part}"
-        folder.mkdir(exist_ok=True)
-        done = set(os.listdir(folder))
-        todo = [drawing for drawing in drawings if f"{drawing.id}.png" not in done]
-        with ProcessPoolExecutor(workers, initializer=one_opencv_thread) as pool:
-            drawn = pool.map(partial(_write_mask, folder, rule), todo, chunksize=32)
-            list(tqdm(drawn, total=len(todo), desc=f"masks of {part}", leave=False, disable=None))
+        by_id = {drawing.id: drawing for drawing in drawings}
+        write_masks(root / f"masks_{part}", by_id, partial(draw, rule=rule), workers, f"masks of {part}")
         write_list(root / f"{part}.txt", [drawing.id for drawing in drawings])
         counts[part] = len(drawings)
     return counts
@@ -202,7 +194,3 @@ def require_near(coordinates: np.ndarray) -> None:
     """Raises ValueError for a coordinate that is NaN or beyond FARTHEST."""
     if not (np.abs(coordinates) < FARTHEST).all():  # also false for NaN
         raise ValueError("a polygon has a coordinate that is no number, or far outside of any picture")
-
-
-def _write_mask(folder: Path, rule: Rule, drawing: Drawing) -> None:
-    write_label(folder / f"{drawing.id}.png", draw(drawing, rule))

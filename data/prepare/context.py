@@ -2,18 +2,14 @@
 
 import os
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data.classes import load_classes
-from data.io import one_opencv_thread, write_label
 from data.label_map import LabelMap
 from data.layouts import CONTEXT, VOC, index_samples
 from data.mat import read_context
-from data.prepare.check import check_pairs
+from data.prepare.masks import check_pairs, read_mapped, write_masks
 from data.zeroshot.context_labels import context_map
 from utils.checkpoint import read_list, write_list
 from utils.errors import UserError
@@ -53,7 +49,9 @@ def build_context(
     if not (root / "JPEGImages").exists():
         (root / "JPEGImages").symlink_to(images.resolve())
     ids = [name for part in found.values() for name in part]
-    yield f"{root}: {_convert(root, labels, ids, table, workers)} masks written to {MASKS}"
+    files = {name: labels / f"{name}.mat" for name in ids}
+    written = write_masks(root / MASKS, files, partial(read_mapped, read_context, table), workers, "masks")
+    yield f"{root}: {written} masks written to {MASKS}"
     for part, listed in found.items():
         write_list(root / "sets" / f"{part}.txt", listed)
         samples = index_samples(root, listed, fields=("image", "label"), layout=VOC)
@@ -80,18 +78,3 @@ def _lists(lists: Path | None, annotations: Path, images: Path) -> dict[str, lis
     raise UserError(
         f"--lists {places[0]}: no train.txt and val.txt; give the folder VOC2010/ImageSets/Main of {PHOTOGRAPHS}"
     )
-
-
-def _convert(root: Path, labels: Path, ids: list[str], table: LabelMap, workers: int) -> int:
-    (root / MASKS).mkdir(exist_ok=True)
-    done = set(os.listdir(root / MASKS))
-    todo = [name for name in ids if f"{name}.png" not in done]
-    with ProcessPoolExecutor(workers, initializer=one_opencv_thread) as pool:
-        written = pool.map(partial(_write, labels, root / MASKS, table), todo, chunksize=32)
-        list(tqdm(written, total=len(todo), desc="masks", leave=False, disable=None))
-    return len(todo)
-
-
-def _write(labels: Path, target: Path, table: LabelMap, name: str) -> None:
-    source = labels / f"{name}.mat"
-    write_label(target / f"{name}.png", table(read_context(source), where=str(source)))

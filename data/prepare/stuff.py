@@ -2,19 +2,15 @@
 
 import os
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data.classes import load_classes
-from data.io import one_opencv_thread, write_label
 from data.label_map import LabelMap
 from data.layouts import ADE, ADE_DETECTRON2, STUFF, STUFF_DETECTRON2, find_layout, ids_of_part, index_samples
 from data.lists import values_of
 from data.mat import read_stuff
-from data.prepare.check import check_pairs
+from data.prepare.masks import check_pairs, read_mapped, write_masks
 from utils.checkpoint import read_list
 from utils.errors import UserError
 
@@ -42,7 +38,8 @@ def build_cocostuff(root: Path, workers: int = 2) -> Iterable[str]:
         samples = index_samples(root, ids, fields=("image", "label"), layout=STUFF)
         images, masks = root / "images_detectron2" / part, root / "annotations_detectron2" / part
         _link([sample.image for sample in samples], images)
-        written = _convert([sample.label for sample in samples if sample.label], masks, same, workers)
+        files = {sample.label.stem: sample.label for sample in samples if sample.label}
+        written = write_masks(masks, files, partial(read_mapped, read_stuff, same), workers, part)
         made = index_samples(root, ids, fields=("image", "label"), layout=STUFF_DETECTRON2)
         check_pairs(made, same, part)
         yield f"{part}: {written} masks written to {masks}; {len(ids)} images, no fault{_of(official, len(ids))}"
@@ -79,20 +76,6 @@ def _link(images: list[Path], folder: Path) -> None:
     for image in images:
         if image.name not in there:
             (folder / image.name).symlink_to(os.path.relpath(image, folder))
-
-
-def _convert(masks: list[Path], folder: Path, table: LabelMap, workers: int) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    done = set(os.listdir(folder))
-    todo = [path for path in masks if f"{path.stem}.png" not in done]
-    with ProcessPoolExecutor(workers, initializer=one_opencv_thread) as pool:
-        written = pool.map(partial(_write, folder, table), todo, chunksize=32)
-        list(tqdm(written, total=len(todo), desc=folder.name, leave=False, disable=None))
-    return len(todo)
-
-
-def _write(folder: Path, table: LabelMap, source: Path) -> None:
-    write_label(folder / f"{source.stem}.png", table(read_stuff(source), where=str(source)))
 
 
 def _of(official: int, count: int) -> str:

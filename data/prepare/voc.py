@@ -3,17 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data.io import one_opencv_thread, write_label
 from data.label_map import LabelMap
 from data.layouts import SBD, SBD_FOLDERS, VOC, index_samples
 from data.lists import shipped_ids
 from data.mat import read_sbd
-from data.prepare.check import check_pairs
+from data.prepare.masks import check_pairs, write_masks
 from utils.checkpoint import atomic, read_list
 from utils.errors import UserError
 
@@ -38,7 +34,7 @@ def build_voc(root: Path, sbd: Path | None, workers: int = 2) -> Iterable[str]:
     root = _voc_root(root)
     sbd = _sbd_folder(sbd or root, root)
     masks = {path.stem for path in (root / "SegmentationClass").glob("*.png")}
-    yield f"{root}: {_convert(root, sbd, masks, workers)} masks written to {AUG}, where VOC's and SBD's lie together"
+    yield f"{root}: {_merge(root, sbd, masks, workers)} masks written to {AUG}, where VOC's and SBD's lie together"
     same = LabelMap.from_pairs({number: number for number in range(CLASSES)})
     for part in ("train", "val"):
         ids = read_list(root / LISTS / f"{part}.txt")
@@ -81,21 +77,16 @@ def _sbd_list(sbd: Path) -> list[str]:
     return [name for name in shipped_ids("pascal", "sbd_train_noval") if name in masks]
 
 
-def _convert(root: Path, sbd: Path, masks: set[str], workers: int) -> int:
+def _merge(root: Path, sbd: Path, masks: set[str], workers: int) -> int:
+    """Copies VOC's `masks` and converts SBD's other ones; returns the number of new files."""
     (root / AUG).mkdir(exist_ok=True)
-    done, folder = {Path(name).stem for name in os.listdir(root / AUG)}, SBD.folder(sbd, "SegmentationClass")
-    for name in sorted(masks - done):
+    missing = masks - {Path(name).stem for name in os.listdir(root / AUG)}
+    for name in sorted(missing):
         with atomic(root / AUG / f"{name}.png") as temporary:
             shutil.copyfile(root / "SegmentationClass" / f"{name}.png", temporary)
-    todo = sorted(path for path in folder.glob("*.mat") if path.stem not in masks | done)
-    with ProcessPoolExecutor(workers, initializer=one_opencv_thread) as pool:
-        written = pool.map(_write, todo, [root / AUG / f"{path.stem}.png" for path in todo], chunksize=32)
-        list(tqdm(written, total=len(todo), desc="SBD", leave=False, disable=None))
-    return len(masks - done) + len(todo)
-
-
-def _write(source: Path, target: Path) -> None:
-    write_label(target, read_sbd(source))
+    files = {path.stem: path for path in sorted(SBD.folder(sbd, "SegmentationClass").glob("*.mat"))}
+    others = {name: path for name, path in files.items() if name not in masks}
+    return len(missing) + write_masks(root / AUG, others, read_sbd, workers, "SBD")
 
 
 def _of_official(part: str, count: int) -> str:
