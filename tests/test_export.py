@@ -1,4 +1,4 @@
-"""Weights files rewritten for other programs, and what was trained here or elsewhere evaluated the same way."""
+"""Checkpoints converted for other programs, evaluation of official ones, and every system to every format."""
 
 import json
 from importlib.util import find_spec
@@ -103,7 +103,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path, voc, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-# ---- evaluation of files from elsewhere
+# ---- evaluation of official checkpoints
 
 
 def two_pass_scores(pred: np.ndarray, truth: np.ndarray, coarse: tuple[np.ndarray, np.ndarray]) -> tuple[list, list]:

@@ -1,4 +1,4 @@
-"""Single images through a saved model that knows its classes."""
+"""Segmentation of single images with a saved model."""
 
 import json
 

@@ -14,7 +14,7 @@ MASKS = {  # values in each mask
 
 @pytest.fixture(scope="session")
 def voc_subset() -> Path:
-    """Real images in the VOC layout; tests with it are skipped where there are none."""
+    """Real images in VOC's layout; tests that need them are skipped without."""
     if not os.environ.get("VOC_SUBSET"):
         pytest.skip("set VOC_SUBSET to a folder with PASCAL VOC images to run this on real photographs")
     return Path(os.environ["VOC_SUBSET"])
@@ -22,7 +22,7 @@ def voc_subset() -> Path:
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Masks with known classes; all of them train, some validate."""
+    """Masks with known classes: list `all` holds every image, list `val` some."""
     (tmp_path / "images").mkdir()
     for name, values in MASKS.items():
         (tmp_path / "images" / f"{name}.jpg").touch()

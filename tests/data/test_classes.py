@@ -144,7 +144,7 @@ def test_seen_and_unseen_are_groups_like_base_and_novel(folder):
 
 
 def test_a_data_set_without_background(folder):
-    """Numbers start with a class; what is of no group is ignored, for there is nothing that it could count as."""
+    """Number 0 is a class; classes of no group are ignored, as there is no background."""
     (folder / "classes.yaml").write_text("classes: [sky, road, car, tree]\nbackground: null\n")
     split = load(folder, "novel: [car]\nbase: [sky, tree]")
     assert (split.order, split.names) == ((0, 3, 2), ["sky", "tree", "car"])

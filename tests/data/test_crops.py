@@ -50,7 +50,7 @@ def test_evaluation_crop_is_that_of_the_official_code(case):
 
 
 def pil_centre(values: np.ndarray, size: int, mode: Image.Resampling) -> np.ndarray:
-    """The whole image resized and the central square cut out, by PIL alone."""
+    """Reference by PIL alone: resizes the whole image, then crops the central square."""
     height, width = values.shape[:2]
     short = min(height, width)
     rows, columns = int(size * height / short), int(size * width / short)
@@ -184,7 +184,7 @@ def zs3_fields(number: int) -> dict[str, np.ndarray]:
 
 
 class Drawn:
-    """Gives the numbers in [0, 1) that lead to the draws of the official code."""
+    """Returns numbers in [0, 1) that reproduce the draws of the official code."""
 
     def __init__(self, trace: np.ndarray):
         flip, short, width, height, left, top, blur, radius = trace.tolist()
@@ -232,7 +232,7 @@ def test_blur_is_that_of_pil(radius):
 
 
 def test_sizes_and_places_of_the_zero_shot_crop_are_uniform():
-    """Every shorter side of 4..16 and every corner occur equally often."""
+    """All shorter sides of 4..16 and all corners are equally likely."""
     image = np.zeros((8, 8, 3), np.uint8)
     label = np.arange(64, dtype=np.uint8).reshape(8, 8)
     rng, sides, inside = np.random.default_rng(0), [], 0
@@ -271,7 +271,7 @@ def test_a_box_of_the_resized_image_is_that_of_all_of_it(shorter):
 
 @pytest.mark.parametrize(("make", "seed"), [(ScaleCrop, 0), (ScaleCrop, 3), (ScaleBlurCrop, 1), (ResizedCrop, 2)])
 def test_fast_crops_have_the_same_place_and_labels(make, seed):
-    """Labels to the last pixel; colours a level off where the image grows, more where it shrinks."""
+    """Labels are equal; colours differ by one level when enlarging, by more when shrinking."""
     few = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     image = cv2.resize(few, (130, 90), interpolation=cv2.INTER_LINEAR)
     fields = {"image": image, "label": (image[..., 0] > 127).astype(np.uint8)}

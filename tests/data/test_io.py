@@ -141,7 +141,7 @@ def test_grey_labels_of_every_depth_keep_their_values(tmp_path, depth):
 
 
 def test_deep_pictures_are_refused_by_name(tmp_path):
-    """12 bits of a camera in 16 of a file: read as 8 they are nearly black."""
+    """12 camera bits in a 16-bit file would be nearly black if read as 8 bits."""
     deep = np.full((4, 5), 220 * 16, np.uint16)
     for name in ("deep.png", "deep.tif"):
         cv2.imwrite(str(tmp_path / name), deep)
@@ -167,7 +167,7 @@ def test_any_changed_byte_of_a_png_is_found(tmp_path):
 
 
 def test_aerial_tiles_are_read_and_larger_claims_refused(tmp_path, monkeypatch):
-    """Pillow refuses pictures of 180 million pixels."""
+    """Pillow itself rejects images of 180 million pixels."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4)
     write_label(tmp_path / "tile.png", np.full((5, 6), 15, np.uint8))
     assert read_label(tmp_path / "tile.png").sum() == 15 * 30
@@ -179,7 +179,7 @@ def test_aerial_tiles_are_read_and_larger_claims_refused(tmp_path, monkeypatch):
 
 
 def test_voc_colours_at_other_numbers_are_refused(tmp_path):
-    """A program that shrinks pictures keeps those that occur, in ascending order: person (15) becomes 1."""
+    """PNG optimisers keep only the used colours, in ascending order: person (15) becomes 1."""
     for values, palette, wrong in (
         ([[0, 1]], voc_palette()[[0, 15]], "its value 1 has PASCAL VOC's colour of class 15"),
         ([[1, 0, 2]], voc_palette()[[8, 15, 0]], "its value 0 has PASCAL VOC's colour of class 8"),

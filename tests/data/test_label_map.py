@@ -50,7 +50,7 @@ def test_equals_a_loop_over_pixels(label, pairs):
     st.integers(256, 300),
 )
 def test_wide_labels_against_a_loop(label, count):
-    """From 256 values on 255 is a value like any other, and 65535 is ignored; 8-bit files go on ignoring 255."""
+    """With 256 and more values, 255 is an ordinary value and 65535 is ignored; 8-bit files still ignore 255."""
     wide = LabelMap.from_pairs({value: count - 1 - value for value in range(count)})
     allowed = np.where(label < count, label, WIDE_IGNORE).astype(np.uint16)
     mapped = wide(allowed)

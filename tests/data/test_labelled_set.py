@@ -1,4 +1,4 @@
-"""Labelled data sets are read back by what reads those of annotation tools: nothing is lost on the way."""
+"""Exported data sets are read back by the readers of annotation formats without loss."""
 
 import csv
 import json
@@ -93,7 +93,7 @@ def test_a_link_is_followed(images, tmp_path):
 
 @pytest.mark.parametrize(("form", "folder"), [("folder", "images"), ("voc", "JPEGImages"), ("labelme", ".")])
 def test_photographs_are_turned_as_their_labels_lie(tmp_path, form, folder):
-    """Programs that heed EXIF and those that do not show the same."""
+    """Programs with and without EXIF support show the same image."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)

@@ -186,7 +186,7 @@ def test_ade20k_prepared_for_detectron2_under_every_name_of_its_folders(tmp_path
 
 
 def test_coco_stuff_prepared_for_detectron2(tmp_path):
-    """Ids do not tell the part; an image without a mask is in no list; the .mat files are not read any more."""
+    """Ids have no part; images without a mask are in no list; .mat files are not read."""
     ids = "COCO_train2014_000000000009", "COCO_train2014_000000000077"
     root = detectron2_root(tmp_path, ("train", "test"), ids)
     fill(root, "images_detectron2/train", ["COCO_train2014_000000000001"], ".jpg")
@@ -273,7 +273,7 @@ def test_a_folder_of_own_pictures(tmp_path):
 
 
 def test_pictures_of_other_endings_and_spellings_in_a_voc_root(tmp_path):
-    """As cameras, converters and file systems write them; the published .jpg comes before a second picture."""
+    """Endings as cameras and converters write them; the published .jpg precedes another file of the same name."""
     for name in ("JPEGImages/a.JPG", "JPEGImages/b.jpeg", "JPEGImages/c.tif", "JPEGImages/d.png", "JPEGImages/d.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -287,7 +287,7 @@ def test_pictures_of_other_endings_and_spellings_in_a_voc_root(tmp_path):
 
 @pytest.mark.parametrize(("kind", "wrong"), [("sbd", 256), ("cocostuff", 257), ("context", 1.5), ("context", -1)])
 def test_matlab_values_that_do_not_fit_are_named(tmp_path, kind, wrong):
-    """They would come out as other classes: 256 of SBD as background."""
+    """They would wrap around to other classes: 256 in SBD to background."""
     root = matlab_root(tmp_path, kind, np.array([[1, wrong]]))
     (sample,) = index_samples(root, ["one"], fields=("image", "label"))
     with pytest.raises(UserError, match=r"one\.mat: values .* expected whole class numbers from 0 to"):

@@ -31,7 +31,7 @@ def test_presence_leaves_out_the_ignore_value(root):
 
 
 def test_a_value_that_is_no_class_stops_the_scan(root):
-    """Also where the table knows the mask: lists made of such values would leave the image out without a word."""
+    """Also for masks in the table: lists made from such values would silently omit the image."""
     write_label(root / "SegmentationClassAug" / "dot.png", np.array([[0, 200]], np.uint8))
     for _ in range(2):
         with pytest.raises(UserError, match=r"dot\.png: label value 200 is not a class here; allowed: 0-5, 255"):
@@ -40,7 +40,7 @@ def test_a_value_that_is_no_class_stops_the_scan(root):
 
 
 def test_only_new_and_changed_masks_are_read(root, monkeypatch):
-    """By one table for all lists and splits, beside the run."""
+    """One table below output_dir serves all lists and splits."""
     before, read = scan(context(root), ALL, CLASSES), []
     monkeypatch.setattr("data.lists.values_of", lambda paths, _: read.extend(paths) or [frozenset({0})] * len(paths))
     assert scan(context(root), ALL, CLASSES) == before and read == []

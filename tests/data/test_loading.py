@@ -74,7 +74,7 @@ def test_processes_share_each_batch(ranks, monkeypatch):
     epoch=st.integers(0, 3),
 )
 def test_every_draw_is_that_of_one_long_list(size, batch_size, ranks, first, seed, epoch):
-    """Passes over the images one behind the other, cut into batches, these dealt out to processes in turn."""
+    """Reference: consecutive passes over the images, cut into batches, whose images are dealt to processes in turn."""
     cycles = range((first + 3) * batch_size // size + 1)
     orders = [np.random.default_rng([seed, zlib.crc32(b"base"), epoch, cycle]).permutation(size) for cycle in cycles]
     listed = [Draw(int(index), epoch, cycle) for cycle, order in enumerate(orders) for index in order]
@@ -123,7 +123,7 @@ def test_workers_do_not_change_the_samples(voc):
 
 
 def test_workers_start_when_opencv_has_threads_already():
-    """The threads of the parent are not there in a forked worker; setting a thread count of 1 there waits for ever."""
+    """A forked worker lacks the parent's threads; setNumThreads(1) would wait for them forever."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(4)
     try:

@@ -16,7 +16,7 @@ HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x0
 
 
 def write_hdf5(path: Path, names: str, values: np.ndarray | str) -> Path:
-    """A file as MATLAB 7.3 writes it: names with a slash are fields of a struct, and columns come first."""
+    """A file as written by MATLAB 7.3: names with a slash are struct fields, matrices are transposed."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w", userblock_size=512) as file:
         file[names] = values.T if isinstance(values, np.ndarray) else values

@@ -1,4 +1,4 @@
-"""Maps of outputs, and what they are called afterwards."""
+"""Label maps of outputs, and their conversion to class numbers."""
 
 import numpy as np
 import pytest

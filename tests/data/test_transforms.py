@@ -18,7 +18,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
 class Fixed:
-    """A generator that gives the numbers it was made with."""
+    """A generator that returns given numbers."""
 
     def __init__(self, *values: float):
         self.values = iter(values)
@@ -112,7 +112,7 @@ def test_all_maps_move_alike_and_make_no_new_values(seed, height, width, size):
 
 
 def test_image_and_label_stay_aligned():
-    """A white square on black and its mask, through the same geometry: they disagree at the outline only."""
+    """A white square and its mask under the same geometry differ only at the outline."""
     label = np.zeros((300, 400), np.uint8)
     label[80:200, 120:300] = 1
     fields = {"image": np.repeat(255 * label[..., None], 3, axis=2), "label": label}
@@ -177,7 +177,7 @@ def test_fast_jitter_is_a_few_grey_levels_off(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_fast_warp_has_the_same_geometry(seed):
-    """Half of a smooth image labelled: its border moves by a pixel at most, colours by little within."""
+    """The border of a label moves by at most one pixel; colours of a smooth image change little."""
     image, label = photograph(seed, 90, 130), np.zeros((90, 130), np.uint8)
     label[:, 70:] = 9
     official, fast = (

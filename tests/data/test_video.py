@@ -1,4 +1,4 @@
-"""Videos through OpenCV: frames in, frames out."""
+"""Videos are written and read back by OpenCV."""
 
 import resource
 import signal
@@ -33,7 +33,7 @@ def test_a_video_tells_its_maker_and_still_plays(tmp_path):
 
 
 def test_a_video_that_the_disk_has_no_room_for_is_an_error(tmp_path):
-    """OpenCV says nothing."""
+    """OpenCV reports no error."""
     frames = np.random.default_rng(0).integers(0, 255, (8, 64, 64, 3), dtype=np.uint8)
 
     def write():

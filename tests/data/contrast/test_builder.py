@@ -1,4 +1,4 @@
-"""Views for pre-training against the official code, and which images can give any."""
+"""Views of pre-training compared with the official code, and the choice of usable images."""
 
 import json
 from pathlib import Path
@@ -202,7 +202,7 @@ def test_images_without_a_usable_mask_are_left_out(tmp_path):
 
 
 def test_official_rule_takes_255_alone(tmp_path):
-    """As the reference data set: an object of 254 and one of 1 are none for the official loader."""
+    """The official loader treats objects of value 254 and 1 as background."""
     root = make_voc(tmp_path, train=4, val=1)
     for name, value in (("t000", 255), ("t001", 254)):  # the other masks hold 0 and 1
         mask = np.zeros((40, 40), np.uint8)

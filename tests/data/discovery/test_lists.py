@@ -70,7 +70,7 @@ def test_shipped_coco_lists_have_the_published_counts(fold, tmp_path):
     assert base == base_train - novel and len(base_train | novel) == 82081
     assert len(lists.val) == 40137 and lists.val[0] == "COCO_val2014_000000000042"
     assert lists.base_train[0].startswith("COCO_train2014_0000000000")
-    write_list(tmp_path / "val2014.txt", ["COCO_val2014_000000000073"])  # a list of one's own is taken
+    write_list(tmp_path / "val2014.txt", ["COCO_val2014_000000000073"])  # the user's own list has priority
     assert load(tmp_path, load_split(fold, "coco"), "coco").val == ("COCO_val2014_000000000073",)
 
 
@@ -130,7 +130,7 @@ def test_novel_images_leave_the_base_list(root, tmp_path):
 
 
 def test_shipped_lists_are_not_used_for_other_classes(root, tmp_path):
-    """A split of one's own called fold1 must not silently get the images of the official fold 1."""
+    """A user's split named fold1 must not silently use the images of the official fold 1."""
     (tmp_path / "fold1.yaml").write_text("novel: [cat]")
     for split in (load_split(str(tmp_path / "fold1.yaml"), "pascal"), SPLIT):
         with pytest.raises(UserError, match=f"split={split.name}: no image lists are shipped for these classes"):
@@ -138,7 +138,7 @@ def test_shipped_lists_are_not_used_for_other_classes(root, tmp_path):
 
 
 def test_lists_of_unknown_classes_are_those_of_the_root(root):
-    """Masks are not looked at: nobody has those of the unlabelled images."""
+    """No mask is read: unlabelled images have none."""
     unknown = ClassGroups("unknown", SPLIT.classes, ((1, 2, 3, 4), ()))
     for name, ids in {"train": ["both", "disc"], "unlabelled": ["dot", "empty"]}.items():
         write_list(root / "sets" / f"{name}.txt", ids)

@@ -16,7 +16,7 @@ REGION = np.array(
 
 
 def test_parts_hang_together_by_corners_and_come_by_size():
-    """Four pixels each of the two large ones, in the order of the rows; the single pixel is a twenty-fifth."""
+    """The two large parts have four pixels each, ordered by row; the single pixel is 1/25 of the image."""
     expected = np.array([[1, 1, 0, 0, 0], [1, 0, 0, 0, 3], [0, 1, 0, 0, 0], [0, 0, 0, 2, 2], [0, 0, 0, 2, 2]])
     assert np.array_equal(connected_parts(REGION, 0.04), expected)
     assert np.array_equal(connected_parts(REGION, 0.05), np.where(expected == 3, 0, expected))
@@ -25,7 +25,7 @@ def test_parts_hang_together_by_corners_and_come_by_size():
 
 
 def test_no_part_reaches_over_the_border_of_a_cell():
-    """Columns 0 to 3 and column 4: the square falls apart, and the pixel above it stays alone."""
+    """Cells are columns 0 to 3 and column 4: the square is divided, the pixel above it stays separate."""
     cells = np.zeros((5, 5), np.int32)
     cells[:, 4] = 7
     found = connected_parts(REGION, 0, cells)

@@ -70,7 +70,7 @@ def test_every_shipped_task(path):
 
 
 def test_labels_are_those_of_the_official_code():
-    """Every image set but the unknown class, which is added on the device."""
+    """All data sets except the unknown class, which is added on the device."""
     arrays = np.load(FIXTURES / "labels.npz")
     for entry in json.loads((FIXTURES / "labels_index.json").read_text()):
         if entry["unknown"]:
@@ -82,7 +82,7 @@ def test_labels_are_those_of_the_official_code():
         assert np.array_equal(label, arrays[entry["key"]]), entry
 
 
-# ---- tasks of one's own
+# ---- the user's own tasks
 
 CLASSES = ("background", "disc", "square", "bar", "dot")
 TASK = ClassGroups("own", CLASSES, ((3, 1), (4,)))

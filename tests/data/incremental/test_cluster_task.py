@@ -1,4 +1,4 @@
-"""Clusters of a pseudo-label folder in the place of the classes of later steps."""
+"""Clusters of a pseudo-label folder replace the classes of later steps."""
 
 import shutil
 
@@ -37,7 +37,7 @@ def test_every_cluster_is_learned_once(count):
 
 
 def test_images_and_labels_of_each_step(task_config, pseudo, voc):
-    """bar (3) is cluster 0, dot (4) cluster 1; what is left of the masks of unlabelled images is never read."""
+    """bar (3) is cluster 0, dot (4) cluster 1; masks of unlabelled images are never read."""
     steps = load(task_config, pseudo)
     base, novel = read_list(pseudo / "base.txt"), read_list(pseudo / "novel.txt")
     values = {name: set(np.unique(read_label(pseudo / "pseudo_labels" / f"{name}.png"))) for name in novel}

@@ -1,4 +1,4 @@
-"""Labels of every kind, drawn by hand on a few pixels."""
+"""Labels in every format, on a few pixels with known results."""
 
 import base64
 import io

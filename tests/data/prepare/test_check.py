@@ -41,7 +41,7 @@ def test_zero_shot_data_is_checked(config, capsys):
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A data root of one's own, to damage: disc, square, bar and dot in turn."""
+    """A data root to damage: disc, square, bar and dot in turn."""
     return make_voc(tmp_path / "voc", train=16, val=8)
 
 
@@ -64,7 +64,7 @@ def mask_of(path: Path, values: np.ndarray, palette: np.ndarray | None = None) -
 
 
 def test_every_fault_of_every_file_is_listed(root, tmp_path, capsys):
-    """Damage of each kind, some of it twice, and nothing else in the table."""
+    """Damage of each kind, some of it twice; the table has nothing else."""
     config, masks = write_tiny(tmp_path, root), root / "SegmentationClassAug"
     saliency, label = root / "saliency_supervised_model", {path.stem: read_label(path) for path in masks.iterdir()}
     with Image.open(root / "images/t000.jpg") as image:  # a turn that changes no size
@@ -126,7 +126,7 @@ def test_every_fault_of_every_file_is_listed(root, tmp_path, capsys):
 
 
 def test_damage_inside_a_jpeg_is_found_where_others_fill_it(root, tmp_path, capsys):
-    """64 bytes of zeros: OpenCV and Pillow give a picture, the strict decoder says that data were left over."""
+    """With 64 zero bytes, OpenCV and Pillow return an image; the strict decoder reports extra data."""
     pytest.importorskip("simplejpeg")
     path = root / "images/t001.jpg"
     content = bytearray(path.read_bytes())

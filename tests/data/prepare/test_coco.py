@@ -1,4 +1,4 @@
-"""COCO masks worked out by hand, and a data root that the rest of the project reads."""
+"""COCO masks with results computed by hand, and a complete data root."""
 
 import json
 

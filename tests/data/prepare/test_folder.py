@@ -1,4 +1,4 @@
-"""A data root from photographs of one's own: a handful of pictures, some with labels."""
+"""A data root from a few photographs, some of them labelled."""
 
 import unicodedata
 

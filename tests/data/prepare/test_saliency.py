@@ -1,4 +1,4 @@
-"""Post-processing against the official code, the map without a network, and folders of maps as a user makes them."""
+"""Post-processing compared with the official code, the estimator without a network, and folders of maps."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
