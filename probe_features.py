@@ -135,7 +135,7 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
             write_matrices(run, {"confusion": counts.native[0].numpy()})
             about = {"protocol": protocol.name, "images": len(protocol.images), "checkpoint": str(first)}
             run.finish(scores[0] | {"compared": compared} | about)
-        return checkpoint.read_json(run.dir / "metrics.json")
+        return run.metrics()
 
 
 def last_layer(path: Path, probe: LinearProbe) -> nn.Conv2d:
@@ -202,7 +202,7 @@ def kmeans(data: ProbeData) -> dict:
                 relabel(run.dir / "clusters", run.dir / "predictions", lambda _: table)
             protocol = f"image size, one vector per {cfg.kmeans.unit}"
             run.finish(metrics | {"protocol": protocol, "images": len(images), "checkpoint": source_name(cfg)})
-        return checkpoint.read_json(run.dir / "metrics.json")
+        return run.metrics()
 
 
 def cluster_images(data: ProbeData, extractor: FeatureExtractor, loader, run: Run) -> dict[int, np.ndarray]:
@@ -277,7 +277,7 @@ def retrieval(data: ProbeData) -> dict:
             protocol = f"network resolution, one vector per {cfg.retrieval.unit}, memory {cfg.retrieval.memory}"
             found = {"protocol": protocol, "images": len(val), "memory": sizes, "checkpoint": source_name(cfg)}
             run.finish(metrics | found)
-        return checkpoint.read_json(run.dir / "metrics.json")
+        return run.metrics()
 
 
 def retrieve_images(data: ProbeData, extractor, memory, val, excluded, run: Run) -> tuple[dict, list[int]]:

@@ -400,7 +400,7 @@ def run_step(data: IncrementalData, step: int, earlier: Sequence[dict] = ()) -> 
             recipe.model.load_state_dict(checkpoint.load(run.dir / selected)["model"])
             scores = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")
             run.finish(scores | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
-        metrics = [*earlier, checkpoint.read_json(run.dir / "metrics.json")]
+        metrics = [*earlier, run.metrics()]
         if len(metrics) == data.num_steps and dist.is_main():  # before the command counts as finished
             groups = [[data.task.names[number] for number in data.task.ids(step)] for step in range(data.num_steps)]
             write_summary(metrics, groups, stage_dir(cfg, cfg.own_method or cfg.method))

@@ -36,7 +36,7 @@ from utils.entry import entry
 from utils.errors import EXIT_DONE, EXIT_INTERRUPTED, UserError
 from utils.log import log
 from utils.report.tables import group_means, percent
-from utils.run_folder import METRICS, describe_finished, finished_stages
+from utils.run_folder import METRICS, describe_finished, finished_command
 
 USAGE = "expected [--gpus N], then commands, each after --; see the start of utils/chain.py"
 PASSED_ON = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # a terminal sends Ctrl-C to the commands itself
@@ -70,7 +70,7 @@ class Step:
             return ""
         try:
             cfg = load_config(arguments, "", script)
-            if cfg.resume != "auto" or cfg.expected or not (folders := finished_stages(cfg, script)):
+            if cfg.resume != "auto" or cfg.expected or not (folders := finished_command(cfg, script)):
                 return ""
             means = group_means(read_json(folders[-1] / METRICS))
         except (UserError, OSError):  # the command itself says what is wrong

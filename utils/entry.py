@@ -42,12 +42,12 @@ def answer(
     quiet_interrupt()
     from utils.config.reader import load_config  # the imports take a fraction of a second, in which Ctrl-C may come
     from utils.ranks import launched
-    from utils.run_folder import describe_finished, finished_stages
+    from utils.run_folder import describe_finished, finished_command
 
     try:
         with _warnings_of_the_end():
             cfg: Common = load_config(None, usage, script, systems)
-            folders = finished_stages(cfg, script) if cfg.resume == "auto" and not launched() else []
+            folders = finished_command(cfg, script) if cfg.resume == "auto" and not launched() else []
         if not folders:
             return cfg
         for folder in folders:

@@ -131,6 +131,10 @@ class Run:
             self._writer = open_board(self.dir / "tb") or False
         return self._writer
 
+    def metrics(self) -> dict[str, Any]:
+        """Content of metrics.json; the stage must be finished."""
+        return checkpoint.read_json(self.dir / METRICS)
+
     def restore_history(self, reports: list[dict[str, Any]]) -> None:
         """Reset the history to that of a checkpoint; after a kill, the file holds later or incomplete lines."""
         self.history = list(reports)

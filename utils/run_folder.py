@@ -256,7 +256,7 @@ def record_command(cfg: Common, folder: Path, made: Made, script: str, place: tu
         write_json(folder / COMMANDS, {**known, command: entry})
 
 
-def finished_stages(cfg: Common, script: str) -> list[Path]:
+def finished_command(cfg: Common, script: str) -> list[Path]:
     """Folders of the stages that a command makes, in order, if it made all of them before and all are still finished.
 
     Empty otherwise, and in any doubt, such as a damaged record: the command itself then decides.

@@ -5,7 +5,7 @@ from pathlib import Path
 from utils.checkpoint import read_json
 from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
-from utils.run_folder import require_stage
+from utils.run_folder import METRICS, require_stage
 
 
 def base_model(cfg: DiscoveryConfig, epoch: str = "best") -> Path:
@@ -46,7 +46,7 @@ def num_clusters(cfg: DiscoveryConfig) -> int:
     """K: `cluster.k`, or with `auto` the estimate of the clustering stage. Raises UserError if it has not run."""
     if cfg.cluster.k != "auto":
         return cfg.cluster.k
-    path = pseudo_folder(cfg) / "metrics.json"
+    path = pseudo_folder(cfg) / METRICS
     k = read_json(path).get("k") if path.is_file() else None
     if not isinstance(k, int):
         raise UserError(f"cluster.k=auto: {path} does not tell the number of clusters; give it as cluster.k")

@@ -19,7 +19,7 @@ from utils.report import charts, html
 from utils.report.aggregate import published
 from utils.report.results import SUMMARY
 from utils.report.tables import Rows, accuracies, percent, steps_table
-from utils.run_folder import stage_dir
+from utils.run_folder import is_finished, stage_dir
 
 METHODS = TABLE.methods
 SHARED_STEP_0 = {"ssul_m": "ssul", "plop": "finetune", "mib": "finetune"}  # method -> the one whose step 0 it continues
@@ -100,7 +100,7 @@ def _read_method(folder: Path, name: str) -> Trained:
     """The steps of a method; step 0 may be another method's."""
     steps = {int(path.parent.name[4:]): path.parent for path in (folder / name).glob("step*/metrics.json")}
     shared = folder / SHARED_STEP_0.get(name, name) / "step0"
-    if 0 not in steps and (shared / "metrics.json").exists():
+    if 0 not in steps and is_finished(shared):
         steps[0] = shared
     return Trained(name, [steps[number] for number in sorted(steps)], (folder / name / SUMMARY).exists())
 

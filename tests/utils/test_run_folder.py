@@ -35,7 +35,7 @@ def finished(tiny, tmp_path, monkeypatch) -> Path:
 
 
 def found(tiny, *overrides, script=SCRIPT) -> list[Path]:
-    return run_folder.finished_stages(load(tiny, *overrides), script)
+    return run_folder.finished_command(load(tiny, *overrides), script)
 
 
 def test_the_same_command_finds_its_stage(finished, tiny):

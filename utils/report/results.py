@@ -17,9 +17,9 @@ from utils.config.keys import flatten
 from utils.config.reader import find_system
 from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError
+from utils.run_folder import CONFIG, METRICS
 from utils.text import read_text
 
-METRICS, CONFIG = "metrics.json", "config.yaml"
 SUMMARY = "summary.json"  # of the steps in the folders below it
 NOT_SAVED = ("per_class", "match", "config_sha256", "checkpoint")  # keys of metrics.json that save_stages leaves out
 Curve = list[tuple[float, float]]

@@ -15,11 +15,10 @@ from utils.config.reader import find_system
 from utils.config.strict_yaml import read_mapping
 from utils.errors import UserError
 from utils.report.aggregate import ResultTable
-from utils.report.results import CONFIG, METRICS, Stage, read_history
+from utils.report.results import Stage, read_history
 from utils.report.tables import Rows, percent
-from utils.run_folder import LAST
+from utils.run_folder import CONFIG, INPUTS, LAST, LOCK, METRICS, is_finished
 
-LOCK = "run.lock"
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 NO_EFFECT = ("output_dir", "resume", "device", "run.threads", "data.workers")  # keys without effect on results
 
@@ -50,7 +49,7 @@ def find_runs(places: Sequence[Path]) -> list[RunState]:
     found: dict[Path, RunState] = {}
     for place in places:
         for name, below, files in os.walk(place):
-            if {CONFIG, "inputs.json"} <= set(files):
+            if {CONFIG, INPUTS} <= set(files):
                 below.clear()
                 found[Path(name).resolve()] = _state(Path(name))
     return sorted(found.values(), key=lambda run: -run.changed)
@@ -62,7 +61,7 @@ def _state(folder: Path) -> RunState:
     scores = {name: max(value for _, value in curve) for name, curve in history.items() if curve}
     if is_held(folder / LOCK):
         state = "running"
-    elif (folder / METRICS).is_file():
+    elif is_finished(folder):
         state, metrics = "finished", read_json(folder / METRICS)
         scores |= {key: value for key, value in metrics.items() if isinstance(value, float)}
     else:
