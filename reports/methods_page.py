@@ -13,13 +13,16 @@ from data.layouts import Sample
 from data.two_groups import TwoGroups
 from reports.page import Page, Shown, class_scores, or_reason, prediction_gallery, results, training
 from utils.checkpoint import read_json
-from utils.config.common import Common
+from utils.config.weakshot import WeakShotConfig
+from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
 from utils.report import charts, html
 from utils.report.aggregate import Column, ResultTable, published
 from utils.report.results import Stage
 from utils.report.tables import Rows, percent
 from utils.run_folder import stage_dir
+
+Config = ZeroShotConfig | WeakShotConfig  # the configurations with `split` and `method`
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class MethodsPage:
     bars: tuple[str, ...] = ()  # groups of classes that are drawn as bars
     accuracies: tuple[Column, ...] = ()  # of a second table
 
-    def page(self, cfg: Any) -> Page:
+    def page(self, cfg: Config) -> Page:
         """The page of a configuration's split. Raises UserError if nothing is evaluated."""
         run = MethodsRun.open(self, cfg)
         tables = {"mIoU": run.rows, "accuracies": run.accuracies} if self.accuracies else {"": run.rows}
@@ -58,20 +61,19 @@ class MethodsRun:
     """The evaluated methods of one split, by their row in the result table."""
 
     shows: MethodsPage
-    cfg: Any  # configuration with `split` and `method`
+    cfg: Config
     folder: Path
     evaluated: Mapping[str, Stage]
 
     @classmethod
-    def open(cls, shows: MethodsPage, cfg: Common) -> "MethodsRun":
+    def open(cls, shows: MethodsPage, cfg: Config) -> "MethodsRun":
         """Raises UserError if nothing is evaluated."""
         folder, found = stage_dir(cfg, "report").parent, {}
         for path in sorted(folder.glob("eval_*/metrics.json")):
             stage = Stage(path.parent, cfg.system, {}, read_json(path))
             found[shows.table.method(stage) or stage.name] = stage
         if not found:
-            command = shows.evaluate.format(getattr(cfg, "method"))  # noqa: B009
-            raise UserError(f"{folder}: nothing evaluated to report on; run first: {command}")
+            raise UserError(f"{folder}: nothing evaluated to report on; run first: {shows.evaluate.format(cfg.method)}")
         order = [
             *(name for name in shows.table.methods if name in found),
             *(sorted(found.keys() - {*shows.table.methods})),

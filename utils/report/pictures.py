@@ -1,4 +1,4 @@
-"""Pictures of label maps: colours over an image, names on regions, crops, sheets. Images are uint8 [H, W, 3] RGB."""
+"""Pictures of label maps: overlays, crops of objects, sheets of pictures. Images are uint8 [H, W, 3] RGB."""
 
 import base64
 import colorsys
@@ -16,7 +16,7 @@ INK, MUTED = (31, 41, 51), (107, 119, 133)
 
 
 def cluster_colors(count: int) -> np.ndarray:
-    """Distinct colours uint8 [count, 3]: each as far as possible, in Lab, from those before it."""
+    """Distinct colours uint8 [count, 3]: each has the largest distance, in Lab, to all colours before it."""
     tones = ((0.75, 0.95), (0.95, 0.65), (0.40, 0.90), (0.60, 0.45))  # saturation, value
     grid = [colorsys.hsv_to_rgb(hue / 40, *tone) for tone in tones for hue in range(40)]
     candidates = np.round(255 * np.array(grid)).astype(np.uint8)
@@ -41,7 +41,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize [H, W] with smooth borders: each class is interpolated, the strongest wins. For pictures only."""
+    """Resize a label map [H, W] with smooth borders, for pictures: the largest interpolated class mask wins."""
     values = np.unique(label)
     method = cv2.INTER_AREA if size[0] < label.shape[0] else cv2.INTER_LINEAR
     layers = [cv2.resize((label == value).astype(np.float32), size[::-1], interpolation=method) for value in values]
@@ -65,7 +65,7 @@ def overlay(
     strong: Collection[int] = (),
     side: int = 240,
 ) -> np.ndarray:
-    """The classes of a label map in colour over a paler image, larger regions with their names: [side, side, 3].
+    """A label map in colour over a pale copy of the image, with the names of larger regions: [side, side, 3].
 
     label uint8 or uint16 [H, W]: 0 stays clear, the ignored value turns white; colors uint8 [n, 3], taken in turn.
     Classes in `strong` get a white outline and a filled name tag, the others a discreet one.
@@ -90,7 +90,7 @@ def overlay(
 
 
 def spotlight(image: np.ndarray, mask: np.ndarray, side: int = 240) -> np.ndarray:
-    """The image where mask [H, W] is positive (a grey mask lets less through), pale elsewhere: [side, side, 3]."""
+    """The image where mask [H, W] is positive, in proportion to the mask, dark elsewhere: [side, side, 3]."""
     size = fit_size(image.shape, side)
     strength = mask.astype(np.float32) / max(1, mask.max())
     strength = np.clip(cv2.resize(strength, size[::-1], interpolation=cv2.INTER_LINEAR), 0, 1)[..., None]
@@ -104,7 +104,7 @@ def plain(image: np.ndarray, side: int = 240) -> np.ndarray:
 
 
 def crop_object(image: np.ndarray, mask: np.ndarray, side: int = 96, margin: float = 0.12) -> np.ndarray:
-    """A square around the pixels where mask [H, W] is positive, with pale surroundings: [side, side, 3]."""
+    """A square around the positive pixels of mask [H, W], all other pixels pale: [side, side, 3]."""
     rows, columns = np.nonzero(mask)
     if len(rows) == 0:
         return np.full((side, side, 3), 255, np.uint8)
@@ -123,7 +123,7 @@ def sheet(
     heading: str,
     legend: Sequence[tuple[str, np.ndarray]],
 ) -> np.ndarray:
-    """One picture of equal square cells: a column per image, a named row per kind of picture, a colour legend below."""
+    """One picture of square cells: a column per image, a named row per kind of picture, a colour legend below."""
     side, gap, left, bottom = columns[0][0].shape[0], 8, 118, 56
     width = left + len(columns) * (side + gap)
     height = len(row_names) * (side + gap) + bottom
@@ -145,14 +145,14 @@ def sheet(
 
 
 def data_uri(image: np.ndarray, quality: int = 88) -> str:
-    """A picture as the text of an <img src>, JPEG."""
+    """A picture as JPEG in the text of an <img src>."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _pale(image: np.ndarray) -> np.ndarray:
-    """Less colour and contrast, so that class colours are the only colours."""
+    """The image with less colour and contrast, so that the colours of classes stand out."""
     return 0.45 * image + 0.35 * image.mean(-1, keepdims=True) + 0.20 * 235
 
 
@@ -161,7 +161,7 @@ def _named(label: np.ndarray) -> list[int]:
 
 
 def _inside(mask: np.ndarray) -> tuple[int, int]:
-    """(x, y) of the point of a mask that is farthest from its border."""
+    """(x, y) of the point in a mask with the largest distance to its border."""
     padded = np.pad(mask.astype(np.uint8), 1)
     distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1]
     y, x = np.unravel_index(int(distance.argmax()), distance.shape)
