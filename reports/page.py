@@ -129,6 +129,22 @@ def class_scores(
     return html.section("IoU of every class", "In per cent.", charts.legend(colors) + html.side_by_side(parts))
 
 
+# ---- confusion of classes and clusters
+
+
+def cluster_order(match: Sequence[Sequence[int]], num_clusters: int) -> list[tuple[int, int]]:
+    """(cluster, matched class or -1), both from 0, sorted by class, clusters without a class last."""
+    classes = dict.fromkeys(range(num_clusters), -1) | {cluster: novel for cluster, novel in match}
+    return sorted(classes.items(), key=lambda pair: (pair[1] < 0, pair[1], pair[0]))
+
+
+def arrange_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
+    """Row-normalised confusion of counts [C, num_known + K], the K cluster columns in the order of `clusters`."""
+    counts = matrix[:, [*range(num_known), *(num_known + cluster for cluster in clusters)]]
+    total = counts.sum(1, keepdims=True)
+    return np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+
+
 # ---- pictures
 
 

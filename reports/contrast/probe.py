@@ -7,7 +7,7 @@ import numpy as np
 
 from data.io import read_array
 from reports.contrast.tables import PROBES
-from reports.page import Page, class_bars, results, training
+from reports.page import Page, arrange_confusion, class_bars, cluster_order, results, training
 from utils.config.probe import ProbeConfig
 from utils.errors import UserError
 from utils.report import charts, html
@@ -102,10 +102,9 @@ def confusion(stages: Sequence[Stage]) -> str:
         if not (stage.name.startswith("kmeans") and path.exists() and match):
             continue
         matrix, names = read_array(path), list(stage.metrics["per_class"])
-        order = sorted(match, key=lambda pair: (pair[1] < 0, pair[1], pair[0]))
+        order = cluster_order(match, matrix.shape[1])
         outputs = [f"{cluster} → {names[number] if number >= 0 else 'none'}" for cluster, number in order]
-        counts = matrix[:, [cluster for cluster, _ in order]]
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        shares = arrange_confusion(matrix, 0, [cluster for cluster, _ in order])
         framed = {(number, place) for place, (_, number) in enumerate(order) if number >= 0}
         parts.append((f"{network(stage)}, {stage.name}", charts.heat_map(shares, names, outputs, framed)))
     intro = "Rows are true classes, columns clusters, 0 background; shares of the class's pixels in per cent."

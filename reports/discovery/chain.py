@@ -14,6 +14,7 @@ from data.discovery.units import Unit, read_parts, read_units
 from data.io import read_image, read_label
 from data.layouts import Sample
 from reports.discovery.table import BASELINES, METHODS
+from reports.page import arrange_confusion
 from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
 from utils.report import charts, html, pictures
@@ -113,6 +114,14 @@ class Chain:
         return read_units(self.folder / "pseudo" / "clusters.json", int)
 
     @cached_property
+    def members(self) -> dict[int, list[Unit]]:
+        """Cluster -> its objects in the order of their images."""
+        found: dict[int, list[Unit]] = {}
+        for unit, cluster in sorted(self.clusters.items(), key=lambda pair: (pair[1], pair[0])):
+            found.setdefault(cluster, []).append(unit)
+        return found
+
+    @cached_property
     def units(self) -> dict[str, list[Unit]]:
         """Image id -> its objects; several only if cluster.unit is not image."""
         found: dict[str, list[Unit]] = defaultdict(list)
@@ -172,19 +181,6 @@ class Chain:
 
 
 # ---- confusion and clusters
-
-
-def cluster_order(match: Sequence[Sequence[int]], num_clusters: int) -> list[tuple[int, int]]:
-    """(cluster, novel class or -1), both from 0, sorted by class, clusters without a class last."""
-    classes = dict.fromkeys(range(num_clusters), -1) | {cluster: novel for cluster, novel in match}
-    return sorted(classes.items(), key=lambda pair: (pair[1] < 0, pair[1], pair[0]))
-
-
-def arrange_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:
-    """Row-normalised confusion [B+1+n, B+1+K]; cluster columns in the order of `clusters` (from 0)."""
-    counts = matrix[:, [*range(num_known), *(num_known + cluster for cluster in clusters)]]
-    total = counts.sum(1, keepdims=True)
-    return np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
 
 
 def collapse_confusion(matrix: np.ndarray, num_known: int, clusters: Sequence[int]) -> np.ndarray:

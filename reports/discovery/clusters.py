@@ -4,18 +4,15 @@ from functools import partial
 
 import numpy as np
 
-from data.discovery.units import Unit
 from data.gallery import COLUMNS, pick_images
 from data.io import read_array, read_image, read_label, voc_palette
 from reports.discovery.chain import (
     KIND_COLORS,
     Chain,
-    arrange_confusion,
-    cluster_order,
     collapse_confusion,
     split_point,
 )
-from reports.page import label_painter
+from reports.page import arrange_confusion, cluster_order, label_painter
 from utils.checkpoint import read_as, read_json, read_list
 from utils.cluster_names import Suggested, cluster_label
 from utils.report import charts, html, pictures
@@ -75,10 +72,7 @@ def clusters(chain: Chain) -> str:
     title = "What the clusters hold"
     if "pseudo" not in chain.metrics:
         return html.absent(title, *NOT_CLUSTERED)
-    members: dict[int, list[Unit]] = {}
-    for unit, cluster in sorted(chain.clusters.items()):
-        members.setdefault(cluster, []).append(unit)
-    path = chain.folder / "pseudo" / "names.json"
+    members, path = chain.members, chain.folder / "pseudo" / "names.json"
     suggested = read_as(path, Suggested) if path.is_file() else {}
     colors = pictures.cluster_colors(max(members))
     cards = []
@@ -108,11 +102,8 @@ def clusters(chain: Chain) -> str:
 
 def cluster_rows(chain: Chain) -> dict[str, np.ndarray]:
     """Tag "clusters/3" -> objects of cluster 3 side by side, uint8 [h, n * h, 3]."""
-    members: dict[int, list[Unit]] = {}
-    for unit, cluster in sorted(chain.clusters.items()):
-        members.setdefault(cluster, []).append(unit)
     rows = {}
-    for cluster, units in sorted(members.items()):
+    for cluster, units in chain.members.items():
         shown = [units[i] for i in evenly(len(units))]
         samples = chain.samples([unit.image for unit in shown])
         regions = [chain.region(unit).astype(np.uint8) for unit in shown]

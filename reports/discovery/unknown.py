@@ -53,11 +53,9 @@ def naming(chain: Chain) -> str:
     title = "What the clusters hold, and what they are"
     if "pseudo" not in chain.metrics:
         return html.absent(title, "The objects are not clustered yet", "python cluster_pseudolabel.py CONFIG")
-    members: dict[int, list[Unit]] = {}
-    for unit, cluster in chain.clusters.items():
-        members.setdefault(cluster, []).append(unit)
     path = chain.folder / "pseudo" / "certainty.json"
     certainty = read_units(path, float) if path.is_file() else dict.fromkeys(chain.clusters, 0.0)
+    members = chain.members
     count = chain.metrics["pseudo"].get("k", max(members))
     colors = pictures.cluster_colors(count)
     rows = [_cluster(chain, k, members.get(k, []), certainty, colors[k - 1]) for k in range(1, count + 1)]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from reports import page
 from reports.discovery import chain as discovery_chain
 from reports.discovery import table as discovery_table
 from utils.report.results import Stage
@@ -12,7 +13,7 @@ MATRIX = np.array([[8, 1, 0, 0, 1], [2, 6, 0, 1, 1], [0, 0, 0, 4, 0], [1, 0, 3, 
 
 
 def test_clusters_follow_their_class_and_leftover_ones_come_last():
-    assert discovery_chain.cluster_order([[0, 1], [1, -1], [2, 0], [3, 1]], 5) == [
+    assert page.cluster_order([[0, 1], [1, -1], [2, 0], [3, 1]], 5) == [
         (2, 0),
         (0, 1),
         (3, 1),
@@ -22,7 +23,7 @@ def test_clusters_follow_their_class_and_leftover_ones_come_last():
 
 
 def test_confusion_rows_become_shares_in_the_new_column_order():
-    shares = discovery_chain.arrange_confusion(MATRIX, 2, [1, 0, 2])
+    shares = page.arrange_confusion(MATRIX, 2, [1, 0, 2])
     np.testing.assert_allclose(
         shares, [[0.8, 0.1, 0, 0, 0.1], [0.2, 0.6, 0.1, 0, 0.1], [0, 0, 1, 0, 0], [0.25, 0, 0, 0.75, 0]]
     )
@@ -38,7 +39,7 @@ def test_base_classes_merge_into_one():
 def test_collapsing_changes_nothing_with_one_base_class():
     np.testing.assert_allclose(
         discovery_chain.collapse_confusion(MATRIX, 2, [2, 0, 1]),
-        discovery_chain.arrange_confusion(MATRIX, 2, [2, 0, 1]),
+        page.arrange_confusion(MATRIX, 2, [2, 0, 1]),
     )
 
 
