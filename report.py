@@ -1,14 +1,14 @@
-"""Show what a run found: its table on the terminal, and one page with pictures and charts.
+"""Show the results of a run: a table on the terminal, and one page with tables, charts and pictures.
 
-reads   the finished stages of a configuration, and for pictures the data set
-writes  report.html and table.md beside the stages, for novel class discovery also gallery.png, and pictures of clusters
-        and predictions for TensorBoard
+reads   the finished stages of a configuration, and the data set for pictures
+writes  report.html and table.md next to the stages; for novel class discovery also gallery.png, and pictures of
+        clusters and predictions for TensorBoard
 
     python report.py configs/demo/discovery.yaml
     python report.py configs/discovery/pascal_subset.yaml split=fold1 data.root=/my/voc
-    python report.py configs/demo/incremental.yaml task=15-1                               all methods of the task
-    python report.py configs/demo/probe.yaml output_dir=output/demo_probe           all networks evaluated there
-    python report.py --env                                                          of the machine, for a bug report
+    python report.py configs/demo/incremental.yaml task=15-1                      # all methods of the task
+    python report.py configs/demo/probe.yaml output_dir=output/demo_probe  # all networks evaluated there
+    python report.py --env                                                 # versions and hardware, for a bug report
 """
 
 import sys
@@ -36,7 +36,7 @@ from utils.report.tables import table
 from utils.report.unchanged import record_page
 from utils.run import entry
 
-# differences between methods may be those between seeds
+# a difference between methods may be no more than that between seeds
 ONE_RUN = "one run, seed {seed}: differences may be chance; python collect.py FOLDER ... compares several seeds"
 
 

@@ -146,7 +146,7 @@ def test_report_and_check_need_no_saliency(scenes):
     assert run(report.main, config) == 0
     page = (out / "report.html").read_text()
     assert "one for each part in a cell of alike features" in page and "<h2>Clean and unclean" in page
-    assert "saliency" not in page.split("How pseudo labels are made")[1].split("</section>")[0]
+    assert "saliency" not in page.split("How pseudo-labels are made")[1].split("</section>")[0]
 
 
 def test_connected_parts_are_counted_and_clustered(scenes, tmp_path):
