@@ -28,10 +28,11 @@ from tqdm.contrib.concurrent import thread_map
 from data.discovery.builder import DiscoveryData
 from data.discovery.prototypes import Describer, base_means, divide
 from data.discovery.stages import base_model
-from data.discovery.units import Unit, by_image, list_units, read_parts
+from data.discovery.units import CERTAINTY, Unit, by_image, list_units, mean_certainty_by_image, read_parts
 from data.discovery.words import vocabulary
 from data.io import read_label, write_array, write_label
 from data.layouts import Sample
+from data.pseudo_labels import PseudoLabel
 from models.contrast.encoder import load_encoder
 from models.contrast.probes import FeatureNetwork
 from models.deeplab import DeepLabV3, build_model
@@ -175,7 +176,7 @@ def assign_clusters(
     found = cluster_prototypes(prototypes, k, known=known, **options)
     if dist.is_main():
         certain = certainty(found.points, found.ids).round(4).tolist()
-        write_json(run.dir / "certainty.json", by_image(units, certain, whole))
+        write_json(run.dir / CERTAINTY, by_image(units, certain, whole))
         for image_id, points in by_image(units, found.points.astype(np.float32), whole).items():
             write_array(run.dir / "prototypes" / f"{image_id}.npy", np.array(points), settled=False)
     if c.names == "suggest":
@@ -228,10 +229,12 @@ def true_classes(data: DiscoveryData, units: list[Unit], run: Run) -> np.ndarray
     return np.array([classes[unit.image][unit.part - 1] for unit in units])
 
 
-def write_pseudo_labels(data: DiscoveryData, units: list[Unit], clusters: np.ndarray, k: int, run: Run) -> None:
+def write_pseudo_labels(
+    data: DiscoveryData, units: list[Unit], clusters: np.ndarray, k: int, made_from: dict[str, Path], run: Run
+) -> None:
     """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction).
 
-    What is neither novel nor certainly base is background where novel things are salient; else nobody knows.
+    What is neither novel nor certainly base is background where novel things are salient, else it is ignored.
     """
     cfg, wide = run.cfg, is_wide(data.num_known + k)
     size, kind = cfg.data.image_size, np.uint16 if wide else np.uint8
@@ -248,10 +251,13 @@ def write_pseudo_labels(data: DiscoveryData, units: list[Unit], clusters: np.nda
         write_label(run.dir / "embeddings" / f"{image_id}.png", embeddings, settled=False)
         labels = np.where(found > 0, found + data.num_known - 1, -found).astype(kind)[back]
         base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
-        write_label(run.dir / "pseudo_labels" / f"{image_id}.png", fuse(base, labels, rest), settled=False)
+        add(PseudoLabel(image_id, fuse(base, labels, rest), confidence.get(image_id)))
 
-    thread_map(write, dist.share(list(numbers)), desc="pseudo labels", leave=False, disable=None)
-    dist.barrier()
+    paths = {"features_checkpoint", "candidates"}  # their content counts, not where they are
+    settings = {"cluster": cfg.cluster.model_dump(mode="json", exclude=paths), "seed": cfg.seed}
+    with data.pseudo_labels(run.dir).writing(made_from, settings) as add:
+        confidence = mean_certainty_by_image(run.dir)
+        thread_map(write, dist.share(list(numbers)), desc="pseudo-labels", leave=False, disable=None)
     if dist.is_main():
         settle(run.dir)  # once for all files of the stage
 
@@ -307,7 +313,7 @@ def main(argv: list[str] | None = None) -> None:
         classes = true_classes(data, units, run)
         clusters = assign_clusters(data, units, classes, describer, run)
         k = int(clusters.max()) if cfg.cluster.k == "auto" else cfg.cluster.k
-        write_pseudo_labels(data, units, clusters, k, run)
+        write_pseudo_labels(data, units, clusters, k, inputs, run)
         metrics = {"images": len(pixels), **summary(units, clusters, k, classes)}
         if dist.is_main():
             write_json(run.dir / "clusters.json", by_image(units, clusters.tolist(), cfg.cluster.unit == "image"))

@@ -20,15 +20,14 @@ from utils.entry import answer
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("simformer",))
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data.weakshot.builder import WeakShotData
-from data.weakshot.chain import PSEUDO, label_folder, labelled_by
-from data.weakshot.cluster_masks import LABELS
+from data.pseudo_labels import CLUSTERED, PseudoLabel, label_images
+from data.weakshot.builder import PSEUDO, WeakShotData, label_folder, labelled_by
 from data.weakshot.shown_masks import SHOWN, Proposals, write_proposals
 from losses.maskformer import Targets, class_loss, find_targets, mask_loss, match, shrink
 from losses.simformer import (
@@ -62,11 +61,12 @@ from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.loop import fit
 from utils.measure.confusion import eval_mode, respond
-from utils.measure.protocol import EvalProtocol, label_maps
+from utils.measure.protocol import EvalProtocol
 from utils.recipe import Recipe, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weakshot/crops.py
+STRIDE = 4  # of the cells on which the certainty of pseudo-labels is averaged
 
 
 class MaskFormerRecipe(Recipe):
@@ -329,27 +329,33 @@ def propose(network: torch.nn.Module, image: torch.Tensor, run: Run) -> Proposal
         return surest(respond(network, image[None].to(run.device)), SHOWN)
 
 
-def label_images(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
-    """<stage>/labels/<id>.png of all training images by a network, and manifest.json; returns how good they are."""
+def label_by_network(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
+    """Writes pseudo-labels of all training images by a network into <stage>/labels; returns their quality."""
     file = read_weights(start)
     data.check_split(start, file.extra.get("config", {}))
     views = {name: getattr(cfg.pseudo, name) for name in ("tta", "tta_sizes", "tta_longest")}
     labeller = load_segmenter(file, cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)}))
-    model = run.place(labeller.model)
-    with data.labelling(run.dir / PSEUDO, start) as labels:
-        for batch, maps in label_maps(
-            [model], labeller.decide, data.pseudo_label_images(), run, "pseudo-labels", sized=True
-        ):
-            for index, prediction in zip(batch["index"].tolist(), maps[:, 0].cpu().numpy(), strict=True):
-                data.write_pseudo_label(labels, index, prediction)
+
+    def label(output: Any, batch: dict) -> Iterator[PseudoLabel]:
+        height, width = batch["size"][0].tolist()  # images of a batch have one size
+        maps = labeller.decide(output, (height, width)).cpu().numpy()
+        certainty = labeller.certainty(output, (-(-height // STRIDE), -(-width // STRIDE)))
+        for index, prediction, certain in zip(batch["index"].tolist(), maps, certainty, strict=True):
+            yield data.pseudo_label(index, prediction, certain)
+
+    labels, settings = data.pseudo_labels(run.dir / PSEUDO), cfg.pseudo.model_dump(mode="json")
+    with labels.writing({"network": start}, settings) as add:
+        label_images(run.place(labeller.model), label, data.pseudo_label_images(), add, run)
     return data.pseudo_quality(labels.folder)
 
 
 def label_by_clusters(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
-    """The same by the clusters of class discovery, which the tags of the images name."""
+    """Writes pseudo-labels from the clusters of class discovery, named by the images' tags; returns their quality."""
+    labels, settings = data.pseudo_labels(run.dir / PSEUDO), cfg.pseudo.model_dump(mode="json")
     masks = data.cluster_masks(start)
-    with data.labelling(run.dir / PSEUDO, start / LABELS) as labels:
-        data.write_clusters(labels, masks)
+    with labels.writing({"clusters": start / CLUSTERED}, settings) as add:
+        for made in data.cluster_labels(masks):
+            add(made)
     return data.pseudo_quality(labels.folder)
 
 
@@ -374,8 +380,8 @@ def main(argv: list[str] | None = None) -> None:
     files = data.context.files
     if cfg.stage == "pseudo":
         start, by_clusters = labelled_by(cfg), cfg.method == "clusters"
-        label = label_by_clusters if by_clusters else label_images
-        inputs = {"clusters": start / LABELS} if by_clusters else {"network": start}
+        label = label_by_clusters if by_clusters else label_by_network
+        inputs = {"clusters": start / CLUSTERED} if by_clusters else {"network": start}
         with start_run(cfg, cfg.stage_folder, ("pseudo", "evaluation"), inputs, files=files) as run:
             if not run.finished:
                 run.finish(label(cfg, data, start, run))

@@ -18,13 +18,14 @@ from utils.entry import answer
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("zs3",))
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from data.io import write_label
+from data.pseudo_labels import PseudoLabel, label_images
 from data.zeroshot.builder import ZeroShotData
 from losses.zs3 import (
     class_weights,
@@ -35,19 +36,18 @@ from losses.zs3 import (
     weighted_cross_entropy,
 )
 from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
+from models.output import Output
 from models.segmenter import load_segmenter
 from models.weights import read_weights
 from models.zeroshot.generators import DeviseNet, ZeroShotNet
 from models.zeroshot.graph import LabelGraph, label_graph
 from models.zeroshot.pixels import ClassCells, class_cells, paste_unseen, shrink_label
-from utils import checkpoint, dist
+from utils import dist
 from utils.config.reader import load_config
 from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
-from utils.log import log
 from utils.loop import fit
-from utils.measure.confusion import predict, respond
 from utils.measure.protocol import EvalProtocol
 from utils.recipe import Recipe, decoder_and_backbone, own_keys, own_recipe
 from utils.run import Run, entry, start_run
@@ -292,32 +292,26 @@ class SelfTrainingRecipe(Recipe):
         return {"labels": weighted_cross_entropy(self.model(images).logits, label, images=count, total=pixels)}
 
 
-def label_images(cfg: ZeroShotConfig, data: ZeroShotData, labelled_by: Path, run: Run) -> Path:
-    """Pseudo-labels of the training images with unseen classes: <stage>/labels/<id>.png, and manifest.json, which says
-    how they were made and is written last.
-    """
-    folder, options = run.dir / "labels", cfg.self_training
-    if (folder / "manifest.json").exists():
-        return folder
+def label_unseen(cfg: ZeroShotConfig, data: ZeroShotData, labelled_by: Path, run: Run) -> Path:
+    """Pseudo-labels of the training images that show an unseen class, in <stage>/labels; kept if finished already."""
+    labels, options = data.pseudo_labels(run.dir / "labels"), cfg.self_training
+    made_from, settings = {"network": labelled_by}, options.model_dump(mode="json")
+    if labels.finished(made_from, settings):
+        return labels.folder
     file = read_weights(labelled_by)
     data.check_split(file.path, file.extra.get("config", {}))
-    network = run.place(load_segmenter(file, cfg).model)
+    labeller = load_segmenter(file, cfg)
     samples, loader = data.pseudo_label_images()
-    entries = []
-    for batch, output in predict(lambda images: respond(network, images), network, loader, run, "pseudo-labels"):
-        for logits, index in zip(output.logits, batch["index"].tolist(), strict=True):
-            label, lowest = keep_most_certain(logits, data.unseen, options.percent, options.pooling, options.others)
-            write_label(folder / f"{samples[index].id}.png", label.cpu().numpy(), settled=False)
-            kept = {data.names[number]: value for number, value in lowest.items()}
-            entries.append({"id": samples[index].id, "labelled": int((label != IGNORE).sum()), "lowest": kept})
-    entries = sorted((entry for part in dist.gather(entries) for entry in part), key=lambda entry: entry["id"])
-    if dist.is_main():  # gathered, so that all processes have written theirs
-        checkpoint.settle(folder)
-        about = {"network": checkpoint.digest(labelled_by), **options.model_dump(), "images": entries}
-        checkpoint.write_json(folder / "manifest.json", about)
-    dist.barrier()
-    log.info("pseudo-labels of %d images in %s", len(entries), folder)
-    return folder
+
+    def label(output: Output, batch: dict) -> Iterator[PseudoLabel]:
+        certainty = labeller.certainty(output)
+        for logits, certain, index in zip(output.logits, certainty, batch["index"].tolist(), strict=True):
+            kept = keep_most_certain(logits, data.unseen, options.percent, options.pooling, options.others)
+            yield data.pseudo_label(samples[index], kept, certain)
+
+    with labels.writing(made_from, settings) as add:
+        label_images(run.place(labeller.model), label, loader, add, run)
+    return labels.folder
 
 
 def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
@@ -333,7 +327,7 @@ def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -
 
 def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
     """Step 3: the labels of step 2's network, and a new network that learns them."""
-    folder = label_images(cfg, data, start, run)
+    folder = label_unseen(cfg, data, start, run)
     model = run.place(build_deeplab_plus(cfg.model, data.num_classes))
     feed = {"labels": data.step3_source(folder, cfg.step3.batch_size)}
     return own_recipe(cfg, SelfTrainingRecipe)(model, cfg.step3, feed, data.protocol())

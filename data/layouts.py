@@ -261,7 +261,6 @@ def locate(
     layout: Layout,
     label_folder: str = TRAIN_FOLDER,
     saliency_folder: str | None = None,
-    pseudo_dir: Path | None = None,
 ) -> Iterator[Located]:
     """The files of `fields` of each image. Raises UserError for a missing folder, or an id of another layout.
 
@@ -272,8 +271,7 @@ def locate(
     def listing(kind: str, part: str) -> tuple[Path, dict[str, tuple[Path, str]]]:
         if (kind, part) not in folders:
             name = {"label": label_folder, "saliency": saliency_folder or kind}.get(kind, kind)
-            given = pseudo_dir / "pseudo_labels" if kind == "pseudo" and pseudo_dir else None
-            places = [given] if given else layout.places(root, name, part)
+            places = layout.places(root, name, part)
             endings = layout.endings(kind), layout.image_ending
             found = {stem: (place, name) for place in places for stem, name in _files(place, *endings).items()}
             folders[kind, part] = places[0], found
@@ -301,19 +299,18 @@ def index_samples(
     looked_for: DataFiles | None = None,
     label_folder: str = TRAIN_FOLDER,
     saliency_folder: str | None = None,
-    pseudo_dir: Path | None = None,
 ) -> list[Sample]:
-    """Samples with the paths of `fields` (image, label, saliency, pseudo); pseudo lies in <pseudo_dir>/pseudo_labels.
+    """Samples with the paths of `fields` (image, label, saliency).
 
-    The folders are those of `locate`. `looked_for` records all files except pseudo-labels. A missing folder or image
-    raises UserError. Other missing files raise UserError (missing="error"), leave out the image ("drop", with the
-    number in the log), or leave the path None ("none").
+    The folders are those of `locate`. `looked_for` records all files. A missing folder or image raises UserError. Other
+    missing files raise UserError (missing="error"), leave out the image ("drop", with the number in the log), or leave
+    the path None ("none").
     """
     layout = layout or find_layout(root)
     samples, ids, dropped = [], list(ids), Counter[Path]()
-    for image_id, paths, absent in locate(root, ids, fields, layout, label_folder, saliency_folder, pseudo_dir):
+    for image_id, paths, absent in locate(root, ids, fields, layout, label_folder, saliency_folder):
         if looked_for is not None:
-            looked_for.add(path for kind, path in paths.items() if kind != "pseudo")
+            looked_for.add(paths.values())
         if absent and (missing == "error" or "image" in absent):
             listed = f"but '{image_id}' is in the image list (layout: {layout.expected})"
             raise UserError(f"{paths[absent[0]]}: no such file, {listed}")

@@ -58,7 +58,6 @@ class DataContext(Generic[C]):
         missing: Missing = "error",
         label_folder: str = TRAIN_FOLDER,
         saliency_folder: str | None = None,
-        pseudo_dir: Path | None = None,
         whole: bool = False,
     ) -> list[Sample]:
         """Samples with the paths of their fields, see data.layouts.index_samples; `whole` also in a dry run."""
@@ -71,7 +70,6 @@ class DataContext(Generic[C]):
             looked_for=self.files,
             label_folder=label_folder,
             saliency_folder=saliency_folder,
-            pseudo_dir=pseudo_dir,
         )
 
     def dataset(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from data.classes import ClassGroups, class_files, load_split
 from data.protocol import SystemData
+from data.pseudo_labels import Origin, PseudoLabels
 from data.source import C, DataContext
 from utils.errors import UserError
 from utils.labels import IGNORE, is_wide
@@ -32,6 +33,7 @@ class TwoGroups(SystemData[C], Generic[C]):
     background: int | None  # number in the masks, whether or not it is a class here
 
     kind: ClassVar[str]  # what the classes of the second group are called
+    labels_made_by: ClassVar[str]  # command that makes pseudo-labels
 
     @classmethod
     def of(cls: type[Data], context: DataContext[C]) -> Data:
@@ -74,6 +76,11 @@ class TwoGroups(SystemData[C], Generic[C]):
     def output_classes(self, _metrics: dict[str, Any]) -> Classes:
         """(class number in the masks, name) of each output."""
         return list(zip(self.groups.order, self.names, strict=True))
+
+    def pseudo_labels(self, folder: Path) -> PseudoLabels:
+        """A folder of pseudo-labels of these classes, values train ids."""
+        later = tuple(self.names[number] for number in self.later)
+        return PseudoLabels(folder, Origin(self.groups.name, tuple(self.names), later), self.labels_made_by)
 
     def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
         """UserError when the network of a file, with its configuration, learned without other classes than these.

@@ -215,6 +215,7 @@ def test_same_seed_same_pseudo_labels(chain, tmp_path):
         == 0
     )
     again = tmp_path / "two" / "pseudo"
+    assert (out / "pseudo" / "pseudo_labels" / "manifest.json").is_file()
     for path in (out / "pseudo" / "pseudo_labels").iterdir():
         assert (again / "pseudo_labels" / path.name).read_bytes() == path.read_bytes()
 

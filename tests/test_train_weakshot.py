@@ -95,7 +95,11 @@ def test_pseudo_labels_are_base_masks_and_tagged_classes(chain, voc):
         assert (found[base] == truth[base]).all() and set(found[~base].tolist()) <= {*novel, 255}
     manifest = json.loads((chain / "simformer_pseudo/labels/manifest.json").read_text())
     assert manifest["novel"] == ["bar", "dot"]
-    assert manifest["network"] == checkpoint.digest(chain / "simformer/last.pth")
+    assert manifest["made_from"] == {"network": checkpoint.digest(chain / "simformer/last.pth")}
+    for name, entry in manifest["images"].items():
+        found = read_label(chain / f"simformer_pseudo/labels/{name}.png")
+        assert (found != 255).sum() == entry["labelled"]
+        assert entry["confidence"] is None or 0 < entry["confidence"] <= 1
 
 
 def test_clusters_of_class_discovery_serve_as_masks(shapes, pseudo, voc, tmp_path):

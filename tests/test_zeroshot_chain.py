@@ -104,13 +104,16 @@ def test_evaluations_tell_seen_and_unseen_apart(trained):
 def test_pseudo_labels_and_their_manifest(trained, voc):
     folder = stage(trained, "zs5") / "labels"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["percent"] == 25 and len(manifest["network"]) == 64
+    assert manifest["settings"]["percent"] == 25 and manifest["novel"] == ["dot"]
+    assert manifest["made_from"] == {"network": checkpoint.digest(stage(trained, "zs3") / "last.pth")}
     with_dot = [f"t{i:03d}" for i in range(48) if i % 4 == 3]
-    assert [entry["id"] for entry in manifest["images"]] == with_dot
-    for entry in manifest["images"]:
-        label = read_label(folder / f"{entry['id']}.png")
+    assert list(manifest["images"]) == with_dot
+    for name, entry in manifest["images"].items():
+        label = read_label(folder / f"{name}.png")
         assert set(np.unique(label).tolist()) <= {4, 255} and label.shape == (40, 40)
         assert (label == 4).sum() == entry["labelled"]
+        assert (entry["confidence"] is None) == (entry["lowest"] == {})
+        assert entry["confidence"] is None or entry["lowest"]["dot"] <= entry["confidence"] + 1e-4 <= 1 + 1e-4
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,14 @@ from data.dataset import SegmentationDataset
 from data.discovery.lists import ImageLists, load_lists, scanned_list
 from data.discovery.stages import num_clusters
 from data.discovery.units import FOLDER as PARTS
-from data.discovery.units import NOVEL_MAPS, read_units
+from data.discovery.units import NOVEL_MAPS
 from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import TRAIN_FOLDER, Sample
 from data.lists import image_list
 from data.loading import Source
 from data.protocol import Photograph, SystemData, TrainedNetwork
+from data.pseudo_labels import Origin, PseudoLabels, clustered_labels
 from data.source import DataContext, ImageSet
 from data.transforms import TrainTransform, ValTransform, WeakStrongTransform
 from utils.checkpoint import read_list
@@ -175,13 +176,18 @@ class DiscoveryData(SystemData[DiscoveryConfig]):
         transform, label_map = ValTransform(size), self.base_only_map()
         return self.context.dataset(samples, ("image", "label"), transform=transform, label_map=label_map)
 
+    def pseudo_labels(self, pseudo_dir: Path) -> PseudoLabels:
+        """The label maps in a folder of cluster_pseudolabel.py: base classes, then clusters."""
+        names = tuple(self.groups.names)
+        return clustered_labels(pseudo_dir, Origin(self.groups.name, names[: self.num_known], names[self.num_known :]))
+
     def pseudo_labelled(
         self, ids: Iterable[str], pseudo_dir: Path, *, train: bool, strong: bool = False
     ) -> SegmentationDataset:
         """Novel images with the pseudo-labels of `pseudo_dir`; `strong`: no labels, but the jittered view of EUMS."""
         allowed = LabelMap.from_pairs({value: value for value in range(self.num_outputs)})
-        fields = ("image",) if strong else ("image", "pseudo")
-        samples = self.context.index(ids, fields, pseudo_dir=pseudo_dir)
+        fields, samples = ("image",) if strong else ("image", "pseudo"), self.context.index(ids, ("image",))
+        samples = samples if strong else self.pseudo_labels(pseudo_dir).added_to(samples)
         return self._dataset(samples, fields, train=train, strong=strong, pseudo_map=allowed)
 
     def _dataset(
@@ -232,12 +238,7 @@ class DiscoveryData(SystemData[DiscoveryConfig]):
 
     def unlabelled_photographs(self) -> list[Photograph]:
         """The novel images; certainty is the mean over the clustered parts of an image."""
-        path = stage_dir(self.cfg, f"pseudo{self.cfg.reference}") / "certainty.json"
-        certain = read_units(path, float) if path.is_file() else {}
-        found: dict[str, list[float]] = {}
-        for unit, value in certain.items():
-            found.setdefault(unit.image, []).append(value)
-        means = {name: float(np.mean(values)) for name, values in found.items()}
+        means = self.pseudo_labels(stage_dir(self.cfg, f"pseudo{self.cfg.reference}")).confidences()
         return [Photograph(s.image, means.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
 
     def true_classes(self, sample: Sample, parts: np.ndarray) -> list[int]:
@@ -366,10 +367,8 @@ class FineTuningImages:
 
     def clusters(self, ids: Sequence[str]) -> list[int]:
         """Cluster 0..K-1 with most pixels in each image's pseudo-label; -1 without any."""
-        samples = self.data.context.index(ids, ("image", "pseudo"), pseudo_dir=self.pseudo_dir)
         clusters = []
-        for sample in samples:
-            assert sample.pseudo, sample  # one of the fields
-            label = read_label(sample.pseudo)
+        for path in self.data.pseudo_labels(self.pseudo_dir).paths(ids):
+            label = read_label(path)
             clusters.append(main_class(label, np.full(label.shape, True), self.data.num_known) - 1)
         return clusters

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from data.pseudo_labels import CLUSTERED
 from utils.checkpoint import read_json
 from utils.config.discovery import DiscoveryConfig
 from utils.errors import UserError
@@ -39,7 +40,7 @@ def start_model(cfg: DiscoveryConfig) -> Path | None:
 
 def pseudo_files(folder: Path, *names: str) -> dict[str, Path]:
     """Inputs of a stage that trains on a pseudo-label folder, by name."""
-    return {name: folder / f"{name}.txt" for name in names} | {"pseudo_labels": folder / "pseudo_labels"}
+    return {name: folder / f"{name}.txt" for name in names} | {CLUSTERED: folder / CLUSTERED}
 
 
 def num_clusters(cfg: DiscoveryConfig) -> int:

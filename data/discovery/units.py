@@ -16,6 +16,7 @@ from utils.checkpoint import read_as
 
 V = TypeVar("V")
 FOLDER = "parts"  # maps of parts in a pseudo-label folder
+CERTAINTY = "certainty.json"  # silhouette of each unit, in a pseudo-label folder
 NOVEL_MAPS = "novel_map"  # novel regions: salient, if saliency is used, and not certainly a base class
 
 
@@ -74,3 +75,11 @@ def by_unit(content: Mapping[str, Any]) -> dict[Unit, Any]:
 def read_units(path: Path, kind: type[V]) -> dict[Unit, V]:
     """Reads a file in the format of `by_image`. Raises UserError for values of another type than `kind`."""
     return by_unit(read_as(path, dict[str, kind | list[kind]]))  # type: ignore[valid-type]
+
+
+def mean_certainty_by_image(folder: Path) -> dict[str, float]:
+    """Mean silhouette of the units of each image of a pseudo-label folder; empty if nothing was clustered."""
+    path, found = folder / CERTAINTY, dict[str, list[float]]()
+    for unit, value in (read_units(path, float) if path.is_file() else {}).items():
+        found.setdefault(unit.image, []).append(value)
+    return {image: float(np.mean(values)) for image, values in found.items()}

@@ -12,6 +12,7 @@ from data.classes import ClassGroups
 from data.label_map import LabelMap
 from data.layouts import Sample
 from data.lists import Presence, values_of
+from data.pseudo_labels import CLUSTERED, clustered_labels
 from data.source import DataContext
 from utils.checkpoint import read_list
 from utils.config.incremental import IncrementalConfig
@@ -44,7 +45,7 @@ class ClusterTask:
             problem = f"labelled image '{early[0]}' holds '{seen}', which task={cfg.task} learns later"
             raise UserError(f"{folder / 'base.txt'}: {problem}; made for another split?")
         novel = read_list(folder / "novel.txt")
-        values = values_of([folder / "pseudo_labels" / f"{name}.png" for name in novel])
+        values = values_of(clustered_labels(folder).paths(novel))
         count = max((max(found, default=0) for found in values), default=0) - known + 1
         steps = len(truth.groups) - 1
         if count < steps:
@@ -59,16 +60,18 @@ class ClusterTask:
     @property
     def inputs(self) -> dict[str, Path]:
         """Files that a run depends on, by name."""
-        return {name: self.folder / name for name in ("base.txt", "novel.txt", "pseudo_labels")}
+        return {name: self.folder / name for name in ("base.txt", "novel.txt", CLUSTERED)}
 
     def samples(
         self, context: DataContext, ids: Sequence[str], fields: tuple[str, ...], label_map: LabelMap
     ) -> dict[str, Sample]:
         """Samples of those images that have pseudo-labels, which replace their masks, with their own label map."""
         novel = {name for name, _ in self.images}
-        own = tuple("pseudo" if field == "label" else field for field in fields)
-        found = context.index([name for name in ids if name in novel], own, pseudo_dir=self.folder)
-        return {s.id: replace(s, label=s.pseudo, pseudo=None, label_map=self.label_map(label_map)) for s in found}
+        unlabelled = tuple(field for field in fields if field != "label")
+        found = context.index([name for name in ids if name in novel], unlabelled)
+        if "label" in fields:
+            found = clustered_labels(self.folder).as_masks(found, self.label_map(label_map))
+        return {sample.id: sample for sample in found}
 
     def label_map(self, label_map: LabelMap) -> LabelMap:
         """The map of pseudo-label values that equals a map of class numbers; base classes become background."""

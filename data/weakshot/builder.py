@@ -1,7 +1,6 @@
 """Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,32 +13,32 @@ from torch.utils.data import DataLoader
 from data.classes import ClassList, class_folder, load_split
 from data.dataset import SegmentationDataset
 from data.embeddings import class_vectors
-from data.io import read_label
 from data.label_map import LabelMap
 from data.layouts import Missing, Sample
 from data.lists import image_list, warn_of_overlap
 from data.loading import Source
 from data.protocol import Photograph, TrainedNetwork
-from data.pseudo_labels import Origin, PseudoLabels, pseudo_label
+from data.pseudo_labels import PseudoLabel, mean_certainty, merge_labels
 from data.source import DataContext, ImageSet
 from data.two_groups import TwoGroups
-from data.weakshot.cluster_masks import ClusterMasks
+from data.weakshot.cluster_masks import IDS, ClusterMasks
 from data.weakshot.crops import ShortestEdge, WeakCrop
-from data.weakshot.images import WeakImages
-from data.weakshot.pairs import Partners
+from data.weakshot.pairs import Partners, WeakImages
 from data.weakshot.tags import FIELDS, Known, known_by_masks, known_by_tags, read_tags
 from utils import dist
 from utils.checkpoint import read_list
 from utils.config.strict_yaml import read_yaml
-from utils.config.weakshot import WeakShotConfig
+from utils.config.weakshot import TRAINS, WeakShotConfig
 from utils.errors import UserError
 from utils.labels import IGNORE
 from utils.log import log
 from utils.measure.confusion import image_confusion
 from utils.measure.protocol import EvalProtocol
 from utils.measure.spec import Spec, confusion_metrics
+from utils.run_folder import require_stage
 
 TAGS_OF_MASKS = ("crop", "image")  # values of data.tags that are no file
+PSEUDO = "labels"  # folder of the pseudo-labels in their stage
 TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
 
 
@@ -47,6 +46,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
     """Class split and data root of a run, its training images with what is known of them, and how it is scored."""
 
     kind = "novel"
+    labels_made_by = f"{TRAINS} CONFIG stage=pseudo"
 
     @classmethod
     def open(cls, cfg: WeakShotConfig) -> "WeakShotData":
@@ -184,13 +184,9 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         return self.context.source("images", self._crops(samples, self.label_map()), batch_size)
 
     def retraining_source(self, folder: Path, batch_size: int) -> Source:
-        """The same with pseudo-labels for masks. UserError when one is missing, or they are of another split."""
+        """Like `source`, with pseudo-labels as masks. Raises UserError if one is missing or of another split."""
         labels = self.pseudo_labels(folder)
-        paths = labels.paths([image.sample.id for image in self.known])
-        samples = [
-            replace(image.sample, label=path, label_map=labels.label_map, read_label=read_label)
-            for image, path in zip(self.known, paths, strict=True)
-        ]
+        samples = labels.as_masks([image.sample for image in self.known])
         return self.context.source("images", self._crops(samples, labels.label_map), batch_size)
 
     def _crops(self, samples: Sequence[Sample], label_map: LabelMap, **known: Any) -> SegmentationDataset:
@@ -200,37 +196,26 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
 
     # ---- pseudo-labels
 
-    def pseudo_labels(self, folder: Path) -> PseudoLabels:
-        """A folder of them, of the classes of this split."""
-        novel = tuple(self.names[number] for number in self.novel)
-        return PseudoLabels(folder, Origin(self.groups.name, tuple(self.names), novel))
-
-    @contextmanager
-    def labelling(self, folder: Path, source: Path) -> Iterator[PseudoLabels]:
-        """A folder of pseudo-labels while all processes write it; `source` is the file or folder they are made from."""
-        labels = self.pseudo_labels(folder)
-        if dist.is_main():
-            labels.start(source, self.cfg.pseudo.model_dump(mode="json"))
-        dist.barrier()
-        yield labels
-        dist.barrier()
-        log.info("pseudo-labels of %d images in %s", len(self.known), folder)
-
     def unlabelled_photographs(self) -> list[Photograph]:
-        """Training images that have tags alone."""
+        """Training images that have tags but no mask."""
         return [Photograph(image.sample.image) for image in self.known if not image.has_mask]
 
     def pseudo_label_images(self) -> DataLoader:
         """The training images as the evaluation sees them; "index" is the place in `known`."""
         return self.context.loader(self._whole([image.sample for image in self.known]), self.cfg.pseudo.batch_size)
 
-    def write_pseudo_label(self, labels: PseudoLabels, index: int, prediction: np.ndarray) -> None:
-        """Of image `index` of `known`, from the train ids [H, W] predicted at its size."""
+    def pseudo_label(self, index: int, prediction: np.ndarray, certainty: torch.Tensor | None = None) -> PseudoLabel:
+        """The pseudo-label of image `index` of `known`, see data.pseudo_labels.merge_labels.
+
+        prediction: train ids [H, W] at the size of the file; certainty [h, w] of the network in it.
+        """
         image, tags = self.known[index], self.presence[index].copy()
         if not image.has_mask and self.groups.background is not None:
             tags[0] = 1  # background is in every image
         label = self.label_map(base_only=True)(image.sample.load_label(), where=str(image.sample.label))
-        labels.write(image.sample.id, pseudo_label(prediction, label, tags, self.novel, image.has_mask))
+        values = merge_labels(prediction, label, tags, self.novel, image.has_mask)
+        predicted = (values != IGNORE) & (label == IGNORE)
+        return PseudoLabel(image.sample.id, values, None if certainty is None else mean_certainty(certainty, predicted))
 
     def cluster_masks(self, folder: Path) -> ClusterMasks:
         """Clusters of a folder of cluster_pseudolabel.py, named by what is known of these images.
@@ -245,13 +230,12 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         tags = {image.sample.id: image.classes.intersection(self.novel) for image in self.known}
         return ClusterMasks.open(folder, tags, [*background, *known], self.num_classes)
 
-    def write_clusters(self, labels: PseudoLabels, masks: ClusterMasks) -> None:
-        """Write this process's share of the pseudo-labels, by the clusters in the images."""
+    def cluster_labels(self, masks: ClusterMasks) -> Iterator[PseudoLabel]:
+        """This process's share of the pseudo-labels made from clusters."""
         for index in dist.share(range(len(self.known))):
             sample, classes = self.known[index].sample, self.known[index].classes
             shape = sample.load_label().shape
-            found = masks.label(sample.id, classes.intersection(self.novel), (shape[0], shape[1]))
-            self.write_pseudo_label(labels, index, found)
+            yield self.pseudo_label(index, masks.label(sample.id, classes.intersection(self.novel), shape))
 
     def pseudo_quality(self, folder: Path) -> dict[str, Any]:
         """Number of images, and metrics of their pseudo-labels against the masks; pixels without one count as missed.
@@ -314,3 +298,17 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
     def _spec(self) -> Spec:
         groups = {"base": self.base, "novel": self.novel}
         return Spec(self.names, self.num_classes, groups, absent=self.cfg.evaluation.absent)
+
+
+def labelled_by(cfg: WeakShotConfig) -> Path:
+    """The network, or the folder of clusters, that labels the training images. Raises UserError if it is missing."""
+    if cfg.method == "clusters":
+        return cfg.clusters_dir or require_stage(cfg, "pseudo", IDS, "cluster_pseudolabel.py").parent
+    return cfg.labels_checkpoint or require_stage(cfg, cfg.trained.stage, "last.pth", cfg.trained.made_by)
+
+
+def label_folder(cfg: WeakShotConfig) -> Path:
+    """The pseudo-labels that retraining reads. Raises UserError if they are missing."""
+    method = cfg.retraining.labels_by
+    made_by = f"{TRAINS} CONFIG method={method} stage=pseudo"
+    return cfg.pseudo_dir or require_stage(cfg, f"{method}_pseudo", PSEUDO, made_by)

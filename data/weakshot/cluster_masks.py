@@ -12,10 +12,11 @@ import numpy as np
 
 from data.io import read_label
 from data.lists import values_of
+from data.pseudo_labels import clustered_labels
 from utils.checkpoint import read_list
 from utils.labels import IGNORE
 
-IDS, LABELS = "novel.txt", "pseudo_labels"  # in a folder of cluster_pseudolabel.py
+IDS = "novel.txt"  # in a folder of cluster_pseudolabel.py
 Tags = Mapping[str, frozenset[int]]  # image -> its novel classes, train ids
 
 
@@ -38,7 +39,7 @@ class ClusterMasks:
         """`tags` tell which clusters are of which class. UserError without the folder's list."""
         ids = read_list(folder / IDS)
         tagged = [name for name in ids if tags.get(name)]
-        values = values_of([folder / LABELS / f"{name}.png" for name in tagged])
+        values = values_of(clustered_labels(folder).paths(tagged))
         clusters = [{value - len(known) for value in found if value >= len(known)} for found in values]
         affinity = count_together(clusters, [tags[name] for name in tagged], num_classes)
         return cls(folder, frozenset(ids), affinity, np.array(known, np.uint8))
@@ -50,7 +51,7 @@ class ClusterMasks:
         """
         if image_id not in self.ids:
             return np.full(shape, IGNORE, np.uint8)
-        values = read_label(self.folder / LABELS / f"{image_id}.png")
+        values = read_label(clustered_labels(self.folder).path(image_id))
         return np.concatenate([self.known, name_clusters(self.affinity, tags)])[values]
 
 

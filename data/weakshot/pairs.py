@@ -7,10 +7,11 @@ classes any two images share. The official program compares every two images as 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from data.dataset import SegmentationDataset
 from data.transforms import Random
 
 Rule = Literal["official", "fixed", "binter", "ninter", "rand"]
@@ -122,3 +123,26 @@ def _kept(found: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     if len(found) > most:
         kept[rng.integers(most, size=len(found) - most)] = found[most:]  # of one place the last one stays
     return kept
+
+
+class WeakImages(SegmentationDataset):
+    """A data set whose transform also gets "tags" uint8 [K] of an image, if there are `tags` [N, K].
+
+    With `partners` a sample also has the fields of another image, under names that begin with "partner_", with an
+    augmentation of its own. Seed, epoch and image decide it all.
+    """
+
+    def __init__(self, *args: Any, tags: np.ndarray | None = None, partners: Partners | None = None, **options: Any):
+        super().__init__(*args, **options)
+        self.tags, self.partners = tags, partners
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict:
+        made = super().sample(index, rng)
+        if self.partners is None:
+            return made
+        partner = super().sample(self.partners.draw(made["index"], rng), rng)
+        return made | {f"partner_{name}": values for name, values in partner.items()}
+
+    def _read(self, index: int) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+        arrays, size = super()._read(index)
+        return (arrays if self.tags is None else arrays | {"tags": self.tags[index]}), size

@@ -13,26 +13,29 @@ from torch.utils.data import DataLoader
 from data.crops import ScaleBlurCrop, ShorterSide, whole
 from data.dataset import SegmentationDataset
 from data.embeddings import class_vectors, name_vectors
-from data.io import read_label
 from data.label_map import LabelMap
-from data.layouts import Sample
-from data.lists import TABLE, values_in, warn_of_overlap
+from data.layouts import SBD, SBD_FOLDERS, VOC, Layout, Sample
+from data.lists import TABLE, find_list, image_list, shipped_ids, values_in, warn_of_overlap
 from data.loading import Source
 from data.mat import read_context
 from data.protocol import NewClasses, Photograph, TrainedNetwork
+from data.pseudo_labels import PseudoLabel, mean_certainty
 from data.source import DataContext, ImageSet
 from data.two_groups import TwoGroups
 from data.zeroshot.context_labels import context_map
-from data.zeroshot.lists import training_sets, validation_set, with_folders
 from utils.config.strict_yaml import read_yaml
-from utils.config.zeroshot import ZeroShotConfig
+from utils.config.zeroshot import TRAINS, ZeroShotConfig
 from utils.errors import UserError
+from utils.labels import IGNORE
 from utils.log import log
 from utils.measure.protocol import Classes, EvalProtocol
 from utils.measure.spec import Spec
 from utils.measure.sweep import Sweep
 
 FIELDS = ("image", "label")
+VOC_TRAIN, SBD_TRAIN = "voc12_train", "sbd_train_noval"  # official image lists, shipped
+Context = DataContext[ZeroShotConfig]
+KeptLabels = tuple[torch.Tensor, dict[int, float]]  # uint8 [H, W], unseen class -> lowest kept probability
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
     """
 
     kind = "unseen"
+    labels_made_by = f"{TRAINS} CONFIG method=zs5 resume=false"
 
     @classmethod
     def open(cls, cfg: ZeroShotConfig) -> "ZeroShotData":
@@ -205,16 +209,19 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         dataset = self.context.dataset(samples, ("image",), transform=whole)
         return samples, self.context.loader(dataset, 1)
 
-    def step3_source(self, pseudo_dir: Path, batch_size: int) -> Source:
-        """The images of step 2; where the mask shows an unseen class, <pseudo_dir>/<id>.png stands in for it."""
-        own = LabelMap.from_pairs({number: number for number in range(self.num_classes)})
-        samples = []
-        for image in self.train_images:
-            path = pseudo_dir / f"{image.sample.id}.png"
-            if image.has_unseen and not path.is_file():
-                raise UserError(f"{path}: no such file; each image with an unseen class needs its pseudo labels there")
-            pseudo = replace(image.sample, label=path, label_map=own, read_label=read_label)
-            samples.append(pseudo if image.has_unseen else image.sample)
+    def pseudo_label(self, sample: Sample, kept: KeptLabels, certainty: torch.Tensor) -> PseudoLabel:
+        """The pseudo-label of an image: `kept` is what losses.zs3.keep_most_certain keeps of the prediction.
+
+        certainty [H, W] of the network. The manifest also gets the lowest kept probability of each unseen class.
+        """
+        values, lowest = kept[0].cpu().numpy(), {self.names[number]: value for number, value in kept[1].items()}
+        return PseudoLabel(sample.id, values, mean_certainty(certainty, values != IGNORE), {"lowest": lowest})
+
+    def step3_source(self, folder: Path, batch_size: int) -> Source:
+        """The images of step 2; those whose mask shows an unseen class have a pseudo-label of `folder` instead."""
+        unseen = [image.sample for image in self.unseen_images]
+        made = {sample.id: sample for sample in self.pseudo_labels(folder).as_masks(unseen)}
+        samples = [made.get(image.sample.id, image.sample) for image in self.train_images]
         return self.context.source("labels", self._dataset(samples, self._crop()), batch_size)
 
     def _crop(self) -> ScaleBlurCrop:
@@ -279,3 +286,66 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
 
         loader = self.context.loader(images, options.batch_size, native)
         return EvalProtocol(loader, spec, name, native=native, classes=classes)
+
+
+# ---- image lists: VOC merged with SBD, or those of the data root
+
+
+def with_folders(context: Context) -> Context:
+    """The data root in VOC's layout where SBD is merged with it; photographs from `data.images` if it is set."""
+    layout = VOC if context.cfg.data.use_sbd else context.layout
+    return replace(context, layout=_with_images(layout, context.cfg.data.images))
+
+
+def training_sets(context: Context) -> list[ImageSet]:
+    """VOC's list and then SBD's, or the one list of another data set. An image may be in both.
+
+    With SBD, validation images are left out.
+    """
+    d = context.cfg.data
+    if not d.use_sbd:
+        own = next((name for name in ("trainaug", "train") if find_list(context, name)), "trainaug")
+        return [ImageSet("train", context, image_list(context, d.train_list or own))]
+    sbd = replace(context, root=_sbd_root(context), layout=_with_images(SBD, d.images))
+    val = set(validation_set(context).ids)
+    listed = {
+        "train": (context, _official(context, d.train_list or "train", VOC_TRAIN)),
+        "train of SBD": (sbd, _official(sbd, "train_noval", SBD_TRAIN)),
+    }
+    return [
+        ImageSet(name, where, [name for name in ids if name not in val], label_folder="SegmentationClass")
+        for name, (where, ids) in listed.items()
+    ]
+
+
+def validation_set(context: Context) -> ImageSet:
+    """The validation images of any data set."""
+    name = context.cfg.data.val_list or context.layout.val_list
+    ids = image_list(context, name)
+    return ImageSet("val", context, ids, label_folder="SegmentationClass", validation=True)
+
+
+def _with_images(layout: Layout, folder: Path | None) -> Layout:
+    """The layout with its photographs in a folder of their own."""
+    if folder is None:
+        return layout
+    if not folder.is_dir():
+        raise UserError(f"data.images={folder}: no such folder; give the one with the photographs, <id>.jpg")
+    return replace(layout, folders={**layout.folders, "image": (str(folder.resolve()),)})
+
+
+def _sbd_root(context: Context) -> Path:
+    root = context.cfg.data.sbd_root or context.root
+    if not any((root / folder / "cls").is_dir() for folder in SBD_FOLDERS):
+        raise UserError(
+            f"data.use_sbd=true: {root} has no folder 'cls', 'dataset/cls' or 'benchmark_RELEASE/dataset/cls'; set "
+            "data.sbd_root to the folder of SBD (python prepare_data.py voc says where to get it)"
+        )
+    return root
+
+
+def _official(context: Context, name: str, shipped: str) -> list[str]:
+    """Ids of a list of `data.lists` or the data root, else the official one that ships."""
+    if find_list(context, name):
+        return image_list(context, name)
+    return shipped_ids(context.cfg.data.dataset, shipped)

@@ -66,9 +66,10 @@ def decide(output: MaskOutput | list[View], size: Sequence[int] | None = None) -
     return predict_classes(output, size)
 
 
-def certainty(output: MaskOutput | list[View]) -> torch.Tensor:
-    """The highest score of each pixel [B, H, W], at most 1: scores of several proposals add up."""
-    size = None if isinstance(output, MaskOutput) else max(view.output.size for view in output)
+def certainty(output: MaskOutput | list[View], size: Sequence[int] | None = None) -> torch.Tensor:
+    """The highest score of each pixel [B, H, W] at `size`, at most 1: scores of several proposals add up."""
+    if size is None and not isinstance(output, MaskOutput):
+        size = max(view.output.size for view in output)
     return semantic_scores(output, size).amax(1).clamp(max=1)
 
 

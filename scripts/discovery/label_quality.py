@@ -51,7 +51,8 @@ def count(
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """(ids [N], true class 0..n of every object [N], counts [N, 2, true, outputs] of pseudo and teacher's labels)."""
     fields = ("image", "label", "pseudo")
-    samples = data.context.index(images.novel, fields, pseudo_dir=images.pseudo_dir)
+    samples = data.context.index(images.novel, ("image", "label"))
+    samples = data.pseudo_labels(images.pseudo_dir).added_to(samples)
     allowed = LabelMap.from_pairs({value: value for value in range(data.num_outputs)})
     transform, maps = ValTransform(data.cfg.data.image_size), {"label_map": data.full_map(), "pseudo_map": allowed}
     dataset = data.context.dataset(samples, fields, transform=transform, **maps)

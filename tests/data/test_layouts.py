@@ -38,11 +38,9 @@ def test_paths_of_the_asked_fields_in_the_order_of_the_ids(root):
     assert samples[0].saliency is None and samples[0].pseudo is None
 
 
-def test_all_fields(root, tmp_path):
-    fill(tmp_path / "out", "pseudo_labels", ["a"])
-    (sample,) = index_samples(root, ["a"], fields=("image", "label", "saliency", "pseudo"), pseudo_dir=tmp_path / "out")
+def test_all_fields(root):
+    (sample,) = index_samples(root, ["a"], fields=("image", "label", "saliency"))
     assert sample.saliency == root / "saliency_supervised_model" / "a.png"
-    assert sample.pseudo == tmp_path / "out" / "pseudo_labels" / "a.png"
 
 
 def test_label_folder_is_taken_as_asked(root):
@@ -107,13 +105,11 @@ def test_a_missing_image_is_an_error_in_any_case(root):
             index_samples(root, ["a", "d"], fields=("image", "saliency"), missing=missing)
 
 
-def test_missing_folders_are_named(root, tmp_path):
+def test_missing_folders_are_named(root):
     with pytest.raises(UserError, match="has no folder 'Masks'; expected layout: images/<id>.jpg"):
         index_samples(root, IDS, fields=("image", "label"), label_folder="Masks")
     with pytest.raises(UserError, match="has no folder 'images'"):
         index_samples(root / "nowhere", IDS, fields=("image",))
-    with pytest.raises(UserError, match="out/pseudo_labels: cannot be read"):
-        index_samples(root, IDS, fields=("image", "pseudo"), pseudo_dir=tmp_path / "out")
 
 
 def test_a_file_added_since_the_last_index_is_seen(root):

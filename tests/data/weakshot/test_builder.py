@@ -165,12 +165,11 @@ def test_the_upper_bound_sees_every_mask(stuff, tmp_path):
 
 def labelled(data: WeakShotData, folder: Path, network: Path) -> Path:
     """Pseudo-labels that are right but for the upper left corner, where class 10 is predicted."""
-    labels = data.pseudo_labels(folder)
-    labels.start(network)
-    for index, image in enumerate(data.known):
-        prediction = data.label_map()(image.sample.load_label()).copy()
-        prediction[:8, :8] = 10
-        data.write_pseudo_label(labels, index, prediction)
+    with data.pseudo_labels(folder).writing({"network": network}, {}) as add:
+        for index, image in enumerate(data.known):
+            prediction = data.label_map()(image.sample.load_label()).copy()
+            prediction[:8, :8] = 10
+            add(data.pseudo_label(index, prediction))
     return folder
 
 
@@ -193,10 +192,9 @@ def test_pseudo_labels_of_an_image_without_mask_are_scored_by_its_mask(stuff, tm
     """What is predicted stands in it, base classes of its tags, too."""
     (tmp_path / "network").write_text("weights")
     data, seen = (open_data(stuff, tmp_path, tags="image", masks=masks) for masks in ("base", "all"))
-    labels = data.pseudo_labels(tmp_path / "pseudo")
-    labels.start(tmp_path / "network")
-    for index, image in enumerate(seen.known):
-        data.write_pseudo_label(labels, index, seen.label_map()(image.sample.load_label()))
+    with data.pseudo_labels(tmp_path / "pseudo").writing({"network": tmp_path / "network"}, {}) as add:
+        for index, image in enumerate(seen.known):
+            add(data.pseudo_label(index, seen.label_map()(image.sample.load_label())))
     found = data.pseudo_quality(tmp_path / "pseudo")
     assert found["miou"] == 1 and found["images"] == 6
 
@@ -205,10 +203,9 @@ def test_quality_of_pseudo_labels_counts_missed_pixels(stuff, tmp_path):
     """All novel pixels missed: base classes are perfect, novel ones 0, and no pixel goes to another class."""
     (tmp_path / "network").write_text("weights")
     data = open_data(stuff, tmp_path)
-    labels = data.pseudo_labels(tmp_path / "pseudo")
-    labels.start(tmp_path / "network")
-    for index, image in enumerate(data.known):
-        data.write_pseudo_label(labels, index, np.full_like(image.sample.load_label(), 170))
+    with data.pseudo_labels(tmp_path / "pseudo").writing({"network": tmp_path / "network"}, {}) as add:
+        for index, image in enumerate(data.known):
+            add(data.pseudo_label(index, np.full_like(image.sample.load_label(), 170)))
     found = data.pseudo_quality(tmp_path / "pseudo")
     assert found["base_miou"] == 1 and found["novel_miou"] == 0 and found["miou"] == pytest.approx(3 / 6)
     truth = [image.sample.load_label() for image in data.known]
@@ -225,7 +222,7 @@ def test_a_missing_pseudo_label_or_another_split_is_an_error(stuff, tmp_path):
     (folder / f"{KEPT[1]}.png").unlink()
     with pytest.raises(UserError, match=rf"{KEPT[1]}\.png: no such file; 1 of 6 images have no pseudo-label"):
         data.retraining_source(folder, 2)
-    with pytest.raises(UserError, match=r"none/manifest\.json: does not say which classes"):
+    with pytest.raises(UserError, match=r"none/manifest\.json: missing or incomplete"):
         data.retraining_source(tmp_path / "none", 2)
 
 

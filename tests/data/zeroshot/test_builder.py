@@ -149,16 +149,22 @@ def test_pseudo_labels_stand_in_for_masks_with_an_unseen_class(voc, tmp_path):
     batches = list(loader)
     assert [batch["image"].shape[2:] for batch in batches] == [scene(n, ())[1].shape for n in (1, 2, 5)]
     assert "label" not in batches[0]
-    for sample, batch in zip(samples, batches, strict=True):
-        values = np.full(batch["image"].shape[2:], 255, np.uint8)
-        values[8:] = 14
-        write_label(tmp_path / "pseudo" / f"{sample.id}.png", values)
+    (tmp_path / "network").write_text("weights")
+    with data.pseudo_labels(tmp_path / "pseudo").writing({"network": tmp_path / "network"}, {}) as add:
+        for sample, batch in zip(samples, batches, strict=True):
+            values = torch.full(batch["image"].shape[2:], 255, dtype=torch.uint8)
+            values[8:] = 14
+            made = data.pseudo_label(sample, (values, {14: 0.5}), torch.full_like(values, 0.75, dtype=torch.float32))
+            assert made.confidence == 0.75 and made.about == {"lowest": {data.names[14]: 0.5}}
+            add(made)
     dataset = data.step3_source(tmp_path / "pseudo", 2).loader.dataset
     assert [sample.id for sample in dataset.samples] == ["a", "b", "c", "d", "e", "f"]
     for index, found in enumerate([{0, 1, 255}, {14, 255}, {14, 255}, {0, 15, 255}, {0, 3}, {14, 255}]):
         assert set(np.unique(dataset.native(index))) == found
     (tmp_path / "pseudo" / "c.png").unlink()
-    with pytest.raises(UserError, match=r"pseudo/c\.png: no such file; each image with an unseen class needs"):
+    with pytest.raises(
+        UserError, match=r"pseudo/c\.png: no such file; 1 of 3 images have no pseudo-label; run: python train_zer"
+    ):
         data.step3_source(tmp_path / "pseudo", 2)
 
 
