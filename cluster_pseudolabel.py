@@ -50,8 +50,8 @@ from utils.labels import ignored, is_wide
 from utils.log import log
 from utils.measure.clustering import certainty, cluster_prototypes, purity
 from utils.measure.confusion import predict
-from utils.measure.naming import suggest
 from utils.measure.num_clusters import estimate_k
+from utils.measure.word_regression import suggest
 from utils.run import Run, entry, start_run
 
 FEW = 3  # objects, below which a cluster is warned of

@@ -48,7 +48,7 @@ from utils.measure.confusion import Maps, Save, count, predict
 from utils.measure.crf import refine, require_crf
 from utils.measure.features import FeatureExtractor, cell_vectors, paint
 from utils.measure.metrics import confusion_of_step
-from utils.measure.probing import clustering_metrics, retrieval_metrics
+from utils.measure.probe_metrics import clustering_metrics, retrieval_metrics
 from utils.measure.retrieval import majority_label, nearest, region_confusion
 from utils.measure.spec import confusion_metrics
 from utils.recipe import Recipe

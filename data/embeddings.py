@@ -1,7 +1,6 @@
-"""Vectors of class names: tables with a row per class that ship or are given, and files of word vectors.
+"""Word vectors of class names, from tables with a row per class or from files of word vectors.
 
-A name is looked up as it is, word by word ("traffic light" is the mean of "traffic" and "light"), then by its other
-names.
+A name is looked up as it is, then word by word ("traffic light": mean of "traffic" and "light"), then by its aliases.
 """
 
 from collections import Counter
@@ -20,7 +19,7 @@ from utils.log import log
 from utils.text import require_file
 
 SHIPPED, TABLE = "shipped", "vectors.npz"
-ALIASES = {  # of the class names of VOC, Pascal-Context, COCO and the tables that ship
+ALIASES = {  # for class names of VOC, Pascal-Context, COCO and the shipped tables
     "aeroplane": "airplane",
     "bedclothes": "bedding",
     "diningtable": "table",
@@ -35,14 +34,14 @@ ALIASES = {  # of the class names of VOC, Pascal-Context, COCO and the tables th
 
 
 class Table(NamedTuple):
-    """float32 [N, D] and what its rows are of."""
+    """Vectors float32 [N, D] and the name of each row."""
 
     vectors: np.ndarray
     names: tuple[str, ...]
 
 
 def class_vectors(names: Sequence[str], source: WordedData) -> np.ndarray:
-    """float32 [C, D], a row per class name. UserError that lists every class without a vector."""
+    """float32 [C, D], a row per class name. Raises UserError that lists all classes without a vector."""
     stray = [name for name in source.aliases if name not in names]
     if stray:
         log.warning("data.aliases: '%s' is no class of the data set; classes: %s", stray[0], ", ".join(names))
@@ -51,7 +50,7 @@ def class_vectors(names: Sequence[str], source: WordedData) -> np.ndarray:
 
 
 def name_vectors(names: Sequence[str], source: WordedData, classes: Sequence[str]) -> np.ndarray:
-    """float32 [n, D] of names in no list, in the scale of the vectors of the trained `classes`."""
+    """float32 [n, D] of names outside the data set, scaled like the vectors of the trained `classes`."""
     if source.embeddings.endswith(".npy"):
         raise UserError(
             f"{source.embeddings}: a matrix without names, which has no vectors of other words; {_advice()}"
@@ -63,7 +62,7 @@ def name_vectors(names: Sequence[str], source: WordedData, classes: Sequence[str
 
 
 def scaled(vectors: np.ndarray, scale: str) -> np.ndarray:
-    """none: as they are; largest: all divided by the largest norm (the VOC table); unit: each by its own."""
+    """none: unchanged; largest: all divided by the largest norm (as the VOC table); unit: each divided by its norm."""
     if scale == "none":
         return vectors
     norms = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
@@ -78,7 +77,7 @@ def largest(vectors: np.ndarray) -> float:
 
 
 def look_up(names: Sequence[str], source: str, dataset: str, aliases: Mapping[str, str] | None = None) -> np.ndarray:
-    """float32 [n, D] from `source`: shipped, glove6b, or the path of a table (.npz, .npy) or of a file of words."""
+    """float32 [n, D] from `source`: shipped, glove6b, or the path of a table (.npz, .npy) or a file of word vectors."""
     tokens = {name: list(spellings(name, aliases or {})) for name in names}
     wanted = {token for spelled in tokens.values() for words in spelled for token in words}
     path = class_folder(dataset) / TABLE if source == SHIPPED else Path(source)
@@ -95,9 +94,9 @@ def look_up(names: Sequence[str], source: str, dataset: str, aliases: Mapping[st
 
 
 def spellings(name: str, aliases: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """The ways to look a name up, the best first; the vector of several words is their mean.
+    """The spellings under which a name is looked up, best first; the vector of several words is their mean.
 
-    A name in `aliases` is looked up under these words alone.
+    A name in `aliases` is looked up only under its alias.
     """
     for whole in _own(name, aliases) or dict.fromkeys((name, *_own(name, ALIASES))):
         words = whole.replace("-", " ").replace("_", " ").split()
@@ -114,7 +113,7 @@ def _own(name: str, aliases: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, where: str) -> Vectors:
-    """The vector of each name; one UserError for all names without."""
+    """The vector of each name. Raises one UserError for all names without a vector."""
     found = {name: next((w for w in spelled if all(t in known for t in w)), None) for name, spelled in tokens.items()}
     missing = [name for name, words in found.items() if words is None]
     if missing:
@@ -131,7 +130,7 @@ def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, whe
 
 
 def _usable(vectors: np.ndarray, names: Sequence[str], where: str) -> np.ndarray:
-    """The vectors [n, D]; UserError for one of no numbers, a warning for one of zeros, and for two that are equal."""
+    """The vectors [n, D]. Raises UserError if one is not finite; warns of zero and of equal vectors."""
     known: dict[bytes, str] = {}
     for name, row in zip(names, vectors, strict=True):
         if not np.isfinite(row).all():
@@ -155,7 +154,7 @@ def _advice() -> str:
 
 
 def read_table(path: Path) -> Table:
-    """An npz with `embeddings` [N, D] and `class_names` [N]; UserError for another file."""
+    """Reads an npz with `embeddings` [N, D] and `class_names` [N]. Raises UserError for any other file."""
     expected = "expected an npz with 'embeddings' [N, D] and 'class_names' [N]"
     require_file(path)
     try:
@@ -176,7 +175,7 @@ def read_table(path: Path) -> Table:
 
 
 def write_table(path: Path, names: Sequence[str], vectors: np.ndarray) -> None:
-    """Write a table that `read_table` reads, atomically."""
+    """Writes a table for `read_table`, atomically."""
     with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, embeddings=vectors.astype(np.float32), class_names=np.array(list(names)))
 
@@ -187,7 +186,7 @@ def _rows(path: Path) -> Vectors:
 
 
 def _plain_rows(path: Path, names: Iterable[str]) -> np.ndarray:
-    """A matrix without names, as the official tables: taken in the order of the classes, if there are as many rows."""
+    """A matrix without names (official tables), in class order. Raises UserError if the number of rows differs."""
     require_file(path)
     try:
         vectors = np.load(path)

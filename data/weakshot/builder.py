@@ -1,4 +1,4 @@
-"""Weak-shot segmentation: which images, masks and tags training reads, the pseudo-labels, how networks are scored."""
+"""Data of weak-shot segmentation: images, masks and tags for training, pseudo-labels, and evaluation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -43,14 +43,14 @@ TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: imag
 
 
 class WeakShotData(TwoGroups[WeakShotConfig]):
-    """Class split and data root of a run, its training images with what is known of them, and how it is scored."""
+    """Class split and data root of a run, labels and tags of its training images, and evaluation."""
 
     kind = "novel"
     labels_made_by = f"{TRAINS} CONFIG stage=pseudo"
 
     @classmethod
     def open(cls, cfg: WeakShotConfig) -> "WeakShotData":
-        """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
+        """Raises UserError if the split or data root does not fit. Image files are located on first use."""
         return cls.of(DataContext.open(cfg))
 
     @classmethod
@@ -77,23 +77,23 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
 
     @property
     def tags_only(self) -> bool:
-        """Whether novel classes are known by tags of whole images, so that no pixel of their masks may be looked at."""
+        """Whether novel classes are known only by image tags; then no pixel of their masks may be read."""
         return self.cfg.data.tags != "crop"
 
     def label_map(self, base_only: bool = False) -> LabelMap:
-        """Numbers in the masks to train ids; with `base_only` novel classes are ignored, as unlabelled pixels are."""
+        """Numbers in the masks -> train ids; `base_only` ignores novel classes."""
         return LabelMap.from_pairs(self.train_ids_of(base_only))
 
     @property
     def vectors(self) -> torch.Tensor:
-        """Word vectors float32 [K, E], a row per train id; UserError when a class has none."""
+        """Word vectors float32 [K, E], a row per train id. Raises UserError if a class has none."""
         return torch.from_numpy(class_vectors(self.names, self.cfg.data))
 
-    # ---- images and what is known of them
+    # ---- training images with their labels and tags
 
     @cached_property
     def known(self) -> list[Known]:
-        """Training images that show a class, in list order. UserError when there are none."""
+        """Training images that show a class, in list order. Raises UserError if there are none."""
         name, ids = self._train_list, self.context.cut(self.train_ids())
         warn_of_overlap(ids, self.val_ids())
         found = self._seen(ids) if self._tags is None else self._tagged(ids, self._tags)
@@ -109,7 +109,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         return self.cfg.data.train_list or TRAIN
 
     def train_ids(self) -> list[str]:
-        """Training images, without those that the official program leaves out."""
+        """Ids of the training images, without those that the official program excludes."""
         return self._without_excluded(image_list(self.context, self._train_list))
 
     def _without_excluded(self, ids: Sequence[str]) -> list[str]:
@@ -119,7 +119,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
 
     @cached_property
     def _tags(self) -> dict[str, frozenset[int]] | None:
-        """Train ids by image, where data.tags is a file."""
+        """Image -> train ids, if data.tags is a file, else None."""
         if self.cfg.data.tags in TAGS_OF_MASKS:
             return None
         self.context.files.add([self.cfg.data.tags])
@@ -128,7 +128,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         return {name: frozenset(place[n] for n in numbers if n in place) for name, numbers in listed.items()}
 
     def _seen(self, ids: Sequence[str]) -> list[Known]:
-        """With the classes of their masks, also where nothing else of a mask may be looked at."""
+        """Images with the classes in their masks; hidden masks give only these classes."""
         found, objects = known_by_masks(self.context, ids, self.label_map()), set(range(self.num_classes))
         if self.groups.background is not None:
             objects.remove(0)  # no tag
@@ -144,7 +144,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         return known_by_tags(self.context, ids, base_map, self.novel, tags, source, hidden)
 
     def _hidden(self, ids: Sequence[str], novel: Iterable[str]) -> set[str]:
-        """Images whose masks are not looked at; `novel` are those that show a novel class."""
+        """Ids of the images whose masks are not read; novel: ids of images that show a novel class."""
         if self.cfg.data.masks == "all":
             return set()
         if self.cfg.data.masks == "base":
@@ -158,7 +158,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
 
     @cached_property
     def tags(self) -> np.ndarray:
-        """uint8 [N, K]: what is known of whole images alone: novel classes; of one without a mask, all of them."""
+        """uint8 [N, K]: image-level tags: the novel classes; for an image without a mask, all its classes."""
         tags = self.presence.copy()
         masked = [row for row, image in enumerate(self.known) if image.has_mask]
         tags[np.ix_(masked, self.base)] = 0
@@ -169,8 +169,8 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
     def source(self, batch_size: int, pairs: bool = False) -> Source:
         """Crops of the training images with "image", "label", "padding" and "present", see WeakCrop.
 
-        With `pairs` each has a partner, whose fields are "partner_image" and so on. Where novel classes are known by
-        tags, their pixels are 255 as all that is not base, and "present" has them beside the base classes of the crop.
+        With `pairs`, each crop has a partner in fields "partner_image" and so on. If novel classes are known by tags,
+        all non-base pixels are 255, and "present" holds the tags in addition to the base classes of the crop.
         """
         partners = Partners(self.presence, self.novel, self.cfg.similarity.partner, self.cfg.seed) if pairs else None
         tags = self.tags if self.tags_only else None
@@ -179,7 +179,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         return self.context.source("pairs" if pairs else "images", dataset, batch_size)
 
     def supervised_source(self, batch_size: int) -> Source:
-        """The same with the masks of all classes, novel ones included: what weak-shot training is measured against."""
+        """Like `source`, with masks of all classes, including novel ones: the upper bound of weak-shot training."""
         samples = [image.sample for image in self.known if image.has_mask]
         return self.context.source("images", self._crops(samples, self.label_map()), batch_size)
 
@@ -218,9 +218,9 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         return PseudoLabel(image.sample.id, values, None if certainty is None else mean_certainty(certainty, predicted))
 
     def cluster_masks(self, folder: Path) -> ClusterMasks:
-        """Clusters of a folder of cluster_pseudolabel.py, named by what is known of these images.
+        """The clusters in a folder of cluster_pseudolabel.py, named by the tags of the images.
 
-        UserError for a folder of other classes.
+        Raises UserError if the folder belongs to other classes.
         """
         config = folder / "config.yaml"
         self.check_split(folder, read_yaml(config) if config.is_file() else {})
@@ -238,9 +238,9 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
             yield self.pseudo_label(index, masks.label(sample.id, classes.intersection(self.novel), shape))
 
     def pseudo_quality(self, folder: Path) -> dict[str, Any]:
-        """Number of images, and metrics of their pseudo-labels against the masks; pixels without one count as missed.
+        """Metrics of the pseudo-labels against the masks, and the number of images; ignored pixels count as errors.
 
-        No metrics with tags of one's own: then masks of novel classes need not exist.
+        Only the number of images if data.tags is a file, since masks of novel classes need not exist then.
         """
         about = {"images": len(self.known)}
         if self._tags is not None:
@@ -256,7 +256,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
     # ---- how networks are scored
 
     def protocol(self) -> EvalProtocol:
-        """All validation images with all their classes, shorter side `evaluation.size`, counted at image size."""
+        """All validation images and classes, shorter side `evaluation.size`, counted at file size."""
         return self._protocol(self.val_images())
 
     def _protocol(self, images: SegmentationDataset) -> EvalProtocol:
@@ -282,11 +282,11 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         return replace(self._protocol(images), about={"images": len(images)}, stage=self.cfg.trained.stage)
 
     def val_images(self) -> SegmentationDataset:
-        """Images at the shorter side `evaluation.size`, labels at their own."""
+        """Validation images with shorter side `evaluation.size`; labels at file size."""
         return self._whole(self.context.index(self.val_ids(), FIELDS))
 
     def val_ids(self) -> list[str]:
-        """Validation images, without those that the official program leaves out."""
+        """Ids of the validation images, without those that the official program excludes."""
         name = self.cfg.data.val_list or self.context.layout.val_list
         return self._without_excluded(image_list(self.context, name))
 

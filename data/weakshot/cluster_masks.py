@@ -1,7 +1,6 @@
-"""Clusters of class discovery as masks of novel classes that image tags name.
+"""Clusters of class discovery as masks of novel classes, named by image tags.
 
-No published code joins the two. Class discovery finds objects and groups them, without names; tags name the classes of
-an image, without masks.
+Class discovery gives masks without names, tags give names without masks. No published code combines the two.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,8 +21,9 @@ Tags = Mapping[str, frozenset[int]]  # image -> its novel classes, train ids
 
 @dataclass(frozen=True)
 class ClusterMasks:
-    """A folder of cluster_pseudolabel.py. Its label files have the outputs of the base model and, behind, K clusters:
-    each stands for the class among an image's tags whose images show it most often.
+    """A folder of cluster_pseudolabel.py: label maps with the outputs of the base model, then K clusters.
+
+    In each image, a cluster becomes the tagged class in whose images it occurs most often.
 
     affinity     float [K, C]: the share of the images with class c that show cluster k
     known        uint8: train ids of the outputs of the base model, background first; 255 where that is no class
@@ -36,7 +36,7 @@ class ClusterMasks:
 
     @classmethod
     def open(cls, folder: Path, tags: Tags, known: Sequence[int], num_classes: int) -> "ClusterMasks":
-        """`tags` tell which clusters are of which class. UserError without the folder's list."""
+        """Counts how often clusters and tags occur together. Raises UserError if the folder has no image list."""
         ids = read_list(folder / IDS)
         tagged = [name for name in ids if tags.get(name)]
         values = values_of(clustered_labels(folder).paths(tagged))
@@ -45,9 +45,9 @@ class ClusterMasks:
         return cls(folder, frozenset(ids), affinity, np.array(known, np.uint8))
 
     def label(self, image_id: str, tags: frozenset[int], shape: tuple[int, int]) -> np.ndarray:
-        """Train ids uint8 [H, W]: named clusters, base classes and background as the base model has them.
+        """Train ids uint8 [H, W]: named clusters; base classes and background as predicted by the base model.
 
-        255 where a cluster has no tag to be named by, and everywhere in an image without cluster.
+        255 for clusters of an image without tags, and everywhere in an image that is not in the list.
         """
         if image_id not in self.ids:
             return np.full(shape, IGNORE, np.uint8)
@@ -58,7 +58,7 @@ class ClusterMasks:
 def count_together(
     clusters: Sequence[Collection[int]], tags: Sequence[Collection[int]], num_classes: int
 ) -> np.ndarray:
-    """The share of the images with class c that show cluster k, float [K, C]; of each image its clusters and tags."""
+    """Share of the images with class c that show cluster k, float [K, C]; clusters, tags: one collection per image."""
     together = np.zeros((1 + max((k for found in clusters for k in found), default=-1), num_classes))
     images = np.zeros(num_classes)
     for found, own in zip(clusters, tags, strict=True):
@@ -68,9 +68,9 @@ def count_together(
 
 
 def name_clusters(affinity: np.ndarray, tags: frozenset[int]) -> np.ndarray:
-    """The class of each cluster in an image with these tags, uint8 [K]: that whose images show it most often.
+    """Class of each cluster in an image with these tags, uint8 [K]: the tag with the highest affinity.
 
-    The first of several; 255 without tags.
+    Ties go to the first tag; 255 without tags.
     """
     own = sorted(tags)
     if not own:

@@ -1,7 +1,7 @@
-"""Joint transforms of weak-shot segmentation, as detectron2 makes them for MaskFormer: scaled crop, colours, padding.
+"""Joint transforms of weak-shot segmentation, as in detectron2's MaskFormer: scale, crop, colour jitter, padding.
 
-Only the part of an image that a crop keeps is resampled, which may move pixels by one grey level. A crop without any
-class is drawn again before the image is touched.
+Only the cropped part of an image is resampled, which may change a pixel by one grey level. A crop without any class is
+drawn again before the image is resampled.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from data.transforms import Random
 from utils.labels import IGNORE
 from utils.resize import resize_box, resize_edge, shortest_edge
 
-DRAWS = 50  # of a crop until a class is in it
-GREY = 128  # of the image's padding
-BRIGHTNESS, HUE = 32, 18  # largest shift either way, of 256 levels and of 180 degrees
-FACTORS = (0.5, 1.5)  # of contrast and saturation
+DRAWS = 50  # attempts to draw a crop with a class
+GREY = 128  # value of image padding
+BRIGHTNESS, HUE = 32, 18  # largest shift in either direction, of 256 levels and of 180 half degrees
+FACTORS = (0.5, 1.5)  # range for contrast and saturation
 
 Fields = dict[str, np.ndarray]
 
 
 class WeakCrop:
-    """Shorter side to one of `sizes`, a crop of `size` pixels at most, colours (`recolor`), flip (p 0.5), padding.
+    """Resizes the shorter side to one of `sizes`, crops at most `size` pixels, jitters colours, flips (p 0.5), pads.
 
     Takes "image" uint8 [H, W, 3], "label" uint8 [H, W] (255 ignored) and, if the image has tags, "tags" uint8 [K].
     Gives "image" [S, S, 3], "label" [S, S] and "padding" [S, S] (1 right of the crop and below), the image 128 and the
@@ -66,7 +66,7 @@ class WeakCrop:
 
 
 class ShortestEdge:
-    """Evaluation: the image with its shorter side at `size`, its longer one at most `longest`; a label as it is."""
+    """Evaluation: resizes the image to shorter side `size`, longer side at most `longest`; labels are unchanged."""
 
     def __init__(self, size: int, longest: int):
         self.size, self.longest = size, longest
@@ -79,15 +79,15 @@ class ShortestEdge:
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
-    """`rows` and `columns` of a map at `size`: torch's nearest, which is pixel floor(i * old / new), and not PIL's."""
+    """`rows` and `columns` of a map resized to `size`, nearest neighbour as in torch: pixel floor(i * old / new)."""
     height, width = label.shape
     return label.take(_nearest(height, size[0])[rows], 0).take(_nearest(width, size[1])[columns], 1)
 
 
 def _nearest(old: int, new: int) -> np.ndarray:
-    """Source index of each of `new` pixels as torch finds it for doubles: the product rounded to single precision.
+    """Source index of each of `new` pixels, as torch computes it for doubles: the product rounded to float32.
 
-    Where i * old / new is a whole number torch's kernels do not agree among themselves, and may be one off.
+    If i * old / new is an integer, torch's kernels disagree among themselves by up to one pixel.
     """
     return np.minimum((np.arange(new) * (old / new)).astype(np.float32).astype(np.int64), old - 1)
 
@@ -110,7 +110,7 @@ def recolor(image: np.ndarray, rng: Random) -> np.ndarray:
     """The colour changes of SSD (Liu et al., ECCV 2016) on an image uint8 [H, W, 3], each with probability 1/2.
 
     Brightness first, then contrast before saturation and hue or behind them, with equal chance. Every change truncates
-    to whole levels.
+    to integer levels.
     """
     if _coin(rng):
         image = brightness(image, _uniform(-BRIGHTNESS, BRIGHTNESS, rng))

@@ -1,7 +1,7 @@
-"""Which image is paired with which, for losses across two images: by the classes that they share (SimFormer).
+"""Pairs of training images that share classes, for losses across two images (SimFormer).
 
-Everything follows from one matrix, presence [N, K] of N images and K classes, and its product with itself: how many
-classes any two images share. The official program compares every two images as sets, and keeps the answers in a file.
+The number of classes that two images share is the product of the presence matrix [N, K] (N images, K classes) with
+itself. The official program compares images as sets and stores the result in a file.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from data.dataset import SegmentationDataset
 from data.transforms import Random
 
 Rule = Literal["official", "fixed", "binter", "ninter", "rand"]
-ALONE, COMMON = 500, 50  # most candidates kept by class, and in all; by class an empty list counts as full
+ALONE, COMMON = 500, 50  # maximum number of candidates per class, and in total; official: an empty list counts as full
 RAREST = 0.01  # probability of taking the class with the fewest candidates
 
 
@@ -77,7 +77,7 @@ class Partners:
         return np.flatnonzero(self._base @ self._base[index])
 
     def candidates(self, indices: Sequence[int]) -> list["Candidates"]:
-        """The lists of the official program for some images: which others they share classes with, in one product."""
+        """The candidate lists of the official program for some images, from one matrix product."""
         novel_shared, base_shared = (part[list(indices)] @ part.T for part in (self._novel, self._base))
         return [
             self._lists(index, in_novel, in_base)
@@ -85,7 +85,7 @@ class Partners:
         ]
 
     def _lists(self, index: int, novel_shared: np.ndarray, base_shared: np.ndarray) -> "Candidates":
-        """Of one image; the classes that it shares with every image, float32 [N]."""
+        """Candidates of one image; novel_shared, base_shared float32 [N]: number of classes shared with each image."""
         rng, own = np.random.default_rng([self.seed, index]), np.flatnonzero(self._novel[index])
         sharing_one = np.flatnonzero(novel_shared == 1)
         alone = {
@@ -106,10 +106,11 @@ class Partners:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images that an image may meet, as indices, among them perhaps itself.
+    """Indices of the possible partners of an image; may include the image itself.
 
-    `alone` are those that share exactly one novel class with it, by that class; `novel`, of an image with several novel
-    classes, all others, even those that share none (so the official program); `base` those that share a base class.
+    alone   novel class -> images that share exactly this one novel class with it
+    novel   if the image has several novel classes: all other images, even those that share none (as the official code)
+    base    images that share a base class
     """
 
     alone: dict[int, np.ndarray]
@@ -118,7 +119,7 @@ class Candidates:
 
 
 def _kept(found: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """At most so many: each one beyond takes the place of one before it, by chance."""
+    """At most `most` candidates: each further one replaces a random earlier one."""
     kept = found[:most].copy()
     if len(found) > most:
         kept[rng.integers(most, size=len(found) - most)] = found[most:]  # of one place the last one stays
@@ -126,10 +127,10 @@ def _kept(found: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class WeakImages(SegmentationDataset):
-    """A data set whose transform also gets "tags" uint8 [K] of an image, if there are `tags` [N, K].
+    """A data set whose transform also gets the field "tags" uint8 [K] of an image, if `tags` [N, K] is given.
 
-    With `partners` a sample also has the fields of another image, under names that begin with "partner_", with an
-    augmentation of its own. Seed, epoch and image decide it all.
+    With `partners`, a sample also has the fields of a partner image, prefixed with "partner_" and augmented
+    independently. Seed, epoch and image determine the sample.
     """
 
     def __init__(self, *args: Any, tags: np.ndarray | None = None, partners: Partners | None = None, **options: Any):

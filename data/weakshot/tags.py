@@ -1,4 +1,4 @@
-"""What is known of each training image of weak-shot segmentation: its mask, if it has one, and its classes."""
+"""Training images of weak-shot segmentation with their mask, if any, and their classes (from masks or tag files)."""
 
 import csv
 from collections.abc import Collection, Mapping, Sequence
@@ -21,15 +21,15 @@ from utils.labels import IGNORE
 from utils.log import log
 
 FIELDS = ("image", "label")
-HEADS = ("id", "image")  # first cell of a first line that names the columns
+HEADS = ("id", "image")  # first cell of a header line
 FORM = "expected a CSV file with lines 'id,class;class', or a YAML file with 'id: [class, class]'"
 
 
 def read_tags(path: Path, classes: ClassList) -> dict[str, frozenset[int]]:
-    """Image id -> class numbers. Ids are names without ending; classes names or numbers, background not among them.
+    """Image id -> class numbers. Ids have no file extension; tags are class names or numbers, without background.
 
-    In a CSV file they are in further cells, or separated by semicolons in one. UserError names the file, the image and
-    a tag that is no class.
+    In a CSV file, tags stand in further cells, or in one cell separated by semicolons. Raises UserError with file,
+    image and tag if a tag is no class.
     """
     if path.suffix.lower() in (".yaml", ".yml"):
         listed = read_yaml(path)
@@ -62,14 +62,14 @@ def _rows(path: Path) -> dict[str, Any]:
 
 
 class Known(NamedTuple):
-    """A training image, its classes as train ids, and whether a mask shows the base ones among them."""
+    """A training image, its classes (train ids), and whether it has a mask of the base classes."""
 
     sample: Sample
     classes: frozenset[int]
     has_mask: bool = True
 
     def without_mask(self) -> "Known":
-        """The same image, unlabelled everywhere: its classes are all that is known of it."""
+        """The image with an empty mask (255 everywhere); only its classes are known."""
         blank = replace(self.sample, label=self.sample.image, read_label=unlabelled)
         return self._replace(sample=blank, has_mask=False)
 
@@ -81,7 +81,7 @@ class Known(NamedTuple):
 
 
 def known_by_masks(context: DataContext, ids: Sequence[str], label_map: LabelMap) -> list[Known]:
-    """Images with the classes of their masks, which are read once for all runs below `output_dir`."""
+    """Images with the classes of their masks; the masks are read once for all runs in `output_dir`."""
     return _scanned(context, context.index(ids, FIELDS), label_map)
 
 
@@ -94,10 +94,10 @@ def known_by_tags(
     source: Path,
     hidden: Collection[str] = (),
 ) -> list[Known]:
-    """Images with the base classes of their masks and the `novel` ones of their tags, which are of the file `source`.
+    """Images with the base classes of their masks and the novel classes of their tags (train ids, from file `source`).
 
-    All classes are those of the tags where an image has no mask, or a `hidden` one. UserError for one without either.
-    `base_map` gives novel pixels the ignored value. Classes of tags are train ids.
+    An image without a mask, or with a `hidden` one, takes all classes from its tags. Raises UserError for an image with
+    neither. `base_map` ignores novel pixels.
     """
     found = context.index(ids, FIELDS, missing="none")
     samples = [replace(sample, label=None) if sample.id in hidden else sample for sample in found]
@@ -134,5 +134,5 @@ def _scanned(context: DataContext, samples: Sequence[Sample], label_map: LabelMa
 
 
 def unlabelled(image: Path) -> np.ndarray:
-    """The label of an image without a mask: uint8 [H, W] of its size, 255 everywhere."""
+    """An empty label of the image's size: uint8 [H, W], 255 everywhere."""
     return np.full(read_image(image).shape[:2], IGNORE, np.uint8)

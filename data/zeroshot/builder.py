@@ -1,4 +1,4 @@
-"""Zero-shot segmentation: which images and labels the steps read, the word vectors of the classes, how it is scored."""
+"""Data of zero-shot segmentation: images and labels of each step, word vectors of the classes, and evaluation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,17 +47,14 @@ class Image:
 
 
 class ZeroShotData(TwoGroups[ZeroShotConfig]):
-    """Class split and data root of a run, the images of its steps, and the data sets made from them.
-
-    Vectors are looked up by train id on the device.
-    """
+    """Class split and data root of a run, the images and data sets of its steps, and evaluation."""
 
     kind = "unseen"
     labels_made_by = f"{TRAINS} CONFIG method=zs5 resume=false"
 
     @classmethod
     def open(cls, cfg: ZeroShotConfig) -> "ZeroShotData":
-        """UserError for a split or data root that does not fit. Images are looked for when they are asked for."""
+        """Raises UserError if the split or data root does not fit. Image files are located on first use."""
         return cls.of(with_folders(DataContext.open(cfg)))
 
     @classmethod
@@ -89,17 +86,17 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
 
     @property
     def unseen(self) -> tuple[int, ...]:
-        """Train ids of the classes that have words."""
+        """Train ids of the classes known only by word vectors."""
         return self.later
 
     @property
     def seen(self) -> tuple[int, ...]:
-        """Train ids of the classes that have masks, with background where that is a class."""
+        """Train ids of the classes with masks, including background if it is a class."""
         return self.first
 
     @cached_property
     def embeddings(self) -> torch.Tensor:
-        """Word vectors float32 [C, D], a row per train id; UserError when a class has none."""
+        """Word vectors float32 [C, D], a row per train id. Raises UserError if a class has none."""
         return torch.from_numpy(class_vectors(self.names, self.cfg.data))
 
     def own_classes(self) -> NewClasses | None:
@@ -123,17 +120,17 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
 
     @cached_property
     def train_images(self) -> list[Image]:
-        """Every training image once: VOC's by its own masks, then those that only SBD has; none of the val list."""
+        """Every training image once: VOC's with VOC's masks, then those only in SBD; without validation images."""
         images = self._once([image for part in self._parts for image in part])
         warn_of_overlap((image.sample.id for image in images), validation_set(self.context).ids)
         return images
 
     @cached_property
     def seen_images(self) -> list[Image]:
-        """Those without a pixel of an unseen class. UserError when there are none.
+        """Training images without a pixel of an unseen class. Raises UserError if there are none.
 
-        Each source is filtered by its own masks, as in the official code: an image that VOC's mask excludes comes back
-        when SBD's shows no unseen class.
+        Each source is filtered by its own masks, as in the official code: an image that VOC's mask excludes is still
+        used if SBD's mask shows no unseen class.
         """
         kept = self._once([image for part in self._parts for image in part if not image.has_unseen])
         if not kept:
@@ -143,7 +140,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
 
     @cached_property
     def unseen_images(self) -> list[Image]:
-        """Training images whose mask shows an unseen class: step 3 reads them without it."""
+        """Training images whose mask shows an unseen class; step 3 does not read these masks."""
         return [image for image in self.train_images if image.has_unseen]
 
     @cached_property
@@ -167,7 +164,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
     # ---- labels
 
     def label_map(self, context: DataContext[ZeroShotConfig] | None = None, strict: bool = False) -> LabelMap:
-        """Values in the masks of a source to train ids; with `strict` unseen classes are ignored."""
+        """Values in the masks of a source -> train ids; `strict` ignores unseen classes."""
         new, context = self.train_ids_of(strict), context or self.context
         if context.layout.read_label is not read_context:
             return LabelMap.from_pairs(new)
@@ -189,14 +186,14 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         return self.context.source("seen", self.step1_images(), batch_size)
 
     def step2_source(self, batch_size: int) -> Source:
-        """Every training image with all its labels; with `strict_unseen` those of step 1, and no unseen label."""
+        """All training images with all labels; with `strict_unseen`, the images of step 1 without unseen labels."""
         strict = self.cfg.strict_unseen
         images = self.seen_images if strict else self.train_images
         dataset = self._dataset([image.sample for image in images], self._crop(), strict=strict)
         return self.context.source("all", dataset, batch_size)
 
     def unlabelled_photographs(self) -> list[Photograph]:
-        """Training images with an unseen class, whose pixels have no label in step 1."""
+        """Training images that show an unseen class; step 1 does not use them."""
         return [Photograph(image.sample.image) for image in self.unseen_images]
 
     def pseudo_label_images(self) -> tuple[list[Sample], DataLoader]:
@@ -234,7 +231,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
     # ---- how networks are scored
 
     def val_images(self, size: int, seen_only: bool = False) -> SegmentationDataset:
-        """Validation images with all their classes, shorter side `size`; `seen_only`: none with an unseen one."""
+        """Validation images with all labels, shorter side `size`; `seen_only` drops images with an unseen class."""
         listed = validation_set(self.context)
         if seen_only:
             samples = [image.sample for image in self._images(listed) if not image.has_unseen]
@@ -243,7 +240,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         return self._dataset(samples, ShorterSide(size))
 
     def step1_protocol(self) -> EvalProtocol:
-        """The network of step 1, in training: on all images (VOC), or those without unseen class (Context)."""
+        """Validation of step 1 in training: on all images (VOC), or on those without unseen classes (Context)."""
         size = self.cfg.data.image_size
         return self._protocol(self.val_images(size, self.cfg.data.step1_val == "seen"), size)
 
@@ -255,7 +252,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
     def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
         """For eval.py: shorter side `evaluation.size`, counted there or, with `evaluation.native`, at image size.
 
-        Outputs behind the split's classes are classes of one's own, which no pixel is of.
+        Further outputs are classes that the user added; no pixel of the data set has them.
         """
         options, extra = self.cfg.evaluation, network.num_outputs - self.num_classes
         theirs, own = network.classes[: self.num_classes], f"{self.cfg.data.dataset} with split={self.cfg.split}"
@@ -292,13 +289,13 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
 
 
 def with_folders(context: Context) -> Context:
-    """The data root in VOC's layout where SBD is merged with it; photographs from `data.images` if it is set."""
+    """Sets VOC's layout if SBD is merged with it, and the image folder `data.images` if given."""
     layout = VOC if context.cfg.data.use_sbd else context.layout
     return replace(context, layout=_with_images(layout, context.cfg.data.images))
 
 
 def training_sets(context: Context) -> list[ImageSet]:
-    """VOC's list and then SBD's, or the one list of another data set. An image may be in both.
+    """VOC's list and SBD's list, or the only list of another data set. An image may be in both lists.
 
     With SBD, validation images are left out.
     """
@@ -319,14 +316,14 @@ def training_sets(context: Context) -> list[ImageSet]:
 
 
 def validation_set(context: Context) -> ImageSet:
-    """The validation images of any data set."""
+    """The validation images."""
     name = context.cfg.data.val_list or context.layout.val_list
     ids = image_list(context, name)
     return ImageSet("val", context, ids, label_folder="SegmentationClass", validation=True)
 
 
 def _with_images(layout: Layout, folder: Path | None) -> Layout:
-    """The layout with its photographs in a folder of their own."""
+    """The layout with another image folder. Raises UserError if the folder is missing."""
     if folder is None:
         return layout
     if not folder.is_dir():
@@ -345,7 +342,7 @@ def _sbd_root(context: Context) -> Path:
 
 
 def _official(context: Context, name: str, shipped: str) -> list[str]:
-    """Ids of a list of `data.lists` or the data root, else the official one that ships."""
+    """Ids of a list in `data.lists` or the data root, else of the shipped official list."""
     if find_list(context, name):
         return image_list(context, name)
     return shipped_ids(context.cfg.data.dataset, shipped)

@@ -1,4 +1,4 @@
-"""Pascal-Context names its 459 labels in a file; the classes of a class list are those of them that it names."""
+"""Maps the 459 labels of Pascal-Context, named in labels.txt, to the classes of a class list."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +7,14 @@ from data.label_map import LabelMap
 from utils.errors import UserError
 from utils.text import read_text
 
-RENAMED = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}  # class lists and labels.txt differ
+RENAMED = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}  # class list -> labels.txt
 LABELS = "labels.txt"
 
 
 def raw_labels(label_folder: Path) -> dict[str, int]:
-    """Name without spaces -> value in the label maps, of the labels.txt beside a folder of them, or in it.
+    """Name without spaces -> value in the label maps, from the labels.txt in or next to the label folder.
 
-    UserError when there is none, or when it is not "number: name" in each line.
+    Raises UserError if there is none, or if a line is not "number: name".
     """
     folders = (label_folder.parent, label_folder, label_folder.parent.parent)
     path = next((folder / LABELS for folder in folders if (folder / LABELS).is_file()), None)
@@ -38,15 +38,15 @@ def _read(path: Path) -> dict[str, int]:
 
 
 def plain(name: str) -> str:
-    """A name as both lists have it."""
+    """Normalised name, equal in class lists and labels.txt."""
     name = name.replace(" ", "").strip()
     return RENAMED.get(name, name)
 
 
 def context_map(label_folder: Path, classes: Mapping[str, int | None], rest: int | None) -> LabelMap:
-    """From the 16-bit values of Pascal-Context to new ones, `classes` by name; all other labels become `rest`.
+    """Label map from Pascal-Context's 16-bit values to the values of `classes`; all other labels become `rest`.
 
-    UserError when a class is none of the 459 labels.
+    Raises UserError if a class is none of the 459 labels.
     """
     raw = raw_labels(label_folder)
     missing = [name for name in classes if plain(name) not in raw]

@@ -14,7 +14,7 @@ from reports.page import Page, Shown, loss_charts, prediction_gallery, results, 
 from utils.checkpoint import read_json
 from utils.config.incremental import IncrementalConfig
 from utils.errors import UserError
-from utils.measure.steps import step_curves, step_matrix, summarize_steps
+from utils.measure.forgetting import step_curves, step_matrix, summarize_steps
 from utils.report import charts, html
 from utils.report.aggregate import published
 from utils.report.results import SUMMARY

@@ -1,4 +1,4 @@
-"""One prototype per image, or per part of it, and clusters of prototypes (NCDSS, Zhao et al., CVPR 2022, sec. 3.3).
+"""Prototypes of images or of parts of images, and clusters of prototypes (NCDSS, Zhao et al., CVPR 2022, sec. 3.3).
 
 B images, M parts, D features, h w feature cells, H W pixels, N prototypes.
 """
@@ -19,23 +19,23 @@ from utils.measure.semi_kmeans import semi_supervised_kmeans
 
 @dataclass(frozen=True)
 class Clusters:
-    ids: np.ndarray  # int [N], 0..K-1; with known classes also -1 - place of the class
-    points: np.ndarray  # [N, d], what was clustered
+    ids: np.ndarray  # int [N], 0..K-1; with known classes also -1 - i for the class at place i
+    points: np.ndarray  # [N, d], the vectors that were clustered, after PCA
 
 
-LEAST_WEIGHT = 0.5  # of a pixel, which must exceed it to be of the object: of a saliency value as of a logit
+LEAST_WEIGHT = 0.5  # a pixel belongs to the object if its saliency value, or saliency logit, exceeds this
 
 
 def mask_prototypes(features: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`part_prototypes` of one part in each image: weight [B, H, W] -> [B, D]."""
+    """Prototype of one object per image, see `part_prototypes`: weight [B, H, W] -> [B, D]."""
     return part_prototypes(features, weight[:, None])[:, 0]
 
 
 def part_prototypes(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """L2-normalised sum over pixels of (bilinearly up-sampled feature * weight), of weights above 0.5 alone.
+    """L2-normalised sum over pixels of bilinearly up-sampled feature * weight; weights up to 0.5 count as 0.
 
-    features [B, D, h, w], weights [B, M, H, W] -> [B, M, D]; zeros where a part has no such weight. Grey saliency
-    weighs the mean (NCDSS), as saliency logits do (MaskContrast); 0 and 1 make a plain mean.
+    features [B, D, h, w], weights [B, M, H, W] -> [B, M, D]; zeros for a part without a weight above 0.5. Grey
+    saliency (NCDSS) and saliency logits (MaskContrast) weight the mean; a binary mask gives the plain mean.
 
     Up-sampling is linear, so its adjoint moves the weights down to the feature cells instead of D channels up to the
     pixels: the same vector for a fraction of the time and memory (benchmarks/rows/decisions.py).
@@ -63,11 +63,11 @@ def cluster_prototypes(
     n_init: int = 10,
     known: Sequence[np.ndarray] | None = None,
 ) -> Clusters:
-    """PCA (seeded, which the official code leaves out) and k-means of prototypes [N, D].
+    """PCA (seeded, unlike the official code) and k-means of prototypes [N, D].
 
-    With the prototypes [n, D] of each `known` class semi-supervised k-means of both together: what goes to the class at
-    place i has the id -1 - i. UserError when there are fewer prototypes than clusters, or fewer prototypes or features
-    than PCA dimensions, or nothing of a known class.
+    With `known`, prototypes [n, D] of each known class, semi-supervised k-means clusters both together; a prototype
+    assigned to the class at place i gets the id -1 - i. Raises UserError if there are fewer prototypes than clusters,
+    fewer prototypes or features than PCA dimensions, or no prototype of a known class.
     """
     kept = f"only {len(prototypes)} novel objects were kept"
     if len(prototypes) < k:
@@ -88,9 +88,9 @@ def cluster_prototypes(
 
 
 def certainty(points: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """How much nearer each of points [N, D] lies to its own cluster than to the next one: its silhouette in [-1, 1].
+    """Silhouette of each of points [N, D], in [-1, 1].
 
-    0 for an only member, and for all where there is one cluster, or each has one point.
+    0 for the only member of a cluster; all 0 if there is one cluster, or if every cluster has one point.
     """
     if not 2 <= len(np.unique(ids)) < len(ids):
         return np.zeros(len(ids))
@@ -98,7 +98,7 @@ def certainty(points: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def make_pca(points: np.ndarray, dim: int, whiten: bool, seed: int, section: str, kept: str) -> PCA:
-    """PCA that can be fitted to points [N, D]; where N or D is below `dim`, UserError with `section` and `kept`."""
+    """An unfitted PCA for points [N, D]. Raises UserError, with `section` and `kept`, if N or D is below `dim`."""
     n, features = points.shape
     if n < dim:
         raise UserError(f"{section}.pca_dim={dim}: {kept}; use at most {n} dimensions")
@@ -109,7 +109,7 @@ def make_pca(points: np.ndarray, dim: int, whiten: bool, seed: int, section: str
 
 @dataclass(frozen=True)
 class Quantizer:
-    """PCA and k-means fitted to some vectors; gives any vectors [N, D] their cluster, int [N]."""
+    """Fitted PCA and k-means; maps vectors [N, D] to clusters, int [N]."""
 
     pca: PCA | None
     kmeans: MiniBatchKMeans
@@ -130,8 +130,8 @@ def fit_minibatch(
 ) -> Quantizer:
     """Whitened PCA and mini-batch k-means of vectors [N, D] (MaskContrast, Van Gansbeke et al., ICCV 2021, sec. 4.3).
 
-    `n_init` 3 is what scikit-learn did when the paper was made. UserError when there are fewer vectors than clusters,
-    or fewer vectors or features than PCA dimensions.
+    `n_init` 3 was scikit-learn's default when the paper was written. Raises UserError if there are fewer vectors than
+    clusters, or fewer vectors or features than PCA dimensions.
     """
     kept = f"only {len(vectors)} vectors to cluster"
     if len(vectors) < k:
@@ -142,7 +142,7 @@ def fit_minibatch(
 
 
 def purity(clusters: np.ndarray, classes: np.ndarray) -> float:
-    """Share of objects whose cluster's most frequent class is theirs; objects without a class (0) are left out."""
+    """Share of objects that are of the majority class of their cluster; objects without a class (0) are left out."""
     known = classes != 0
     clusters, classes = clusters[known], classes[known]
     hits = sum(np.unique(classes[clusters == cluster], return_counts=True)[1].max() for cluster in np.unique(clusters))

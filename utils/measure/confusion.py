@@ -1,6 +1,6 @@
-"""The one pass over a validation set: label maps of networks against the truth, at their own size and at the files'.
+"""One pass over a validation set: confusion matrices of label maps, at the network's size and at file size.
 
-B images, M label maps of each (networks, seeds), h w the size of the maps.
+B images, M label maps of each (networks, seeds), h w size of the maps.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from utils.measure.metrics import confusion_matrix
 from utils.run import Run
 
 Maps = torch.Tensor | Sequence[np.ndarray]  # [B, M, h, w], or one [M, h, w] of any size per image
-Save = Callable[[int, np.ndarray], None]  # (index in the data set, the first label map of the image at its file's size)
+Save = Callable[[int, np.ndarray], None]  # (index in the data set, the image's first label map at file size)
 
 
 class Labelled(Protocol):
-    """A data set that gives the label of an image at the size of its file."""
+    """A data set that reads labels at file size."""
 
     def native(self, index: int) -> np.ndarray: ...
 
@@ -32,13 +32,13 @@ class Labelled(Protocol):
 class Counts(NamedTuple):
     """Confusion matrices int64 [M, true classes, outputs], summed over processes; None where not asked for."""
 
-    network: torch.Tensor | None  # truth and prediction as the network sees them
-    native: torch.Tensor | None  # at the size of the files
+    network: torch.Tensor | None  # at network resolution
+    native: torch.Tensor | None  # at file size
 
 
 @contextlib.contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; every module gets its own mode back afterwards."""
+    """Evaluation mode inside the block; restores the mode of every module afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -49,7 +49,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def respond(network: nn.Module, images: torch.Tensor) -> Any:
-    """What a network of models/ returns for images [B, 3, H, W], uint8, or float that is normalised already."""
+    """Output of a network for images [B, 3, H, W], uint8, or float and already normalised."""
     return network(network.normalize(images))  # type: ignore[operator]  # a module's attribute, to a checker a tensor
 
 
@@ -80,9 +80,9 @@ def count(
     """Confusion matrices of label maps, `shape` = (M, true classes, outputs), over (batch, maps) of this process.
 
     network   count at the size of the maps, against the batch's field `truth`
-    native    count at the size of the files too, against the batch's field "native", else this data set's labels
-    later     what labels of classes without a row count as: 255, not at all, or the row that takes them; an error else
-    save      takes the first map of every image at the size of its file, with `native`
+    native    also count at file size, against the batch's field "native", or the labels of this data set
+    later     how labels of classes without a row count: 255 ignores them, a row number adds them there; None: an error
+    save      with `native`, called with the first map of every image at file size
     """
     _, num_true, num_outputs = shape
     fine = torch.zeros(shape, dtype=torch.int64)
@@ -115,9 +115,9 @@ def image_confusion(
     later: int | None = None,
     save: Callable[[np.ndarray], None] | None = None,
 ) -> torch.Tensor:
-    """A confusion matrix per map of an image at the size of its label [H, W], int64 [M, num_true, num_outputs].
+    """Confusion matrices of the maps of one image, int64 [M, num_true, num_outputs].
 
-    maps [M, h, w] are brought to that size by nearest neighbour; `save` takes the first of them.
+    maps [M, h, w] are resized to the label [H, W] by nearest neighbour; `save` is called with the first one.
     """
     resized = [at_size(values, label.shape) for values in maps]
     if save:
@@ -127,7 +127,7 @@ def image_confusion(
 
 
 def native_labels(batch: dict, images: Labelled) -> Iterator[np.ndarray]:
-    """The label of each image of a batch at the size of its file: as it came with the batch, else read."""
+    """Labels of a batch at file size: those in the batch, else read from disk."""
     if "native" in batch:
         return (label.numpy() for label in batch["native"])
     return map(images.native, batch["index"].tolist())

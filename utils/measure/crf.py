@@ -16,7 +16,7 @@ APPEARANCE = {"sxy": 67, "srgb": 3, "compat": 4}
 
 
 def require_crf() -> None:
-    """UserError unless pydensecrf is there: pydensecrf2 installs it; the older package of that name builds no more."""
+    """Raises UserError if pydensecrf is missing. pydensecrf2 provides it; the package pydensecrf no longer builds."""
     try:
         import pydensecrf.densecrf  # noqa: F401
     except ImportError:
@@ -24,10 +24,10 @@ def require_crf() -> None:
 
 
 def refine(logits: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Labels uint8 [H, W] from logits float32 [C, h, w] and the RGB image uint8 [H, W, 3] that they are of.
+    """Labels uint8 [H, W] (int32 for more than 255 classes) from logits float32 [C, h, w] and an RGB image [H, W, 3].
 
-    Logits go to image size bilinearly; Potts model, normalised Gaussian kernels on position and on position and colour.
-    The package filters on a lattice that does not treat the channels alike: the official program gives it OpenCV's BGR.
+    Bilinear up-sampling of the logits; Potts model with normalised Gaussian kernels on position, and on position and
+    colour. The colour channels are passed as BGR, as in the official program: their order changes the result.
     """
     from pydensecrf.densecrf import DenseCRF2D
 
@@ -41,6 +41,6 @@ def refine(logits: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def unary_energy(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """-log of the softmax at (H, W), float32 [C, H * W]; probabilities below 1e-5 count as that."""
+    """-log of the softmax at (H, W), float32 [C, H * W]; probabilities are clamped to at least 1e-5."""
     large = F.interpolate(torch.from_numpy(logits)[None], size=size, mode="bilinear", align_corners=False)[0]
     return -large.softmax(0).clamp(1e-5, 1).log().flatten(1).contiguous().numpy()

@@ -8,7 +8,7 @@ from utils.ranks import is_main
 
 
 def missed(expected: dict[str, float] | None, metrics: Mapping[str, Any]) -> list[str]:
-    """The metrics of `expected` that were not reached, within `tol`."""
+    """One text per metric of `expected` that is below its value by more than `tol`."""
     wanted = dict(expected or {})
     tolerance = wanted.pop("tol", 0.0)
     unknown = [name for name in wanted if metrics.get(name) is None]
@@ -24,7 +24,7 @@ def missed(expected: dict[str, float] | None, metrics: Mapping[str, Any]) -> lis
 
 
 def expectation_status(expected: dict[str, float] | None, metrics: Mapping[str, Any]) -> int:
-    """Exit status: done, or expectation missed, after saying by what."""
+    """Exit status of an evaluation; prints the metrics that missed their expectation."""
     problems = missed(expected, metrics)
     if problems and is_main():
         print(f"FAIL: {'; '.join(problems)}")

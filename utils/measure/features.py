@@ -1,4 +1,4 @@
-"""What a frozen network says of objects: a vector for each, or for its feature cells, and the classes in the masks.
+"""Features of objects by a frozen network: a vector per object or per feature cell, and the classes in the masks.
 
 B images, N objects, P cells, C classes, D features, S pixels a side, h w feature cells.
 """
@@ -25,7 +25,7 @@ from utils.run import Run
 
 @dataclass(frozen=True)
 class Objects:
-    """One object per image: its prototype float32 [N, D], and pixels of each class outside and inside, [N, C, 2]."""
+    """One object per image: prototypes float32 [N, D]; pixels of each class outside and inside it, [N, C, 2]."""
 
     prototypes: np.ndarray
     counts: np.ndarray
@@ -37,9 +37,9 @@ class Objects:
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A frozen network (models.contrast.probes.FeatureNetwork) over loaders, and the number of classes in their labels.
+    """Runs a frozen network (models.contrast.probes.FeatureNetwork) over loaders.
 
-    Objects are where the network's own weight is positive, or with `given_masks` the batch's saliency.
+    The object of an image is where the network's weight is positive; with `given_masks`, where the batch's saliency is.
     """
 
     network: nn.Module
@@ -56,8 +56,8 @@ class FeatureExtractor:
     def objects(self, loader, title: str, save: Save | None = None) -> Objects:
         """Prototypes as in the official evaluation: un-normalised pixel embeddings, weighted by the saliency logit.
 
-        Pixels are counted at network resolution when batches have labels, else at the size of the masks. `save` takes
-        the object of every image, 1 on it and 0 elsewhere, at the size of its file.
+        Pixels are counted at network resolution if batches have labels, else at mask size. `save` is called with the
+        object mask (0 and 1) of every image at file size.
         """
         rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         images = loader.dataset.dataset
@@ -82,7 +82,7 @@ class FeatureExtractor:
         return objects
 
     def _require_objects(self, found: int, images: int) -> None:
-        """UserError when no image has an object: figures of nothing look like figures."""
+        """Raises UserError if no image has an object, since the metrics would be meaningless."""
         source = "saliency map has a salient pixel" if self.given_masks else "saliency of the network finds an object"
         if not found:
             choice = "saliency" if self.given_masks else "head"
@@ -91,9 +91,9 @@ class FeatureExtractor:
             log.info("%d of %d images are without an object; their vectors are zero", images - found, images)
 
     def patches(self, loader, most: int, title: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors [P, D] of at most so many feature cells of each object, and pixels of each class there, [P, C].
+        """Unit vectors [P, D] of at most `most` feature cells per object, and pixels of each class in them, [P, C].
 
-        Cells are drawn by seed and image. Without labels in the batches the counts are empty, [P, 0].
+        Cells are drawn at random from seed and image. If batches have no labels, the counts are [P, 0].
         """
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for batch, features, weight in self.walk(loader, title):

@@ -1,4 +1,4 @@
-"""Which class a cluster stands for, as a function of one confusion matrix."""
+"""Matching of clusters to classes, given one confusion matrix."""
 
 from typing import get_args
 
@@ -10,16 +10,17 @@ from utils.measure.metrics import as_array
 
 
 def match_clusters(confusion: torch.Tensor | np.ndarray, num_known: int, rule: MatchingRule) -> np.ndarray:
-    """Novel class 0..n-1 of each cluster, int64 [K]; -1 for a cluster left over by one-to-one matching.
+    """Novel class 0..n-1 of each cluster, int64 [K]; -1 for a cluster that one-to-one matching leaves out.
 
-    Only pixels of novel classes predicted as clusters count, and IoU is taken among them, as in the official code.
-    many_to_one: arg-max of IoU, ties and clusters never seen go to the first class. one_to_one: the assignment with the
-    largest sum of IoU. official: one_to_one when K equals n, many_to_one when K > n; the official code has no rule for
-    K < n (ValueError), where the other two leave classes without a cluster.
+    The IoU is over pixels of novel classes that are predicted as clusters, as in the official code.
+    many_to_one   arg-max of IoU; ties and clusters without a pixel go to the first class
+    one_to_one    the assignment with the largest sum of IoU
+    official      one_to_one if K = n, many_to_one if K > n; undefined (ValueError) for K < n, as in the official code,
+                  where the other two leave classes without a cluster
     """
     block = as_array(confusion)[num_known:, num_known:].astype(np.float64)  # [n, K]
     num_novel, num_clusters = block.shape
-    if not num_novel:  # nobody knows the novel classes
+    if not num_novel:  # novel classes are unknown
         return np.full(num_clusters, -1, dtype=np.int64)
     if rule not in rules_for(num_clusters, num_novel):
         raise ValueError(f"{num_clusters} clusters cannot cover {num_novel} novel classes; use at least {num_novel}")
@@ -27,15 +28,14 @@ def match_clusters(confusion: torch.Tensor | np.ndarray, num_known: int, rule: M
 
 
 def rules_for(num_clusters: int, num_novel: int) -> tuple[MatchingRule, ...]:
-    """The rules that are defined for so many clusters and novel classes."""
+    """The matching rules that are defined for these numbers of clusters and novel classes."""
     return ("many_to_one", "one_to_one") if num_clusters < num_novel else get_args(MatchingRule)
 
 
 def match_all(confusion: torch.Tensor | np.ndarray, rule: MatchingRule = "official") -> np.ndarray:
-    """Class 0..C-1 of each cluster of [C, K] counts, int64 [K]; background is a class and a cluster like any other.
+    """Class 0..C-1 of each cluster of [C, K] counts, int64 [K]; background is matched like any class.
 
-    For what was learned without any label (MaskContrast). Rules and left-over clusters as in `match_clusters`; any
-    number of clusters will do.
+    For methods without labels (MaskContrast). Rules as in `match_clusters`, for any number of clusters.
     """
     return _assign(as_array(confusion).astype(np.float64), rule)
 

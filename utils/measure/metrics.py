@@ -1,4 +1,4 @@
-"""Every metric as a function of one confusion matrix, int64 [true classes, predicted classes], row = truth.
+"""Metrics of one confusion matrix, int64 [true classes, predicted classes].
 
 In class discovery, with B base and n novel classes and K clusters, the matrix is [B+1+n, B+1+K]: its first
 B+1 = `num_known` rows and columns are background and base, the rest are novel classes (rows) and clusters (columns).
@@ -23,8 +23,8 @@ def confusion_matrix(
 ) -> torch.Tensor:
     """Joint histogram of label and prediction over the labelled pixels, on their device, int64 [num_true, num_pred].
 
-    pred and label hold integers of the same shape. Labels from num_true on count as `later`, which may be the ignored
-    value; without it they are a RuntimeError (on a GPU, where nobody waits for the answer, an assertion of the device).
+    pred and label hold integers of the same shape. Labels from num_true on count as class `later`, or are
+    ignored if that is the ignored value. Without `later`, raises RuntimeError (on a GPU: a device assertion).
     """
     if label.device.type == "cpu" and label.dtype == torch.uint8 and num_true <= IGNORE and num_pred <= LEVELS:
         return _histogram(pred.to(torch.uint8).numpy(), label.numpy(), num_pred, num_true, later)
@@ -69,7 +69,7 @@ def _histogram(pred: np.ndarray, label: np.ndarray, num_pred: int, num_true: int
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class of a matrix [N, N] or [N, N + extra]; NaN where it is in neither."""
+    """IoU of each class of a matrix [N, N] or [N, N + extra]; NaN for a class in neither truth nor prediction."""
     confusion = np.asarray(confusion, dtype=np.float64)
     n = len(confusion)
     hit = np.diag(confusion[:, :n])
@@ -79,9 +79,9 @@ def iou(confusion: np.ndarray) -> np.ndarray:
 
 
 def partition_scores(confusion: torch.Tensor | np.ndarray) -> dict[str, float]:
-    """How well clusters and classes agree, whatever their names: `nmi` (arithmetic mean) and `ari` of [C, K] counts.
+    """Agreement of clusters and classes: `nmi` (arithmetic mean) and `ari` of [C, K] counts.
 
-    1 for the same partition; ari is about 0 for a random one.
+    1 for identical partitions; ari is about 0 for random ones.
     """
     counts = as_array(confusion).astype(np.float64)
     total = counts.sum()
@@ -155,5 +155,5 @@ def summarize(
 
 
 def as_array(confusion: torch.Tensor | np.ndarray) -> np.ndarray:
-    """Counts of any device as an array."""
+    """Counts as a NumPy array; tensors may be on any device."""
     return confusion.cpu().numpy() if torch.is_tensor(confusion) else np.asarray(confusion)

@@ -1,4 +1,4 @@
-"""How many clusters do objects make? Three criteria over a range of numbers, and the median of what they prefer.
+"""Estimates the number of clusters: the median of the numbers that three criteria prefer.
 
 N objects, D features, K clusters.
 """
@@ -17,15 +17,15 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from utils.errors import UserError
 
 N_INIT = 4  # k-means restarts
-PAIRS = 5  # of random subsets, for the stability
-SUBSET = 0.8  # share of the objects in one
-PER_CLASS = 40  # labelled objects of a base class that are clustered with the unknown ones
-Curve = dict[int, float]  # K -> score, the highest is the best
+PAIRS = 5  # pairs of random subsets, for the stability
+SUBSET = 0.8  # share of the objects in a subset
+PER_CLASS = 40  # labelled objects of each base class, clustered together with the unlabelled ones
+Curve = dict[int, float]  # K -> score, higher is better
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Scores of each criterion over K, the K that each prefers, and the one that is taken."""
+    """The chosen K, the K that each criterion prefers, and the scores of each criterion over K."""
 
     k: int
     best: dict[str, int]
@@ -43,9 +43,9 @@ def estimate_k(
     most: int = 30,
     seed: int = 0,
 ) -> Estimate:
-    """The number of clusters, 2 to `most` or a third of the objects, of prototypes [N, D].
+    """The number of clusters of prototypes [N, D], from 2 to min(`most`, N / 3).
 
-    `base` are prototypes [n, D] of each base class, for the third criterion. UserError for fewer than 6 objects.
+    base: prototypes [n, D] of each base class, for the third criterion. Raises UserError for fewer than 6 objects.
     """
     highest = min(most, len(objects) // 3)
     if highest < 2:
@@ -63,12 +63,12 @@ def estimate_k(
 
 
 def silhouette(points: np.ndarray, tried: Sequence[int], seed: int) -> Curve:
-    """Mean silhouette of k-means: how much nearer points lie to their own cluster than the next (Rousseeuw, 1987)."""
+    """Mean silhouette of k-means (Rousseeuw, 1987)."""
     return {k: float(silhouette_score(points, _kmeans(k, seed).fit_predict(points))) for k in tried}
 
 
 def stability(points: np.ndarray, tried: Sequence[int], seed: int) -> Curve:
-    """Mean adjusted Rand index between clusterings of random subsets, on the objects of both (Ben-Hur et al., 2002)."""
+    """Mean adjusted Rand index of clusterings of two random subsets, on their common objects (Ben-Hur et al., 2002)."""
     rng, count = np.random.default_rng(seed), max(2, round(SUBSET * len(points)))
     pairs = [[np.sort(rng.permutation(len(points))[:count]) for _ in range(2)] for _ in range(PAIRS)]
 
@@ -81,10 +81,10 @@ def stability(points: np.ndarray, tried: Sequence[int], seed: int) -> Curve:
 
 
 def known_classes(points: np.ndarray, labels: np.ndarray, tried: Sequence[int], seed: int) -> Curve:
-    """Accuracy on the labelled points, the first ones, when they are clustered together with the others.
+    """Accuracy on the labelled points (the first ones) when all points are clustered together.
 
-    Of k-means with a cluster for each of the C classes and K more, matched one to one: too few clusters merge classes,
-    too many split them (Generalized Category Discovery, Vaze et al., CVPR 2022, sec. 3.3).
+    k-means with C + K clusters, matched to the C classes one to one: too few clusters merge classes, too many split
+    them (Generalized Category Discovery, Vaze et al., CVPR 2022, sec. 3.3).
     """
     classes, curve = int(labels.max()) + 1, {}
     for k in tried:

@@ -1,4 +1,4 @@
-"""How a network is scored: on which images, by what its outputs mean, at which size. Recipes and eval.py share it."""
+"""The evaluation protocol of a network: images, meaning of the outputs, size. Used by recipes and by eval.py."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +21,12 @@ Classes = list[tuple[int, str]]  # (class number in the masks, name) of each out
 
 
 def number_table(classes: Classes) -> np.ndarray:
-    """Class number of each output, uint8, or uint16 where a number needs it: the table for output maps."""
+    """Look-up table from output to class number, uint8, or uint16 if a number exceeds 255."""
     numbers = [number for number, _ in classes]
     return np.array(numbers, np.min_scalar_type(max(numbers)))
 
 
-# what a network returns -> the winning output of each pixel [B, h, w]; given the size of the files, [B, H, W]
+# network output -> winning output of each pixel [B, h, w]; with the file size as second argument, [B, H, W]
 Decide = Callable[..., torch.Tensor]
 
 
@@ -41,28 +41,28 @@ def no_classes(_metrics: dict[str, Any]) -> Classes:
 
 @dataclass(frozen=True)
 class EvalProtocol:
-    """`native` counts at the size of the label files, where clusters are still matched at the network's size."""
+    """With `native`, pixels are counted at file size; clusters are still matched at network resolution."""
 
     loader: DataLoader
     spec: Spec
     name: str = "network resolution"  # as in metrics.json
     native: bool = False
-    sized: bool = False  # networks decide at the size of the files; images of a batch are of one size
+    sized: bool = False  # the network decides at file size; images of a batch have equal size
     truth: str = "label"  # field of the batch
-    later: int | None = None  # what labels of classes without a row count as
+    later: int | None = None  # how labels of classes without a row count, see confusion.count
     classes: Callable[[dict[str, Any]], Classes] = no_classes  # of the outputs, given the metrics
-    stage: str = ""  # which network this is, in the name of eval.py's folder
+    stage: str = ""  # stage of the network, part of the name of eval.py's folder
     about: dict[str, Any] = field(default_factory=dict)  # more for metrics.json
-    sweep: Sweep | None = None  # eval.py: what a bias against some classes would make of the first network
+    sweep: Sweep | None = None  # eval.py: calibrated bias of the first network
 
     @property
     def images(self) -> Labelled:
-        """All images, not the share of this process alone."""
+        """The whole data set, not only the share of this process."""
         share: Any = self.loader.dataset  # a torch Subset
         return share.dataset
 
     def count(self, predictions, run: Run, networks: int = 1, save: Save | None = None) -> Counts:
-        """Counts of label maps, see utils.measure.confusion.count; without clusters at one size only."""
+        """Confusion matrices of label maps, see confusion.count; at one size only if there are no clusters."""
         return count(
             predictions,
             (networks, self.spec.num_true, self.spec.num_outputs),
@@ -97,9 +97,9 @@ def label_maps(
     sweep: Sweep | None = None,
     sized: bool = False,
 ) -> Iterator[tuple[dict, Maps]]:
-    """(batch, label maps [B, M, h, w]) of M networks over a loader; the images go through all of them in one pass.
+    """Yields (batch, label maps [B, M, h, w]) of M networks in one pass over a loader.
 
-    A sweep counts the logits of the first one on the way. With `sized` the maps are of the size of the files.
+    `sweep` counts the logits of the first network. With `sized`, the maps have file size.
     """
 
     def forward(images: torch.Tensor) -> tuple[list[Any], Any]:

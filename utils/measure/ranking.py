@@ -1,4 +1,4 @@
-"""A score for every image of a list, and the list split by it."""
+"""Scores of the images of a list, and the split of the list by score (EUMS: clean and unclean images)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ def image_scores(
 ) -> list[float]:
     """score(logits, batch) -> [B] of every image, in the order of the data set, gathered over processes.
 
-    logits [B, C, h, w] are those of the feature cells; the batch's tensors are on the network's device.
+    logits [B, C, h, w] are at feature resolution; the batch's tensors are on the network's device.
     """
     found: dict[int, float] = {}
 
@@ -37,9 +37,9 @@ def split_by_score(
 ) -> tuple[list[str], list[str]]:
     """(low, high): ascending by score, ties in the given order; low takes int(proportion * n), or a count when >= 1.
 
-    An image without a score (NaN: no object pixels) goes last; the official code sorts those arbitrarily. With the
-    `groups` (clusters) of the images, scores are first replaced by the rank within the image's own group, as a share of
-    that group: low then takes the same share of every group.
+    An image without object pixels has the score NaN and goes last; the official code sorts those arbitrarily. With
+    `groups` (the clusters of the images), the relative rank within its group replaces the score of an image, so that
+    low takes the same share of every group.
     """
     if groups is not None:
         scores = _ranks_within(groups, scores)
@@ -52,7 +52,7 @@ def split_by_score(
 def write_split(
     folder: Path, easy: Sequence[str], hard: Sequence[str], names: Sequence[str], scores: Sequence[float]
 ) -> None:
-    """easy_split.txt and hard_split.txt, and in entropy.json what was ranked: {image: score, or null for NaN}."""
+    """Writes easy_split.txt, hard_split.txt and entropy.json ({image: score, null for NaN})."""
     if not dist.is_main():
         return
     write_list(folder / "easy_split.txt", easy)
@@ -62,7 +62,7 @@ def write_split(
 
 
 def _ranks_within(groups: Sequence[int], scores: Sequence[float]) -> list[float]:
-    """(rank + 1/2) / size of its group of every score; NaN stays NaN."""
+    """(rank + 1/2) / group size, for every score; NaN stays NaN."""
     ranks = [math.nan] * len(scores)
     for group in set(groups):
         members = [i for i, other in enumerate(groups) if other == group and not math.isnan(scores[i])]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from sklearn.cluster import KMeans
 
-STEP = 4  # pixels between grid points: what a cell's border is exact to
+STEP = 4  # pixels between grid points; borders of cells are exact to this
 DIMENSIONS = 16  # of the features that are kept; the others hold a few per cent of their variance within an image
 COLOR, PLACE = 0.5, 0.5  # variance of colours and of places where that of features is 1
 
@@ -15,8 +15,8 @@ COLOR, PLACE = 0.5, 0.5  # variance of colours and of places where that of featu
 def over_segment(features: np.ndarray, image: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Cell 0..count-1 of each grid point, int32 [g, g].
 
-    features float [D, h, w], image uint8 [3, S, S]. Cells follow the features, which lie on a coarse grid; colours
-    draw the borders, places keep cells together. A cell may come in several pieces.
+    features float [D, h, w], image uint8 [3, S, S]. Features decide the cells, but lie on a coarse grid; colours
+    refine the borders, positions make cells compact. A cell may consist of several pieces.
     """
     grid = image.shape[-1] // STEP
     maps = [_scaled(_enlarged(_reduced(features), grid), 1.0)]
@@ -43,6 +43,6 @@ def _enlarged(cells: np.ndarray, grid: int) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, variance: float) -> np.ndarray:
-    """Values [g, g, d], centred, with that sum of their variances."""
+    """Centres values [g, g, d] and scales them to this total variance."""
     centred = values - values.mean((0, 1))
     return centred * np.sqrt(variance / max(float((centred**2).mean((0, 1)).sum()), 1e-12))

@@ -14,7 +14,7 @@ BLOCK = 1 << 26  # similarities in memory at a time
 def majority_label(counts: np.ndarray, excluded: Collection[int] = (0,)) -> np.ndarray:
     """The most frequent class of each row of pixel counts [N, C], int [N]; ties go to the larger class.
 
-    Classes in `excluded` do not count; 0 for a row that holds nothing else.
+    Classes in `excluded` do not count; 0 for a row without any other class.
     """
     allowed = np.array(counts)
     allowed[:, list(excluded)] = 0
@@ -46,8 +46,8 @@ def cell_counts(label: torch.Tensor, region: torch.Tensor, cells: tuple[int, int
 def region_confusion(counts: np.ndarray, numbers: np.ndarray, num_pred: int) -> np.ndarray:
     """Confusion matrix int64 [C, num_pred] of predictions with one number inside each image's region and 0 outside.
 
-    counts int64 [N, C, 2]: pixels of each true class outside and inside the region; numbers int [N]. So whatever
-    numbers the regions get, the pixels are looked at once only.
+    counts int64 [N, C, 2]: pixels of each true class outside and inside the region; numbers int [N]. Pixels are
+    counted only once, for any assignment of numbers to regions.
     """
     matrix = np.zeros((num_pred, counts.shape[1]), dtype=np.int64)
     np.add.at(matrix, numbers, counts[:, :, 1])

@@ -1,5 +1,5 @@
 """Semi-supervised k-means (Generalized Category Discovery, Vaze et al., CVPR 2022, sec. 3.2): known classes keep their
-points, all other points go to the nearest centre, be it of a known class or of a new one.
+points; every other point goes to the nearest centre, of a known class or of a new one.
 
 N unlabelled points, L labelled ones, C known classes, K new clusters, d dimensions.
 """
@@ -14,8 +14,8 @@ def semi_supervised_kmeans(
 ) -> np.ndarray:
     """Cluster of each of points [N, d], int [N]: 0..C-1 a known class, C..C+K-1 a new one.
 
-    known [L, d] have labels 0..C-1. Their means are the first C centres; K more are drawn among the points as k-means++
-    does, `n_init` times; the run with the smallest sum of squared distances is taken.
+    known [L, d] have labels 0..C-1. Their means are the first C centres; K more are drawn among the points as in
+    k-means++. Of `n_init` runs, the one with the smallest sum of squared distances is returned.
     """
     count, everything = int(labels.max()) + 1, np.concatenate([known, points]).astype(np.float64)
     means = np.stack([known[labels == number].mean(0) for number in range(count)])
@@ -29,7 +29,7 @@ def semi_supervised_kmeans(
 
 
 def _more_centres(centres: np.ndarray, points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """`k` points beside the centres, each drawn in proportion to its squared distance from the nearest centre."""
+    """The centres and `k` points, each drawn in proportion to its squared distance from the nearest centre."""
     nearest = _squared(points, centres).min(1)
     for _ in range(k):
         share = nearest / nearest.sum() if nearest.any() else None
@@ -39,7 +39,7 @@ def _more_centres(centres: np.ndarray, points: np.ndarray, k: int, rng: np.rando
 
 
 def _iterate(points: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
-    """(cluster of each point, sum of squared distances) when nothing changes any more; the first ones are labelled."""
+    """(cluster of each point, sum of squared distances) at convergence; the first points are the labelled ones."""
     before: np.ndarray | None = None
     for _ in range(MOST_STEPS):
         squared = _squared(points, centres)

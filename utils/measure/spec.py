@@ -1,4 +1,4 @@
-"""What a confusion matrix counts, and every metric of every system that follows from it."""
+"""The meaning of the rows and columns of a confusion matrix, and the metrics computed from it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,17 +16,17 @@ Groups = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Spec:
-    """Rows are true classes, columns outputs of a network; outputs from `num_known` on are clusters, if it is given."""
+    """Rows are true classes, columns network outputs. If `num_known` is given, outputs from there on are clusters."""
 
     names: Sequence[str]  # of the rows
     num_outputs: int  # columns
     groups: Groups = field(default_factory=dict)  # name -> rows of `<name>_miou`, `<name>_accuracy`; two: harmonic mean
-    unions: Groups = field(default_factory=dict)  # the same for groups that overlap those, without such a mean
+    unions: Groups = field(default_factory=dict)  # further groups, which may overlap; no harmonic mean
     absent: Absent = "zero"
     num_known: int | None = None
     match: MatchingRule = "official"
     partial: bool = False  # clusters may be fewer than classes: one to one then, many to one beyond
-    complete: bool = True  # with `partial`: no cluster is to come, so that a class without one counts
+    complete: bool = True  # with `partial`: the last step, so classes without a cluster count
 
     @property
     def num_true(self) -> int:
@@ -34,7 +34,7 @@ class Spec:
 
     @property
     def rules(self) -> tuple[MatchingRule, ...]:
-        """Ways of matching clusters that are defined for their number, the spec's own first; none without a choice."""
+        """The matching rules to report, that of the spec first; empty if all rules give the same result."""
         if self.num_known is None or self.partial or self.num_known == self.num_true:
             return ()
         defined = rules_for(self.num_outputs - self.num_known, self.num_true - self.num_known)
@@ -67,7 +67,7 @@ def confusion_metrics(
 
 
 def _found(square: np.ndarray, match: np.ndarray, spec: Spec, known: int) -> tuple[np.ndarray, Spec]:
-    """As long as clusters are to come, classes without one are left out with their pixels, as those of later steps."""
+    """Before the last step, leaves out classes without a cluster and their pixels, like classes of later steps."""
     if spec.complete:
         return square, spec
     kept = [*range(known), *sorted(known + number for number in {*match.tolist()} - {-1})]
@@ -86,7 +86,7 @@ def _summarized(square: np.ndarray, spec: Spec) -> dict[str, Any]:
     for name, rows in spec.unions.items():
         found = summarize(square, list(spec.names), {name: rows}, spec.absent)
         metrics |= {key: found[key] for key in (f"{name}_miou", f"{name}_accuracy", f"{name}_pixel_accuracy")}
-    if spec.absent == "labelled":  # the same with every class that is predicted: a false alarm costs its group, too
+    if spec.absent == "labelled":  # also counts classes that are predicted but not labelled
         strict = summarize(square, list(spec.names), spec.groups, "skip")
         metrics |= {f"{key}_strict": value for key, value in strict.items() if key.endswith("_miou")}
     return metrics

@@ -1,4 +1,4 @@
-"""Calibrated bias: what a constant gamma, subtracted from the scores of the seen classes, makes of one pass.
+"""Calibrated bias: metrics as a function of a constant gamma that is subtracted from the scores of seen classes.
 
 C classes, G gammas, B images, H W pixels.
 """
@@ -16,15 +16,15 @@ from utils.config.common import Absent
 from utils.labels import ignore_of
 from utils.measure.metrics import summarize
 
-# of the scores' unit, dense about 0 and reaching far, because cosines differ by parts of 1 and logits by tens
+# in the unit of the scores; dense near 0 for cosines, wide for logits
 GAMMAS = tuple((0.05 * np.sinh(np.arange(-60, 61) * (7.6 / 60))).tolist())
 
 
 @dataclass
 class Sweep:
-    """Counts pixels by how far the best seen class leads over the best unseen one; each gamma's confusion follows.
+    """Counts pixels by the lead of the best seen class over the best unseen one, in one pass for all gammas.
 
-    A pixel goes to its best unseen class as soon as gamma exceeds that lead.
+    A pixel goes to its best unseen class if gamma exceeds the lead.
     """
 
     seen: Sequence[int]
@@ -48,7 +48,7 @@ class Sweep:
         return score, index[place]
 
     def count(self, found: tuple[torch.Tensor, ...], label: torch.Tensor) -> None:
-        """Add a batch: what `leads` gave, and the label [B, H, W]."""
+        """Adds a batch: the result of `leads`, and labels [B, H, W]."""
         lead, *best = found
         cells, bins = self.num_classes**2, len(self.gammas) + 1
         edges = _on_device(tuple(self.gammas), lead.device).to(lead.dtype)
@@ -70,9 +70,9 @@ class Sweep:
         return unseen.cumsum(0)[:-1] + (seen.sum(0) - seen.cumsum(0)[:-1])
 
     def curve(self, names: Sequence[str]) -> dict[str, Any]:
-        """gamma, seen_miou, unseen_miou, harmonic_miou at each; the area below unseen over seen; the best harmonic one.
+        """Seen, unseen and harmonic mIoU at each gamma, area under unseen over seen mIoU, best harmonic mIoU.
 
-        Choosing the best gamma by it looks at the unseen labels that score it: a bound, not a result.
+        The best gamma is chosen on the validation labels of unseen classes: an upper bound, not a result.
         """
         groups = {"seen": self.seen, "unseen": self.unseen}
         points = [summarize(matrix, list(names), groups, self.absent) for matrix in self.confusions()]
@@ -90,7 +90,7 @@ class Sweep:
 
 @lru_cache(maxsize=8)
 def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Copied once, not with every batch."""
+    """A tensor of values, copied to the device once."""
     return torch.tensor(values, device=device)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from utils.checkpoint import write_json, write_text
 from utils.log import log
-from utils.measure.steps import step_curves, summarize_steps
+from utils.measure.forgetting import step_curves, summarize_steps
 from utils.report import charts
 from utils.report.results import SUMMARY
 

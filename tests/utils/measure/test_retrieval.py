@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.synthetic import scene
 from utils.measure.clustering import mask_prototypes
 from utils.measure.metrics import confusion_matrix, iou
-from utils.measure.probing import retrieval_metrics
+from utils.measure.probe_metrics import retrieval_metrics
 from utils.measure.retrieval import cell_counts, majority_label, nearest, region_confusion
 
 KEPT = (1, 5, 6, 7, 8, 10, 15)

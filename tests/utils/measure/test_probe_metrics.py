@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from tests.synthetic import scene
 from utils.measure.clustering import fit_minibatch
 from utils.measure.metrics import confusion_matrix
-from utils.measure.probing import clustering_metrics, retrieval_metrics
+from utils.measure.probe_metrics import clustering_metrics, retrieval_metrics
 from utils.measure.retrieval import region_confusion
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "contrast" / "g7_kmeans_eval.json"

@@ -1,22 +1,22 @@
-"""Names for clusters: words are carried over to features as those of the known classes lie there.
+"""Suggests names for clusters: a regression from word vectors to features, fitted on the known classes.
 
-A known classes with a word vector and a mean feature, V candidate words, K clusters; E numbers per word, D per feature.
+A known classes with word vector and mean feature, V candidate words, K clusters; E word dimensions, D features.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-RIDGE = 0.5  # in units of a word's own similarity, 1: few classes tell how words and looks go together
+RIDGE = 0.5  # relative to the self-similarity of a word, 1; strong, because few classes are known
 
 
 def features_of_words(
     words: np.ndarray, features: np.ndarray, new_words: np.ndarray, ridge: float = RIDGE
 ) -> np.ndarray:
-    """Where new words should lie: ridge regression in the dual form, on centred features.
+    """Predicted features of new words: ridge regression in dual form on centred features.
 
-    words [A, E], features [A, D], new_words [V, E] -> [V, D], relative to the mean of `features`. A word like one
-    known word gets about that class's feature, a word like none of them the mean.
+    words [A, E], features [A, D], new_words [V, E] -> [V, D], relative to the mean of `features`. A word similar to
+    one known word gets a feature close to that class's; a word unlike all of them gets the mean.
     """
     known, new = _unit(words), _unit(new_words)
     centred = features - features.mean(0)
@@ -32,7 +32,7 @@ def suggest(
     clusters: np.ndarray,
     count: int = 3,
 ) -> list[list[tuple[str, float]]]:
-    """For each cluster [K, D] the `count` names [V] whose features it is most like, with the cosine, best first."""
+    """For each cluster [K, D], the `count` names whose predicted features are closest, with the cosine, best first."""
     expected = features_of_words(words, features, new_words)
     scores = _unit(clusters - features.mean(0)) @ _unit(expected).T
     best = np.argsort(-scores, axis=1, kind="stable")[:, :count]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from utils.measure.naming import features_of_words, suggest
+from utils.measure.word_regression import features_of_words, suggest
 
 
 def test_a_known_word_by_hand():

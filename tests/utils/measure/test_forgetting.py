@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from utils.measure.steps import forgetting, step_curves, step_matrix, summarize_steps
+from utils.measure.forgetting import forgetting, step_curves, step_matrix, summarize_steps
 
 GROUPS = [["a", "b"], ["c"], ["d"]]
 METRICS = [

@@ -1,6 +1,6 @@
-"""Metrics along the steps of a class-incremental task: functions of the metrics after each step.
+"""Metrics over the steps of a class-incremental task, computed from the metrics after each step.
 
-T steps, G groups of classes: those that each step added.
+T steps, G groups of classes; each step adds one group.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-# metric -> the classes it is of
+# metric -> the classes it covers
 CURVES = {"miou": "all classes", "old_miou": "classes of step 0", "new_miou": "later classes"}
 
 
 def step_matrix(metrics: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> np.ndarray:
     """Mean IoU of each group of class names after each step, float [T, G]; NaN before a group is learned.
 
-    A class without a pixel counts as 0, as in the published means.
+    A class without a pixel counts as 0, as in the published tables.
     """
     matrix = np.full((len(metrics), len(groups)), np.nan)
     for row, found in enumerate(metrics):
@@ -26,7 +26,7 @@ def step_matrix(metrics: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[
 
 
 def forgetting(matrix: np.ndarray) -> float | None:
-    """How far groups fall below their best: mean of max_t IoU - last IoU over all but the last; None for one step.
+    """Mean over all groups but the last of max_t IoU - final IoU; None for a single step.
 
     matrix [T, G] of `step_matrix` (Chaudhry et al., ECCV 2018, eq. 3, on IoU).
     """
@@ -37,7 +37,7 @@ def forgetting(matrix: np.ndarray) -> float | None:
 
 
 def summarize_steps(metrics: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """The last step, means over the steps, the step x group matrix (null where a group is not learned), forgetting."""
+    """Metrics of the last step, means over steps, forgetting, and the step x group matrix (null: not learned)."""
     matrix = step_matrix(metrics, groups)
     known = {key: [m[key] for m in metrics if m.get(key) is not None] for key in CURVES}
     return {
@@ -50,5 +50,5 @@ def summarize_steps(metrics: Sequence[Mapping[str, Any]], groups: Sequence[Seque
 
 
 def step_curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """What is learned and forgotten: name of CURVES -> (step, mIoU) points."""
+    """Name in CURVES -> (step, mIoU) points."""
     return {name: [(m["step"], m[key]) for m in metrics if m.get(key) is not None] for key, name in CURVES.items()}

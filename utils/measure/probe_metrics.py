@@ -1,4 +1,4 @@
-"""Metrics of features that were clustered or looked up: functions of confusion matrices and of counts per region.
+"""Metrics of the probes of contrastive features: clustering over several seeds, and retrieval.
 
 N images, C classes, K clusters, D features.
 """
@@ -23,11 +23,11 @@ def clustering_metrics(
     rule: MatchingRule = "official",
     absent: Absent = "zero",
 ) -> dict[str, Any]:
-    """Means over clusterings, and each of them under `seeds`; seed -> int64 [C, 1 + K], background the first cluster.
+    """Means over seeds, and the metrics of each seed under `seeds`.
 
-    `miou_std` is the sample standard deviation, `match` that of the first seed. NMI and ARI of clusters and classes are
-    `nmi_before_match` and `ari_before_match`; those of clusters that took their class's name, which makes one of all
-    that share a class (and of all without one), `nmi_after_match` and `ari_after_match`: the official figures.
+    matrices: seed -> int64 [C, 1 + K], the first cluster is background. `miou_std` is the sample standard deviation;
+    `match` is that of the first seed. `nmi_before_match`, `ari_before_match` compare clusters with classes;
+    `nmi_after_match`, `ari_after_match` (official) first merge the clusters that are matched to the same class.
     """
     runs = []
     for seed, matrix in matrices.items():
@@ -49,9 +49,9 @@ def retrieval_metrics(
     ignored: Sequence[int],
     absent: Absent = "zero",
 ) -> dict[str, Any]:
-    """Metrics of int64 [C, C] over all classes; `kept_miou` over the foreground classes that are not `ignored`.
+    """Metrics over all classes of `whole`, int64 [C, C], and `kept_miou` over the foreground classes not in `ignored`.
 
-    The second matrix comes from a memory without the ignored classes; their pixels are left out of it here.
+    kept: matrix of a memory without the ignored classes; the pixels of those classes are left out.
     """
     metrics = summarize(whole, list(names), {}, absent)
     if kept is None:
