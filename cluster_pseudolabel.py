@@ -35,8 +35,8 @@ from data.layouts import Sample
 from data.pseudo_labels import PseudoLabel
 from models.contrast.encoder import load_encoder
 from models.contrast.probes import FeatureNetwork
-from models.deeplab import DeepLabV3, build_model
-from models.deeplab_files import load_deeplab
+from models.segmentation import SegmentationNet, build_network
+from models.segmentation_files import load_network
 from models.trunks import build_backbone
 from utils import dist
 from utils.background import Background
@@ -86,7 +86,7 @@ def fuse(high_base_pred: np.ndarray, parts: np.ndarray, rest: int) -> np.ndarray
     return np.where(label > 0, label, rest).astype(parts.dtype)
 
 
-def remove_base_classes(data: DiscoveryData, model: DeepLabV3, run: Run) -> dict[str, int]:
+def remove_base_classes(data: DiscoveryData, model: SegmentationNet, run: Run) -> dict[str, int]:
     """Write the four maps of every novel image at its own size; image id -> pixels of its novel region."""
     cfg = run.cfg.cluster
     dataset = data.unlabelled(data.lists.novel)
@@ -305,8 +305,8 @@ def main(argv: list[str] | None = None) -> None:
     with start_run(cfg, f"pseudo{cfg.reference}", ("cluster",), inputs, files=data.context.files) as run:
         if run.finished:
             return
-        model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_known)
-        load_deeplab(model, inputs["base_checkpoint"])
+        model = build_network(cfg.model, data.num_known, init="random")
+        load_network(model, inputs["base_checkpoint"])
         pixels = remove_base_classes(data, run.place(model), run)
         describer = Describer(data, run.place(feature_network(cfg)), run) if cfg.cluster.describes else None
         units = find_units(data, pixels, describer, run)

@@ -16,8 +16,8 @@ from functools import partial
 from data.discovery.builder import DiscoveryData, FineTuningImages
 from data.discovery.stages import basic_model, pseudo_files, pseudo_folder
 from losses.eums import object_entropy
-from models.deeplab import build_model
-from models.deeplab_files import load_deeplab
+from models.segmentation import build_network
+from models.segmentation_files import load_network
 from utils.config.reader import load_config
 from utils.log import log
 from utils.measure.ranking import image_scores, split_by_score, write_split
@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> None:
     with start_run(cfg, "ranking", ("ranking",), inputs, files=data.context.files) as run:
         if run.finished:
             return
-        model = build_model(cfg.model.model_copy(update={"init": "random"}), data.num_outputs)
-        load_deeplab(model, checkpoint)
+        model = build_network(cfg.model, data.num_outputs, init="random")
+        load_network(model, checkpoint)
         images = FineTuningImages.open(data, pseudo_dir, cfg.basic.batch_size)
         names, loader = images.to_rank(images.novel)
         entropy = partial(object_entropy, num_known=data.num_known)

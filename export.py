@@ -58,9 +58,9 @@ from tqdm import tqdm
 
 from data.io import find_images, read_image
 from data.protocol import Photograph, open_data
-from models.deeplab_files import read_networks, to_official
 from models.labelling import label_photo, names_by_number
 from models.onnx_export import export_onnx, network_size
+from models.segmentation_files import read_networks, to_official, to_torchvision
 from models.segmenter import Segmenter, full_config, load_segmenter
 from models.weights import WeightsFile, read_weights
 from utils import checkpoint
@@ -80,7 +80,7 @@ def rewrite(source: Path, target: Path, to: str) -> str:
         model = several if len(networks) > 1 else networks["student"]
         checkpoint.save(target, {"model": model, **_about(read_weights(source))})
     else:
-        state = to_official(networks) if to == "official" else networks["student"]
+        state = to_official(networks) if to == "official" else to_torchvision(networks["student"])
         with checkpoint.atomic(target) as temporary:
             save_torch(temporary, state)
     return f"{' and '.join(networks) if len(networks) > 1 else 'one network'}, {to} names"

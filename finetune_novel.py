@@ -28,9 +28,9 @@ from data.discovery.builder import DiscoveryData, FineTuningImages
 from data.discovery.stages import pseudo_files, pseudo_folder, ranking_folder, start_model
 from losses.cross_entropy import cross_entropy
 from losses.eums import object_entropy, teacher_label
-from models.deeplab import build_model
-from models.deeplab_files import load_deeplab
-from models.teacher_student import TeacherStudent
+from models.discovery.teacher_student import TeacherStudent
+from models.segmentation import build_network
+from models.segmentation_files import load_network
 from utils import dist
 from utils.checkpoint import read_list
 from utils.config.discovery import DiscoveryConfig, Eums
@@ -146,9 +146,9 @@ class EumsRecipe(BasicRecipe):
 
 def start_network(cfg: DiscoveryConfig, num_outputs: int, start: Path | None) -> nn.Module:
     """A network of B+1+K outputs, from ImageNet as in the official code, or with the backbone of a file."""
-    model = build_model(cfg.model, num_outputs)
+    model = build_network(cfg.model, num_outputs)
     if start:
-        load_deeplab(model, start, only="backbone")
+        load_network(model, start, only="backbone")
     return model
 
 

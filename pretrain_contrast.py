@@ -96,7 +96,7 @@ def build_recipe(cfg: ContrastConfig, data: ContrastData, run: Run) -> ContrastR
             f"training.batch_size={cfg.training.batch_size}: does not part evenly over {dist.world_size()} "
             f"processes and {cfg.training.accumulate} parts"
         )
-    encoder = load_encoder(cfg.model, cfg.init_from) if cfg.init_from else build_encoder(cfg.model)
+    encoder = load_encoder(cfg.model, cfg.init_from) if cfg.init_from else build_encoder(cfg.model, cfg.model.dim)
     model = ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers)
     model = run.place(model, synchronize=False)  # the images of the key encoder are shuffled instead
     return own_recipe(cfg, ContrastRecipe)(model, cfg, {"train": data.source("train")}, data.protocol())

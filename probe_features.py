@@ -36,6 +36,7 @@ from data.io import read_image, write_array
 from data.predictions import map_writer, relabel
 from losses.cross_entropy import cross_entropy
 from models.contrast.probes import LinearProbe, build_features, build_probe, is_probe, load_probe
+from models.segmentation_files import CLASSIFIER
 from models.weights import read_weights
 from utils import checkpoint, dist
 from utils.config.probe import ProbeConfig
@@ -67,12 +68,12 @@ class LinearRecipe(Recipe):
 
     def __init__(self, model: LinearProbe, *given: Any):
         super().__init__(model, *given)
-        weight = model.last.weight
+        weight = model.classifier.weight
         # pixels by class and prediction since the last validation, augmented and before each step, over all processes
         self.seen = torch.zeros(len(weight), len(weight), dtype=torch.int64, device=weight.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"name": "decoder", "params": list(self.model.last.parameters()), "lr": self.settings.lr}]
+        return [{"name": "decoder", "params": list(self.model.classifier.parameters()), "lr": self.settings.lr}]
 
     def step(self, batch: dict, epoch: int) -> dict:
         image, label = self.model.normalize(batch["train"]["image"]), batch["train"]["label"]
@@ -123,7 +124,7 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
     with start_run(cfg, stage, reads, inputs, files=data.context.files, place=place) as run:
         if not run.finished:
             probe, protocol = run.place(load_probe(cfg, first, data.num_classes)), data.test_protocol()
-            heads = [probe.last, *(run.place(last_layer(path, probe)) for path in others)]
+            heads = [probe.classifier, *(run.place(last_layer(path, probe)) for path in others)]
             save = writer(data, run, "predictions", protocol.images)
             counts = protocol.count(head_maps(probe, heads, protocol, run), run, len(heads), save)
             scores = [protocol.metrics(counts, place) for place in range(len(heads))]
@@ -141,8 +142,8 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
 def last_layer(path: Path, probe: LinearProbe) -> nn.Conv2d:
     """The trained convolution of another probe on the same network."""
     state = read_weights(path).state
-    head = nn.Conv2d(probe.last.in_channels, probe.last.out_channels, 1)
-    head.load_state_dict({name: state[f"classifier.4.{name}"] for name in ("weight", "bias")})
+    head = nn.Conv2d(probe.classifier.in_channels, probe.classifier.out_channels, 1)
+    head.load_state_dict({name: state[f"{CLASSIFIER}{name}"] for name in ("weight", "bias")})
     return head
 
 
@@ -150,8 +151,8 @@ def head_maps(probe: LinearProbe, heads: list[nn.Conv2d], protocol, run: Run) ->
     """(batch, label maps of every head); of the first one alone, at image size, when a CRF refines them."""
 
     def forward(images: torch.Tensor) -> list[torch.Tensor]:
-        embedding = probe.embed(probe.normalize(images))
-        return [probe.classify(head, embedding, images.shape[-2:]) for head in heads]
+        embedding = probe.features(probe.normalize(images))
+        return [probe.upsample(head(embedding), images.shape[-2:]) for head in heads]
 
     predictions = predict(forward, probe, protocol.loader, run, "evaluation")
     if not run.cfg.evaluation.crf:

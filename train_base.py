@@ -23,9 +23,9 @@ from data.protocol import open_data
 from data.zeroshot.builder import ZeroShotData
 from losses.cross_entropy import cross_entropy
 from losses.zs3 import weighted_cross_entropy
-from models.deeplab import build_model
-from models.deeplab_files import load_deeplab
-from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
+from models.segmentation import build_network
+from models.segmentation_files import load_network
+from models.zeroshot.files import load_zero_shot_network
 from utils import dist
 from utils.config.reader import load_config
 from utils.loop import fit
@@ -62,9 +62,9 @@ class SeenRecipe(Recipe):
 
 def base_recipe(cfg: Any, data: DiscoveryData, run: Run) -> Recipe:
     """Of class discovery."""
-    model = run.place(build_model(cfg.model, data.num_known))
+    model = run.place(build_network(cfg.model, data.num_known))
     if cfg.init_from:
-        load_deeplab(model, cfg.init_from, other_classes=True)
+        load_network(model, cfg.init_from, other_classes=True)
     images = data.labelled(data.lists.base_train, data.base_map(), train=True)
     feed = {"base": data.context.source("base", images, cfg.base_training.batch_size)}
     return SupervisedRecipe(model, cfg.base_training, feed, data.base_protocol())
@@ -72,9 +72,9 @@ def base_recipe(cfg: Any, data: DiscoveryData, run: Run) -> Recipe:
 
 def seen_recipe(cfg: Any, data: ZeroShotData, run: Run) -> Recipe:
     """Of zero-shot segmentation."""
-    model = run.place(build_deeplab_plus(cfg.model, data.num_classes))
+    model = run.place(build_network(cfg.model, data.num_classes))
     if cfg.init_from:
-        load_deeplab_plus(model, cfg.init_from, other_classes=True)
+        load_zero_shot_network(model, cfg.init_from, other_classes=True)
     return SeenRecipe(model, cfg.step1, {"seen": data.step1_source(cfg.step1.batch_size)}, data.step1_protocol())
 
 

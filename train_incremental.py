@@ -36,15 +36,10 @@ from losses.cross_entropy import cross_entropy
 from losses.mib import unbiased_cross_entropy, unbiased_distillation
 from losses.plop import background_entropies, pod_loss, thresholds_and_trust, trusted_label
 from losses.ssul import binary_cross_entropy, focal_loss, pseudo_label, training_target
-from models.incremental.network import (
-    IncrementalDeepLab,
-    StepWeights,
-    best_channel,
-    build_incremental,
-    load_incremental,
-    predicted_ids,
-    upsample,
-)
+from models.incremental.files import load_incremental
+from models.incremental.network import IncrementalNet, build_incremental, forward_with_taps
+from models.incremental.scores import best_channel, predicted_ids
+from models.segmentation import SegmentationNet
 from utils import checkpoint, dist
 from utils.config.incremental import IncrementalConfig
 from utils.config.reader import load_config
@@ -83,19 +78,17 @@ class StepRecipe(Recipe):
     unknown = False  # whether output 0 is the unknown class
     loss_kind = "ce"
 
-    def __init__(
-        self, model: IncrementalDeepLab, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any
-    ):
+    def __init__(self, model: IncrementalNet, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any):
         super().__init__(model, settings, **data)
         self.number, self.num_old, self.num_seen, self.old = step.number, step.num_old, step.num_seen, old
         self.names = step.names or [f"class {number}" for number in range(step.num_seen)]
 
     @staticmethod
-    def start_new_head(model: IncrementalDeepLab, settings: IncrementalConfig) -> None:
+    def start_new_head(model: IncrementalNet, settings: IncrementalConfig) -> None:
         """Initialise the newest head; as any other convolution here."""
 
     @staticmethod
-    def keep(network: IncrementalDeepLab) -> nn.Module | None:
+    def keep(network: IncrementalNet) -> nn.Module | None:
         """What of the previous network is kept as `old`, frozen."""
         return None
 
@@ -105,8 +98,10 @@ class StepRecipe(Recipe):
         return self.whole_network(rate, training.first_backbone_lr_factor if first else training.backbone_lr_factor)
 
     def whole_network(self, rate: float, factor: float) -> list[dict[str, Any]]:
-        parts = ("decoder", self.model.classifier, rate), ("backbone", self.model.backbone, rate * factor)
-        return [{"name": name, "params": trainable(part), "lr": lr} for name, part, lr in parts]
+        return [
+            {"name": "decoder", "params": self.model.decoder_parameters(), "lr": rate},
+            {"name": "backbone", "params": self.model.backbone_parameters(), "lr": rate * factor},
+        ]
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised images and train ids."""
@@ -129,9 +124,7 @@ class SsulRecipe(StepRecipe):
 
     linear = False
 
-    def __init__(
-        self, model: IncrementalDeepLab, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any
-    ):
+    def __init__(self, model: IncrementalNet, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any):
         super().__init__(model, settings, step, old, **data)
         self.options = settings.ssul
         self.unknown, self.loss_kind = self.options.unknown != "off", self.options.loss
@@ -145,12 +138,12 @@ class SsulRecipe(StepRecipe):
             self.model.freeze_batchnorm()
 
     @staticmethod
-    def start_new_head(model: IncrementalDeepLab, settings: IncrementalConfig) -> None:
+    def start_new_head(model: IncrementalNet, settings: IncrementalConfig) -> None:
         if settings.ssul.unknown != "off" and settings.ssul.transfer:
-            model.transfer_unknown()
+            model.classifier.transfer_unknown()
 
     @staticmethod
-    def keep(network: IncrementalDeepLab) -> nn.Module | None:
+    def keep(network: IncrementalNet) -> nn.Module | None:
         return network
 
     def trained_heads(self) -> dict[str, nn.Module]:
@@ -174,7 +167,7 @@ class SsulRecipe(StepRecipe):
         if self.old is not None:
             with torch.no_grad():
                 label = self.with_pseudo(label, self.old(image).logits)
-        return self.loss(self.model.cell_logits(image)[0], label)
+        return self.loss(self.model.cell_logits(image), label)
 
     def mixed(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and targets; with a memory, exemplars replace a random half of the batch."""
@@ -201,7 +194,7 @@ class SsulRecipe(StepRecipe):
     def loss(self, cells: torch.Tensor, label: torch.Tensor, channels: list[int] | None = None) -> dict:
         if self.options.loss == "bce":
             return {"bce": binary_cross_entropy(cells, label, channels, dist.labelled_pixels(label))}
-        logits = upsample(cells, label.shape[-2:])
+        logits = self.model.upsample(cells, label.shape[-2:])
         if self.options.loss == "focal":
             return {"focal": focal_loss(logits, label, self.options.focal_gamma)}
         return {"ce": cross_entropy(logits, label, pixels=dist.labelled_pixels(label))}
@@ -215,21 +208,23 @@ class SharedTrunkSsulRecipe(SsulRecipe):
     """
 
     @staticmethod
-    def keep(network: IncrementalDeepLab) -> nn.Module | None:
-        unknown = network.num_classes[0] == 1  # otherwise the first head is background with the classes of step 0
-        return network.classifier.head[: 2 if unknown else 1]
+    def keep(network: IncrementalNet) -> nn.Module | None:
+        heads = network.classifier
+        unknown = heads.num_classes[0] == 1  # otherwise the first head is background with the classes of step 0
+        return heads.head[: 2 if unknown else 1]
 
     def step(self, batch: dict, epoch: int) -> dict:
         image, label = self.mixed(batch)
-        image, heads, size = self.model.normalize(image), self.model.classifier.head, image.shape[-2:]
+        image, size = self.model.normalize(image), image.shape[-2:]
+        decoder, classifier, heads = self.model.decoder, self.model.classifier, self.model.classifier.head
         with torch.no_grad():
-            features, low = self.model.features(image)
-            old = self.model.decode(features, low, [*self.old, *heads[len(self.old) : -1]])
-            label = self.with_pseudo(label, upsample(old, size))
-            dropped = self.model.drop(features)
+            parts = decoder.parts(self.model.levels(image))
+            old = classifier(decoder.join(parts), [*self.old, *heads[len(self.old) : -1]])
+            label = self.with_pseudo(label, self.model.upsample(old, size))
+            features = decoder.join(decoder.drop(parts))
         if self.options.loss != "bce" or not self.unknown:  # softmax needs every class
-            return self.loss(self.model.decode(dropped, low), label)
-        trained = self.model.decode(dropped, low, [heads[0], heads[1], heads[-1]])
+            return self.loss(classifier(features), label)
+        trained = classifier(features, [heads[0], heads[1], heads[-1]])
         newest = range(1 + self.num_old, 1 + self.num_seen)
         return self.loss(trained, label, [0, 1, *newest])
 
@@ -238,11 +233,11 @@ class DistillationRecipe(StepRecipe):
     """What MiB and PLOP share: the whole old network is kept, and a new head starts with a share of background."""
 
     @staticmethod
-    def start_new_head(model: IncrementalDeepLab, settings: IncrementalConfig) -> None:
-        model.transfer_background()
+    def start_new_head(model: IncrementalNet, settings: IncrementalConfig) -> None:
+        model.classifier.transfer_background()
 
     @staticmethod
-    def keep(network: IncrementalDeepLab) -> nn.Module | None:
+    def keep(network: IncrementalNet) -> nn.Module | None:
         return network
 
 
@@ -267,11 +262,11 @@ class MibRecipe(DistillationRecipe):
 class PlopRecipe(DistillationRecipe):
     """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below that class's median."""
 
-    def __init__(
-        self, model: IncrementalDeepLab, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any
-    ):
-        if settings.model.plus:
-            raise UserError("model.plus=true: method=plop compares features of DeepLabV3 only; use model.plus=false")
+    def __init__(self, model: IncrementalNet, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any):
+        if settings.model.decoder == "deeplabv3plus":
+            raise UserError(
+                "model.decoder=deeplabv3plus: method=plop distils one feature map; use model.decoder=deeplabv3 or mlp"
+            )
         super().__init__(model, settings, step, old, **data)
         self.thresholds: torch.Tensor | None = None  # entropy of each old class, float [num_old]
 
@@ -298,9 +293,9 @@ class PlopRecipe(DistillationRecipe):
             return super().step(batch, epoch)
         image, label = self.inputs(batch)
         with torch.no_grad():
-            old, old_taps = self.old.forward_with_taps(image)
+            old, old_taps = forward_with_taps(self.old, image)
             label, trust = trusted_label(label, old.logits, self.thresholds, self.num_seen)
-        output, taps = self.model.forward_with_taps(image)
+        output, taps = forward_with_taps(self.model, image)
         per_pixel = nn.functional.cross_entropy(output.logits.float(), label, ignore_index=IGNORE, reduction="none")
         options, num_new = self.settings.plop, self.num_seen - self.num_old
         pod = pod_loss(old_taps, taps, self.num_seen, num_new, options.pod, options.pod_logits)
@@ -317,16 +312,17 @@ def recipe_of(cfg: IncrementalConfig, step: int) -> type[StepRecipe]:
 
 def build_network(
     cfg: IncrementalConfig, data: IncrementalData, step: int, previous: Path | None
-) -> tuple[IncrementalDeepLab, nn.Module | None]:
+) -> tuple[IncrementalNet, nn.Module | None]:
     """The network of a step: the one of the step before with one more head, or a new one; and what is kept as `old`."""
     method = recipe_of(cfg, step)
     if previous is None:
         unknown = not method.linear and cfg.ssul.unknown != "off"
         return build_incremental(cfg.model, head_sizes(data.task, 0, unknown), method.linear), None
-    model = load_incremental(cfg.model, StepWeights.read(previous))
+    model = load_incremental(cfg.model, previous)
+    assert isinstance(model, SegmentationNet)  # steps are written here, not by the official MiB or PLOP code
     kept = method.keep(model)
     old = None if kept is None else copy.deepcopy(kept).requires_grad_(False)
-    model.add_head(len(data.task.groups[step]))
+    model.classifier.add(len(data.task.groups[step]))
     method.start_new_head(model, cfg)
     return model, old
 
@@ -353,7 +349,7 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     """Exemplars for a step from those of the step before and from its training images, which that network labels."""
     options, last = data.cfg.ssul, step - 1
     last_background = int(options.unknown != "off")
-    model = run.place(load_incremental(data.cfg.model, StepWeights.read(previous)))
+    model = run.place(load_incremental(data.cfg.model, previous))
     dataset, found = data.candidates(last), {}
     loader = data.context.loader(dataset, data.cfg.evaluation.batch_size)
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "exemplars"):

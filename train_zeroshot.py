@@ -35,10 +35,11 @@ from losses.zs3 import (
     mmd,
     weighted_cross_entropy,
 )
-from models.deeplab_plus import build_deeplab_plus, load_deeplab_plus
 from models.output import Output
+from models.segmentation import build_network
 from models.segmenter import load_segmenter
 from models.weights import read_weights
+from models.zeroshot.files import load_zero_shot_network
 from models.zeroshot.generators import DeviseNet, ZeroShotNet
 from models.zeroshot.graph import LabelGraph, label_graph
 from models.zeroshot.pixels import ClassCells, class_cells, paste_unseen, shrink_label
@@ -316,8 +317,8 @@ def label_unseen(cfg: ZeroShotConfig, data: ZeroShotData, labelled_by: Path, run
 
 def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
     """Step 2, with or without graph, from the network of step 1."""
-    network = build_deeplab_plus(cfg.model, data.num_classes, init="random")
-    file = load_deeplab_plus(network, start)
+    network = build_network(cfg.model, data.num_classes, init="random")
+    file = load_zero_shot_network(network, start)
     data.check_split(file.path, file.extra.get("config", {}))
     model = ZeroShotNet(network, data.embeddings, cfg.zs3, graph=cfg.method == "zs3_gc")
     model.start_classifier(cfg.zs3.classifier)
@@ -328,7 +329,7 @@ def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -
 def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
     """Step 3: the labels of step 2's network, and a new network that learns them."""
     folder = label_unseen(cfg, data, start, run)
-    model = run.place(build_deeplab_plus(cfg.model, data.num_classes))
+    model = run.place(build_network(cfg.model, data.num_classes))
     feed = {"labels": data.step3_source(folder, cfg.step3.batch_size)}
     return own_recipe(cfg, SelfTrainingRecipe)(model, cfg.step3, feed, data.protocol())
 
@@ -336,7 +337,7 @@ def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -
 def devise_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: None, run: Run) -> Recipe:
     """The baseline: a network whose outputs are word vectors, with the images and schedule of step 1."""
     vectors = data.embeddings
-    model = run.place(DeviseNet(build_deeplab_plus(cfg.model, vectors.shape[1]), vectors))
+    model = run.place(DeviseNet(build_network(cfg.model, vectors.shape[1]), vectors))
     feed = {"seen": data.step1_source(cfg.step1.batch_size)}
     return own_recipe(cfg, DeviseRecipe)(model, cfg.step1, feed, data.protocol())
 

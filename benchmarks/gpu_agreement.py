@@ -12,7 +12,7 @@ import torch
 
 from data.io import find_images, read_image
 from losses.cross_entropy import cross_entropy
-from models.deeplab import DeepLabV3
+from models.segmentation import SegmentationNet
 from models.segmenter import load_segmenter
 
 COUNT = 8  # images
@@ -24,7 +24,7 @@ LIMITS = {
 }
 
 
-def measure(model: DeepLabV3, images: torch.Tensor, label: torch.Tensor, device: str, dtype: torch.dtype) -> dict:
+def measure(model: SegmentationNet, images: torch.Tensor, label: torch.Tensor, device: str, dtype: torch.dtype) -> dict:
     """Logits in evaluation mode; loss, gradient and seconds of a training step without dropout."""
     model = copy.deepcopy(model).to(device, memory_format=torch.channels_last)
     images, label = images.to(device), label.to(device)
@@ -32,7 +32,7 @@ def measure(model: DeepLabV3, images: torch.Tensor, label: torch.Tensor, device:
     with torch.no_grad(), low:
         logits = model.eval()(model.normalize(images)).logits.float().cpu()
     model.train()
-    model.classifier[0].project[-1].p = 0.0
+    model.decoder.dropout.p = 0.0
     for _ in range(2):  # the first is a warm-up
         start = time.perf_counter()
         model.zero_grad()
@@ -77,6 +77,6 @@ def devices_agree(model: Path, folder: Path, device: str) -> bool:
 
 
 @torch.no_grad()
-def _labels(model: DeepLabV3, images: torch.Tensor) -> torch.Tensor:
+def _labels(model: SegmentationNet, images: torch.Tensor) -> torch.Tensor:
     """Labels with a non-zero loss: the predicted classes, shifted by some pixels."""
     return model.eval()(model.normalize(images)).logits.argmax(1).roll((5, 9), (1, 2))

@@ -24,10 +24,9 @@ from data.weakshot.crops import WeakCrop
 from data.zeroshot.builder import ZeroShotData
 from finetune_novel import EumsRecipe
 from models.contrast.encoder import ContrastModel, build_encoder
-from models.deeplab import build_model
-from models.deeplab_plus import build_deeplab_plus
+from models.discovery.teacher_student import TeacherStudent
 from models.incremental.network import build_incremental
-from models.teacher_student import TeacherStudent
+from models.segmentation import build_network
 from models.weakshot.simformer import build_weak_shot
 from models.zeroshot.generators import ZeroShotNet
 from pretrain_contrast import ContrastRecipe
@@ -106,11 +105,11 @@ class Work:
 
 
 def _base(cfg: Any) -> Recipe:
-    return SupervisedRecipe(build_model(cfg.model, DiscoveryData.open(cfg).num_known), cfg.base_training)
+    return SupervisedRecipe(build_network(cfg.model, DiscoveryData.open(cfg).num_known), cfg.base_training)
 
 
 def _eums(cfg: Any) -> Recipe:
-    return EumsRecipe(TeacherStudent(build_model(cfg.model, DiscoveryData.open(cfg).num_outputs)), cfg.eums)
+    return EumsRecipe(TeacherStudent(build_network(cfg.model, DiscoveryData.open(cfg).num_outputs)), cfg.eums)
 
 
 def _incremental(cfg: Any, step: int = 0) -> Recipe:
@@ -120,19 +119,19 @@ def _incremental(cfg: Any, step: int = 0) -> Recipe:
     if step:
         kept = method.keep(model)
         old = None if kept is None else copy.deepcopy(kept).requires_grad_(False).eval()
-        model.add_head(len(data.task.groups[step]))
+        model.classifier.add(len(data.task.groups[step]))
     return method(model, cfg, Step(step, data.num_seen(step - 1), data.num_seen(step)), old)
 
 
 def _contrast(cfg: Any) -> Recipe:
     options = cfg.contrast
-    encoder = build_encoder(cfg.model, init="random")
+    encoder = build_encoder(cfg.model, cfg.model.dim, init="random")
     return ContrastRecipe(ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers), cfg)
 
 
 def _zero_shot(cfg: Any) -> Recipe:
     data = ZeroShotData.open(cfg)
-    network = build_deeplab_plus(cfg.model, data.num_classes, init="random")
+    network = build_network(cfg.model, data.num_classes, init="random")
     model = ZeroShotNet(network, torch.randn(data.num_classes, WORDS), cfg.zs3, graph=cfg.method == "zs3_gc")
     return Zs3Recipe(model, cfg, data.unseen, background=data.groups.background)
 

@@ -107,10 +107,10 @@ def make_pseudo(folder: Path, voc: Path) -> Path:
 
 
 def balance(model, voc: Path):
-    """Shift and scale the last layer of a random DeepLabV3 so that each output wins somewhere in the val images."""
+    """Shift and scale the last layer of a random network so that each output wins somewhere in the val images."""
     paths = sorted((voc / "images").glob("v*.jpg"))
     images = torch.stack([torch.from_numpy(np.array(Image.open(path).resize((32, 32)))) for path in paths])
-    last = model.eval().classifier[4]
+    last = model.eval().classifier
     with torch.no_grad():
         logits = model(model.normalize(images.permute(0, 3, 1, 2))).logits
         mean, std = logits.mean((0, 2, 3)), logits.std((0, 2, 3))

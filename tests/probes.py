@@ -32,11 +32,12 @@ BACKBONE = ("model.kind=backbone", "checkpoint=null", "name=plain")
 def write_encoder(voc: Path, path: Path) -> Path:
     """A random encoder whose saliency head takes about a third of the pixels, as an official checkpoint."""
     torch.manual_seed(0)
-    model = ContrastModel(build_encoder(ProbeConfig.model_validate({"model": SMALL["model"]}).model), 8).eval()
+    section = ProbeConfig.model_validate({"model": SMALL["model"]}).model
+    model = ContrastModel(build_encoder(section, section.dim), 8).eval()
     query, paths = model.model_q, sorted((voc / "images").glob("v*.jpg"))
     with torch.no_grad():
         images = torch.stack([torch.from_numpy(cv2.resize(read_image(path), (32, 32))) for path in paths])
-        features = query.decoder(query.backbone(query.normalize(images.permute(0, 3, 1, 2)))).movedim(1, -1)
+        features = query.features(query.normalize(images.permute(0, 3, 1, 2))).movedim(1, -1)
         mean, weight = features.flatten(0, 2).mean(0), torch.randn(8)
         weight -= mean * (mean @ weight) / (mean @ mean)  # logits of mean 0
         query.classification_head.weight.copy_((weight / (features @ weight).std())[None, :, None, None])

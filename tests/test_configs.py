@@ -28,8 +28,8 @@ from data.io import write_label
 from data.lists import shipped_presence
 from data.source import DRY_IMAGES, DataContext
 from models.contrast.encoder import build_encoder
-from models.deeplab import build_model
 from models.incremental.network import build_incremental
+from models.segmentation import build_network
 from utils.checkpoint import write_list
 from utils.config.keys import flatten
 from utils.config.reader import load_config
@@ -61,9 +61,9 @@ LARGE = ("resnet50", "resnet101")
 STAND_IN = ("model.backbone=resnet18", "model.head_channels=16")
 SMALLEST = ("model.backbone=mobilenet_v2", "model.head_channels=16")
 BUILD = {
-    "ncdss": lambda model: build_model(model, 21),
+    "ncdss": lambda model: build_network(model, 21),
     "ssul": lambda model: build_incremental(model, [17, 5], linear=False),
-    "maskcontrast": build_encoder,
+    "maskcontrast": lambda model: build_encoder(model, model.dim),
 }
 # what makes it fit a test: small images and batches, no download
 SMALL = (

@@ -11,7 +11,7 @@ import eval as evaluation
 import finetune_novel
 import train_base
 from data.io import read_label, write_label
-from models.deeplab import build_model
+from models.segmentation import build_network
 from tests.conftest import make_pseudo, make_voc, write_tiny
 from utils import checkpoint
 from utils.config.reader import load_config
@@ -46,7 +46,7 @@ def fail(config, capfd):
 
 def save_network(path, config, outputs: int) -> str:
     cfg = load_config([str(config), *SMALL], "")
-    checkpoint.save(path, {"model": build_model(cfg.model, outputs).state_dict()})
+    checkpoint.save(path, {"model": build_network(cfg.model, outputs).state_dict()})
     return str(path)
 
 

@@ -13,9 +13,8 @@ import finetune_novel
 import predict
 from data.io import read_image, read_label
 from data.video import read_frames, write_video
-from models.deeplab import DeepLabV3
-from models.trunks import build_backbone
 from tests.conftest import balance
+from tests.networks import discovery_network
 from utils import checkpoint
 from utils.run import guarded
 
@@ -24,7 +23,7 @@ from utils.run import guarded
 def evaluated(tiny, voc, tmp_path):
     """Evaluation folder of a network whose outputs all occur: predictions/ and model.pth."""
     torch.manual_seed(3)
-    model = balance(DeepLabV3(build_backbone("resnet18", 8, "random"), 6, (1, 2, 3), 8), voc)
+    model = balance(discovery_network(6, atrous_rates=(1, 2, 3)), voc)
     torch.save(model.state_dict(), tmp_path / "bare.pth")
     argv = [str(tiny), f"checkpoint={tmp_path / 'bare.pth'}", "model.backbone=resnet18", "save_predictions=true"]
     assert guarded(evaluation.main, argv) == 0

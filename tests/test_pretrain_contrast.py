@@ -82,7 +82,7 @@ def plainly(cfg: ContrastConfig, world: int) -> tuple[list[dict], dict[str, torc
     replicas = []
     for _ in range(world):
         torch.manual_seed(cfg.seed)
-        encoder = build_encoder(cfg.model)
+        encoder = build_encoder(cfg.model, cfg.model.dim)
         replicas.append(ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers))
     start = copy.deepcopy(replicas[0].state_dict())
     if world > 1:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from finetune_novel import BasicRecipe, EumsRecipe
-from models.deeplab import DeepLabV3
-from models.teacher_student import TeacherStudent
-from models.trunks import build_backbone
+from models.discovery.teacher_student import TeacherStudent
+from models.segmentation import SegmentationNet
+from tests.networks import discovery_network
 from train_base import SupervisedRecipe
 from utils.config.discovery import Eums, FineTuning
 from utils.step import build_optimizer, set_learning_rate, train_step
@@ -31,7 +31,7 @@ def draw(seed: int, classes: list[int], **images: int) -> dict[str, torch.Tensor
 
 def plain_optimizer(network) -> torch.optim.SGD:
     groups = [
-        {"params": [p for p in network.classifier.parameters()], "lr": 0.1},
+        {"params": [*network.decoder.parameters(), *network.classifier.parameters()], "lr": 0.1},
         {"params": [*network.backbone.layer3.parameters(), *network.backbone.layer4.parameters()], "lr": 0.001},
     ]
     return torch.optim.SGD(groups, momentum=0.9, weight_decay=1e-4)
@@ -41,9 +41,9 @@ def ce(network, images, label):
     return F.cross_entropy(network(network.normalize(images)).logits, label.long(), ignore_index=255)
 
 
-def network(outputs: int) -> DeepLabV3:
+def network(outputs: int) -> SegmentationNet:
     torch.manual_seed(0)
-    return DeepLabV3(build_backbone("resnet18", 8, "random"), outputs, (1, 2, 3), 8, dropout=0.0)
+    return discovery_network(outputs, atrous_rates=(1, 2, 3), dropout=0.0)
 
 
 def ours(recipe, batches, epoch):

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from models.incremental.network import IncrementalDeepLab
-from models.trunks import build_backbone
+from models.incremental.network import IncrementalNet
+from tests.networks import incremental_network
 from train_incremental import SsulRecipe, Step
 from utils.config.incremental import IncrementalConfig
 from utils.step import build_optimizer, train_step
@@ -20,9 +20,9 @@ TRAINED = {
 AFFINE = {f"classifier.head.{head}.1.{name}" for head in (0, 1, 3) for name in ("weight", "bias")}
 
 
-def network(heads: list[int], backbone: str = "mobilenet_v2", width: int = 256) -> IncrementalDeepLab:
+def network(heads: list[int], backbone: str = "mobilenet_v2", width: int = 256) -> IncrementalNet:
     torch.manual_seed(0)
-    return IncrementalDeepLab(build_backbone(backbone, 16, "random"), heads, head_channels=width)
+    return incremental_network(heads, backbone=backbone, head_channels=width, atrous_rates=(6, 12, 18))
 
 
 def settings(freeze: bool, freeze_batchnorm: bool) -> IncrementalConfig:
@@ -37,6 +37,10 @@ def recipe_of_step(number: int, freeze: bool, freeze_batchnorm: bool, **made) ->
 
 def with_gradient(recipe: SsulRecipe) -> set[str]:
     return {name for name, parameter in recipe.model.named_parameters() if parameter.requires_grad}
+
+
+def batchnorms(recipe: SsulRecipe) -> list[torch.nn.Module]:
+    return [module for module in recipe.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
 
 def optimised(recipe: SsulRecipe) -> list[torch.nn.Parameter]:
@@ -55,7 +59,7 @@ def test_tensors_that_train_in_step_1(freeze, freeze_batchnorm, count):
     if freeze:
         assert with_gradient(recipe) == (TRAINED if freeze_batchnorm else TRAINED | AFFINE)
     recipe.model.train()
-    norms = list(recipe.model.batchnorms())
+    norms = batchnorms(recipe)
     assert len(norms) == 61 and {norm.training for norm in norms} == {not freeze_batchnorm}
 
 
@@ -69,7 +73,7 @@ def test_tensors_that_train_in_other_steps(number, heads):
         expected = everything if number == 0 else later[freeze, freeze_batchnorm]
         assert len(with_gradient(recipe)) == len(optimised(recipe)) == expected
         recipe.model.train()
-        assert all(norm.training != (number > 0 and freeze_batchnorm) for norm in recipe.model.batchnorms())
+        assert all(norm.training != (number > 0 and freeze_batchnorm) for norm in batchnorms(recipe))
 
 
 @pytest.mark.parametrize(("freeze", "freeze_batchnorm"), list(itertools.product((True, False), repeat=2)))

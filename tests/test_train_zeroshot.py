@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.deeplab_plus import DeepLabPlus
-from models.trunks import build_backbone
+from models.segmentation import SegmentationNet
 from models.zeroshot.generators import ZeroShotNet
 from models.zeroshot.graph import label_graph
+from tests.networks import zero_shot_network
 from train_zeroshot import Zs3Recipe
 from utils.config.zeroshot import ZeroShotConfig
 from utils.errors import UserError
@@ -26,7 +26,7 @@ def config(**values) -> ZeroShotConfig:
     return ZeroShotConfig.model_validate({"zs3": zs3, **values})
 
 
-class Features(DeepLabPlus):
+class Features(SegmentationNet):
     """A network whose pixel features are given beforehand."""
 
     given: list[torch.Tensor]
@@ -70,7 +70,8 @@ def batches() -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 def build(cfg: ZeroShotConfig, features=(), graph=False, kind=Injected) -> Zs3Recipe:
     torch.manual_seed(0)
-    network = Features(build_backbone("resnet18", 16, "random"), CLASSES, (1, 2), WIDTH, dropout=0.0)
+    network = zero_shot_network(CLASSES, head_channels=WIDTH, dropout=0.0)
+    network.__class__ = Features
     network.given = list(features)
     model = ZeroShotNet(network, torch.randn(CLASSES, WORD), cfg.zs3, graph)
     for module in model.modules():
@@ -182,7 +183,7 @@ def test_two_steps_are_those_of_the_published_loop(graph):
     assert [step["classifier"] for step in reported] == pytest.approx(dense, abs=1e-5)
     if graph:
         assert [step["nodes"] / 0.1 for step in reported] == pytest.approx(of_nodes, abs=1e-5)
-    changed = ("network.decoder.pred_conv", "generator", "graph_generator")
+    changed = ("network.classifier", "generator", "graph_generator")
     for name, value in recipe.model.state_dict().items():
         torch.testing.assert_close(value, reference.state_dict()[name], atol=1e-5, rtol=1e-4, msg=name)
         assert value.equal(before[name]) != name.startswith(changed), name
@@ -209,13 +210,13 @@ def test_running_statistics_move_unless_they_are_frozen():
     for how, moves in (("train", True), ("frozen", False)):
         cfg = config(zs3={"bn": how})
         torch.manual_seed(0)
-        network = DeepLabPlus(build_backbone("resnet18", 16, "random"), CLASSES, (1, 2), WIDTH)
+        network = zero_shot_network(CLASSES, head_channels=WIDTH)
         recipe = Injected(ZeroShotNet(network, torch.randn(CLASSES, WORD), cfg.zs3), cfg, UNSEEN)
         recipe.model.train()
-        before = network.decoder.bn1.running_mean.clone()
+        before = network.decoder.low[1].running_mean.clone()
         ours(recipe, batches()[0][:1])
-        assert (not network.decoder.bn1.running_mean.equal(before)) is moves
-        assert network.decoder.last_conv[3].training is moves and recipe.model.generator.training
+        assert (not network.decoder.low[1].running_mean.equal(before)) is moves
+        assert network.decoder.dropout.training is moves and recipe.model.generator.training
 
 
 @pytest.mark.parametrize("pace, steps", [("sequential", 4), ("image", 2), ("batch", 1)])

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from benchmarks.rows.row import CROP, SQUARE, Row, agree, blocks, cells, close
 from cluster_pseudolabel import MAPS, base_removal
 from losses.eums import image_entropy, image_entropy_plain
-from models.incremental.network import predicted_ids, upsample
+from models.incremental.scores import predicted_ids
+from models.segmentation import upsample_logits
 from models.weakshot.mask_scores import predict_classes
 from models.weakshot.maskformer import MaskOutput
 from utils.measure.clustering import mask_prototypes
@@ -50,7 +51,7 @@ def _incremental(few: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def _our_incremental(few: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    return predicted_ids(upsample(few, size), unknown=True, loss="bce")
+    return predicted_ids(upsample_logits(few, size), unknown=True, loss="bce")
 
 
 def _base_removal(few: torch.Tensor, saliency: torch.Tensor) -> list[torch.Tensor]:
@@ -63,7 +64,7 @@ def _base_removal(few: torch.Tensor, saliency: torch.Tensor) -> list[torch.Tenso
 
 
 def _our_base_removal(few: torch.Tensor, saliency: torch.Tensor) -> list[torch.Tensor]:
-    maps = base_removal(upsample(few, saliency.shape[-2:]), saliency, THRESHOLD)
+    maps = base_removal(upsample_logits(few, saliency.shape[-2:]), saliency, THRESHOLD)
     return [maps[name] for name in MAPS]
 
 

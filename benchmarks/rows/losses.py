@@ -23,7 +23,7 @@ from losses.maskformer import (
 from losses.simformer import complementary_loss, complementary_loss_plain
 from losses.ssul import binary_cross_entropy, binary_cross_entropy_plain
 from losses.zs3 import weighted_cross_entropy
-from models.incremental.network import upsample
+from models.segmentation import upsample_logits
 from utils.labels import IGNORE
 
 TEMPERATURE, BANK = 0.5, 128  # of MaskContrast
@@ -82,11 +82,11 @@ def _usual_cross_entropy(few: torch.Tensor, label: torch.Tensor) -> torch.Tensor
 
 
 def _cross_entropy(few: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(upsample(few, label.shape[-2:]), label)
+    return cross_entropy(upsample_logits(few, label.shape[-2:]), label)
 
 
 def _weighted_cross_entropy(few: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    return weighted_cross_entropy(upsample(few, label.shape[-2:]), label)
+    return weighted_cross_entropy(upsample_logits(few, label.shape[-2:]), label)
 
 
 # ---- MaskContrast

@@ -13,13 +13,14 @@ from benchmarks.rows.row import Row, close, gradient
 from losses.cross_entropy import cross_entropy
 from losses.ssul import binary_cross_entropy, binary_cross_entropy_plain, pseudo_label
 from losses.zs3 import mmd
-from models.deeplab import DeepLabV3
-from models.incremental.network import IncrementalDeepLab, best_channel, upsample
-from models.trunks import build_backbone
+from models.incremental.network import IncrementalNet, build_incremental
+from models.incremental.scores import best_channel
+from models.segmentation import build_network
 from models.trunks.efficientnet_lite import join_phases, split_phases
 from models.weakshot.simnet import SimNet
 from models.zeroshot.generators import Generator
 from models.zeroshot.graph import label_graph
+from utils.config import discovery, incremental
 from utils.labels import IGNORE
 
 HEADS = [1, 1, 15, 1, 1, 1]  # SSUL: unknown, background, and four steps of VOC 15-1
@@ -44,7 +45,8 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def _sources(size: int, batch: int) -> Step:
     """Three sources: a pass for each, and `forward_sources`, which shares the frozen part of the backbone."""
-    model = DeepLabV3(build_backbone("efficientnet_lite0", 16, "random"), 26, (1, 2, 3), 64, trained=("blocks.15",))
+    sizes = {"output_stride": 16, "atrous_rates": (1, 2, 3), "head_channels": 64, "trained": ("blocks.15",)}
+    model = build_network(discovery.Model(backbone="efficientnet_lite0", init="random", **sizes), 26)
     model.to(memory_format=torch.channels_last)
     images = [torch.randn(batch, 3, size, size) for _ in range(3)]
 
@@ -103,16 +105,17 @@ def _shared_trunk(backbone: str, size: int) -> Row:
         with torch.no_grad():
             target = pseudo_label(label, *old(image).logits.sigmoid().max(1), 0.7, 1)
         new.zero_grad()
-        binary_cross_entropy_plain(new.cell_logits(image)[0], target).backward()
+        binary_cross_entropy_plain(new.cell_logits(image), target).backward()
         return _gradients(new)
 
     def ours() -> torch.Tensor:
         with torch.no_grad():
-            features, low = new.features(image)
-            scores = upsample(new.decode(features, low, [*old.classifier.head[:2], *heads[2:-1]]), image.shape[-2:])
+            parts = new.decoder.parts(new.levels(image))
+            cells = new.classifier(new.decoder.join(parts), [*old.classifier.head[:2], *heads[2:-1]])
+            scores = new.upsample(cells, image.shape[-2:])
             target = pseudo_label(label, *best_channel(scores, "bce"), 0.7, 1)
         new.zero_grad()
-        logits = new.decode(new.drop(features), low, trained)
+        logits = new.classifier(new.decoder.join(new.decoder.drop(parts)), trained)
         binary_cross_entropy(logits, target, [0, 1, sum(HEADS)]).backward()
         return _gradients(new)
 
@@ -123,11 +126,12 @@ def _shared_trunk(backbone: str, size: int) -> Row:
     return Row("SSUL step on a shared trunk", theirs, ours, same=same)
 
 
-def _networks(backbone: str) -> tuple[IncrementalDeepLab, IncrementalDeepLab]:
+def _networks(backbone: str) -> tuple[IncrementalNet, IncrementalNet]:
     """(previous network, new network with one more head, of which three heads train)."""
-    old = IncrementalDeepLab(build_backbone(backbone, 16, "random"), HEADS, dropout=0.0).eval().requires_grad_(False)
+    old = build_incremental(incremental.Model(backbone=backbone, init="random", dropout=0.0), HEADS, linear=False)
+    old.eval().requires_grad_(False)
     new = copy.deepcopy(old)
-    new.add_head(1)
+    new.classifier.add(1)
     new.requires_grad_(False)
     new.freeze_batchnorm()
     for head in (new.classifier.head[0], new.classifier.head[1], new.classifier.head[-1]):

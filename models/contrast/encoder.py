@@ -1,10 +1,9 @@
-"""Networks of MaskContrast (Van Gansbeke et al., ICCV 2021), under its key names.
+"""Networks of MaskContrast (Van Gansbeke et al., ICCV 2021).
 
 B batch, D embedding, K bank, N images over all processes, H W pixels.
 """
 
 import copy
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,61 +11,66 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.deeplab import build_decoder
+from models.decoders import build_decoder
+from models.decoders.base import Decoder
+from models.decoders.layers import upsample
 from models.output import Output
+from models.segmentation import build_trunk
+from models.segmentation_files import NCDSS, renamed, strip
 from models.segmenter import Segmenter
-from models.trunks import build_backbone
 from models.trunks.base import Backbone
 from models.weights import WeightsFile, load_strict, read_weights
-from utils.config.contrast import ContrastConfig
+from utils.config.common import DeepLab
+from utils.config.contrast import ContrastConfig, Encoder
 from utils.errors import UserError
 from utils.resize import resize_square
 
 QUERY = "model_q."  # prefix of the encoder that is kept
-SALIENT = 0.5  # saliency logit, not probability, above which the official evaluation sees an object
+SALIENT = 0.5  # threshold of the saliency logit, not of its probability, in the official evaluation
 
 
 class ContrastEncoder(nn.Module):
-    """Backbone and DeepLabV3 decoder with two 1x1 heads, on pixel embeddings and on saliency.
+    """Backbone and decoder with two 1x1 heads: pixel embeddings (`head`) and saliency (`classification_head`).
 
-    Both are bilinearly up-sampled to the input size. State-dict keys are those of one encoder of the official files.
+    Both outputs are bilinearly up-sampled to the input size. With `freeze` the backbone does not train: neither its
+    weights nor its BatchNorm statistics change.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        dim: int = 32,
-        atrous_rates: Sequence[int] = (12, 24, 36),
-        head_channels: int = 256,
-        dropout: float = 0.5,
-    ):
+    def __init__(self, backbone: Backbone, head: nn.Conv2d, decoder: Decoder, freeze: bool = False):
         super().__init__()
-        self.backbone = backbone
-        self.head = nn.Conv2d(head_channels, dim, 1)
-        self.decoder = build_decoder(backbone.out_channels, atrous_rates, head_channels, dropout)
-        self.classification_head = nn.Conv2d(head_channels, 1, 1, bias=False)
+        self.backbone, self.head, self.decoder, self.freeze = backbone, head, decoder, freeze
+        self.classification_head = nn.Conv2d(decoder.out_channels, 1, 1, bias=False)
+        if freeze:
+            backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "ContrastEncoder":
+        super().train(mode)
+        self.backbone.train(mode and not self.freeze)
+        return self
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
         return self.backbone.normalize(image)
 
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """The input of both heads, [B, width, h, w]."""
+        levels = self.backbone.levels(image) if self.decoder.all_levels else [self.backbone(image)]
+        return self.decoder(levels)
+
     def forward(self, image: torch.Tensor) -> Output:
         """The saliency logit [B, 1, H, W] and the pixel embedding [B, D, H, W], not normalised."""
-        features, size = self.decoder(self.backbone(image)), image.shape[-2:]
-        # channels last in memory: what follows runs over the channels of a pixel
+        features, size = self.features(image), image.shape[-2:]
+        # channels last in memory: the loss reads the channels of a pixel together
         embedding = self.head(features).contiguous(memory_format=torch.channels_last)
         saliency = self.classification_head(features)
-        embedding, saliency = (
-            F.interpolate(output, size=size, mode="bilinear", align_corners=False) for output in (embedding, saliency)
-        )
-        return Output(saliency, embedding)
+        return Output(upsample(saliency, size), upsample(embedding, size))
 
 
 class ContrastModel(nn.Module):
     """Query encoder, key encoder that follows it slowly, and the bank of the last K prototypes (sec. 3.2).
 
-    With `freeze_layers` the backbone's layers up to stride 8 (conv1, bn1, layer1, layer2) stay as they are in both,
-    running statistics too.
+    With `freeze_layers` the backbone's layers up to stride 8 (conv1, bn1, layer1, layer2) do not train in either
+    encoder; their running statistics are fixed too.
     """
 
     queue: torch.Tensor
@@ -117,26 +121,30 @@ def early_layers(backbone: Backbone) -> list[nn.Module]:
     return [module for module in backbone.modules() if module not in later and not list(module.children())]
 
 
-def build_encoder(cfg, init: str | None = None, dim: int | None = None) -> ContrastEncoder:
-    """The encoder that a `model` section describes (utils/config/contrast.py); `init` and `dim` replace its own."""
-    backbone = build_backbone(cfg.backbone, cfg.output_stride, init or cfg.init)
-    return ContrastEncoder(backbone, dim or cfg.dim, cfg.atrous_rates, cfg.head_channels, cfg.dropout)
+def build_encoder(cfg: DeepLab, dim: int, init: str | None = None) -> ContrastEncoder:
+    """The encoder that a `model` section describes, with embeddings of length `dim`; `init` replaces the section's."""
+    backbone = build_trunk(cfg, init)
+    head = nn.Conv2d(cfg.head_channels, dim, 1)  # before the decoder, as the official code draws its initial weights
+    return ContrastEncoder(backbone, head, build_decoder(cfg, backbone.channels), cfg.freeze)
 
 
-def load_encoder(cfg, source: Path | WeightsFile) -> ContrastEncoder:
+def load_encoder(cfg: DeepLab, source: Path | WeightsFile) -> ContrastEncoder:
     """The query encoder of a pre-training checkpoint, ours or the official code's, strictly.
 
-    A `model` section without `dim`, as other systems have it, takes the file's. Raises UserError for another file, and
-    for one that the section does not describe.
+    The decoder is that of the file; so is the length of the embedding, unless the section gives it. Raises UserError if
+    the file is of another kind, or the encoder is not the one that the section describes.
     """
     file = read_weights(source)
-    state = {key.removeprefix(QUERY): value for key, value in file.state.items() if key.startswith(QUERY)}
-    if not state:
+    state = strip(file.state, QUERY)
+    if "head.weight" not in state:
         found = f"its keys begin with {file.starts()}"
         raise UserError(f"{file.path}: no MaskContrast encoder ({found}); expected {QUERY}*")
-    dim = getattr(cfg, "dim", None) or len(state.get("head.weight", [None]))
-    model = build_encoder(cfg, init="random", dim=dim)
-    load_strict(model, state, file.path)
+    saved = file.extra.get("config", {}).get("model", {})
+    if saved.get("decoder", "deeplabv3") != cfg.decoder:
+        cfg = cfg.model_copy(update={key: saved[key] for key in ("decoder", "head_channels") if key in saved})
+    dim = cfg.dim if isinstance(cfg, Encoder) else len(state["head.weight"])
+    model = build_encoder(cfg, dim, init="random")
+    load_strict(model, renamed(state, NCDSS), file.path)
     return model
 
 

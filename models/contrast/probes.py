@@ -3,6 +3,7 @@
 B batch, C classes, D features, H W pixels, h w feature cells.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.contrast.encoder import SALIENT, ContrastEncoder, build_encoder, load_encoder
-from models.deeplab_files import load_deeplab, read_deeplab
-from models.output import Output
+from models.decoders.base import Decoder
+from models.segmentation import SegmentationNet
+from models.segmentation_files import is_network, load_network, read_network, rename
 from models.segmenter import Segmenter, square_segmenter
 from models.trunks import build_backbone
 from models.trunks.base import Backbone
@@ -38,15 +40,15 @@ class FeatureNetwork(nn.Module):
         self.has_head = isinstance(network, ContrastEncoder)
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 3, H, W] -> the float input that the network was trained on."""
         return self.network.normalize(image)
 
     def forward(self, image: torch.Tensor) -> Described:
         if not isinstance(self.network, ContrastEncoder):
             return Described(self.network(image), None)
-        shared = self.network.decoder(self.network.backbone(image))
-        return Described(
-            self.network.head(shared), foreground_weight(self.network.classification_head(shared), image.shape[-2:])
-        )
+        features = self.network.features(image)
+        saliency = self.network.classification_head(features)
+        return Described(self.network.head(features), foreground_weight(saliency, image.shape[-2:]))
 
 
 def foreground_weight(saliency: torch.Tensor, size: torch.Size | tuple[int, int]) -> torch.Tensor:
@@ -55,53 +57,37 @@ def foreground_weight(saliency: torch.Tensor, size: torch.Size | tuple[int, int]
     return torch.where(logits > SALIENT, logits, 0)
 
 
-class LinearProbe(nn.Module):
-    """A frozen network and a 1x1 convolution that trains; the whole network stays in evaluation mode, so no dropout.
+class LastLevel(Decoder):
+    """No decoder: the last level of the backbone is the feature map."""
 
-    Keys are those of DeepLabV3 (backbone.*, classifier.*), so that an official linear probe is read like any other
-    file; without a decoder only classifier.4 is there.
-    """
+    all_levels = False
 
-    def __init__(self, backbone: Backbone, decoder: nn.Sequential | None, channels: int, num_classes: int):
+    def __init__(self, channels: int):
         super().__init__()
-        self.backbone = backbone
-        before = decoder if decoder is not None else [nn.Identity() for _ in range(4)]
-        last = nn.Conv2d(channels, num_classes, 1)
-        self.classifier = nn.Sequential(*before, last)
-        self.requires_grad_(False)
-        nn.init.normal_(last.weight, std=PROBE_STD)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
-        self.last.requires_grad_(True)
-        self.train()
+        self.out_channels, self.dropout = channels, nn.Dropout(0)
 
-    @property
-    def last(self) -> nn.Conv2d:
-        last = self.classifier[4]
-        assert isinstance(last, nn.Conv2d)
-        return last
+    def parts(self, levels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [levels[-1]]
+
+
+class LinearProbe(SegmentationNet[nn.Conv2d]):
+    """A segmentation network of which the classifier trains; all of it stays in evaluation mode, so without dropout."""
+
+    def __init__(self, backbone: Backbone, decoder: Decoder, num_classes: int):
+        super().__init__(backbone, decoder, nn.Conv2d(decoder.out_channels, num_classes, 1), trained=())
+        decoder.requires_grad_(False)
+        nn.init.normal_(self.classifier.weight, std=PROBE_STD)
+        assert self.classifier.bias is not None
+        nn.init.zeros_(self.classifier.bias)
 
     def train(self, mode: bool = True) -> "LinearProbe":
-        return super().train(False)
-
-    def normalize(self, image: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, H, W] -> the float input that the backbone was trained on."""
-        return self.backbone.normalize(image)
+        nn.Module.train(self, False)
+        return self
 
     @torch.no_grad()
-    def embed(self, image: torch.Tensor) -> torch.Tensor:
-        """The frozen part: [B, D, h, w]."""
-        return self.classifier[:4](self.backbone(image))
-
-    def forward(self, image: torch.Tensor) -> Output:
-        embedding = self.embed(image)
-        return Output(self.classify(self.last, embedding, image.shape[-2:]), embedding)
-
-    @staticmethod
-    def classify(last: nn.Conv2d, embedding: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """Logits [B, C, H, W], bilinearly up-sampled; classes last in memory, where the loss reads them together."""
-        logits = last(embedding).contiguous(memory_format=torch.channels_last)
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """The output of the frozen part, [B, D, h, w]."""
+        return super().features(image)
 
 
 def build_features(cfg: ProbeConfig) -> FeatureNetwork:
@@ -120,32 +106,30 @@ def load_probe(cfg: ProbeConfig, path: Path | WeightsFile, num_classes: int) -> 
     """A trained linear probe, ours or the official code's; UserError when it does not fit `model` or the classes."""
     network = cfg.model.model_copy(update={"init": "random"})
     if cfg.model.is_encoder:
-        probe = _probe_on(build_encoder(network), num_classes)
+        probe = _probe_on(build_encoder(network, cfg.model.dim), num_classes)
     else:
         probe = _probe_on(_backbone(cfg.model_copy(update={"model": network, "checkpoint": None})), num_classes)
-    load_deeplab(probe, path)
+    load_network(probe, path)
     return probe
 
 
 def _probe_on(network: ContrastEncoder | Backbone, num_classes: int) -> LinearProbe:
     if isinstance(network, ContrastEncoder):
-        return LinearProbe(network.backbone, network.decoder, network.head.in_channels, num_classes)
-    return LinearProbe(network, None, network.out_channels, num_classes)
+        return LinearProbe(network.backbone, network.decoder, num_classes)
+    return LinearProbe(network, LastLevel(network.out_channels), num_classes)
 
 
 def is_probe(cfg: ProbeConfig, path: Path | WeightsFile) -> bool:
     """Whether a file is a trained linear probe on this kind of network, and not the network to probe."""
-    state = set(read_weights(path).state)
-    has_last = bool(state & {"classifier.4.weight", "decoder.4.weight"})
-    has_decoder = any(key.startswith(("classifier.0.", "decoder.0.")) for key in state)
-    return has_last and has_decoder == cfg.model.is_encoder
+    _, state = rename(read_weights(path).state)
+    return is_network(state) and any(key.startswith("decoder.") for key in state) == cfg.model.is_encoder
 
 
 def _encoder(cfg: ProbeConfig) -> ContrastEncoder:
     if cfg.model.kind == "untrained":
         if cfg.checkpoint:
             raise UserError("checkpoint: not with model.kind=untrained, which takes its backbone from model.init=FILE")
-        return build_encoder(cfg.model)
+        return build_encoder(cfg.model, cfg.model.dim)
     if not cfg.checkpoint:
         raise UserError(
             "checkpoint: model.kind=maskcontrast needs a pre-training checkpoint; model.kind=backbone takes model.init"
@@ -162,6 +146,6 @@ def _backbone(cfg: ProbeConfig) -> Backbone:
 
 def load_linear(file: WeightsFile, config: ProbeConfig) -> Segmenter:
     """A linear probe; it sees the image as a square."""
-    weights = read_deeplab(file)
+    weights = read_network(file)
     model = load_probe(config, file, weights.num_classes)
     return square_segmenter(file, model, config, weights.num_classes, f"linear probe, {weights.flavour}")

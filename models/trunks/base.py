@@ -1,21 +1,20 @@
-"""What every backbone has in common."""
+"""What all backbones have in common. B batch, H W pixels, h w feature cells."""
 
 import torch
 from torch import nn
 
-from utils.errors import UserError
-
 
 class Backbone(nn.Module):
-    """forward: normalised image [B, 3, H, W] -> features [B, out_channels, h, w].
+    """forward: normalised image [B, 3, H, W] -> features of the last level [B, out_channels, h, w].
 
-    Subclasses set `out_channels`, `trained` (names of the parts that fine-tuning trains; those before stay as they
-    are), `pixel_mean` and `pixel_std` (of 0..255 pixels, as their ImageNet weights expect).
+    Subclasses set
+    channels    of the levels that `levels` returns, at strides 4, 8, 16 and 32; the output stride bounds the strides
+    trained     names of the parts behind stride 8, which class discovery fine-tunes
+    pixel_mean, pixel_std   of pixels 0..255, as the ImageNet weights expect
     """
 
-    out_channels: int
-    divisor: int = 1  # of the height and width that it takes
-    low_channels: int | None = None  # of the features at stride 4, stages()[0], where a backbone offers them
+    channels: tuple[int, ...]
+    divisor: int = 1  # height and width of an image must be multiples of it
     trained: tuple[str, ...]
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
@@ -27,15 +26,20 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(self.pixel_mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.pixel_std).view(1, 3, 1, 1), persistent=False)
 
-    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Features at strides 4, 8, 16, 32 as far as the output stride lets them grow; the last ones are forward's."""
-        raise UserError(f"model.backbone: {type(self).__name__} has no features of earlier stages")
+    @property
+    def out_channels(self) -> int:
+        """Channels of the last level."""
+        return self.channels[-1]
 
-    def taps(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(features, what PLOP compares of each stage: before its last activation where there is one)."""
-        stages = self.stages(image)
-        return stages[-1], stages
+    def levels(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Features at strides 4, 8, 16 and 32, from fine to coarse; no stride exceeds the output stride."""
+        raise NotImplementedError
+
+    def taps(self, image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """(levels, what PLOP distils of each level: the values before its last activation, if it has one)."""
+        levels = self.levels(image)
+        return levels, levels
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, H, W] -> the float input that the weights were trained on; a float image is that already."""
+        """uint8 [B, 3, H, W] -> the input that the weights were trained on; a float image is returned as it is."""
         return image if image.is_floating_point() else (image.float() - self.mean) / self.std

@@ -88,7 +88,7 @@ class EfficientNetLite0(Backbone):
     divisor = 32
     pixel_mean = (127.0, 127.0, 127.0)
     pixel_std = (128.0, 128.0, 128.0)
-    out_channels, low_channels = STAGES[-1][-1], STAGES[1][-1]
+    channels = (24, 40, 112, 320)
     trained = tuple(f"blocks.{i}" for i in range(5, NUM_BLOCKS))  # behind stride 8, as a ResNet's layer3 and layer4
 
     def __init__(self, output_stride: int = 8):
@@ -107,7 +107,7 @@ class EfficientNetLite0(Backbone):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self._run(image, (NUM_BLOCKS - 1,))[-1]
 
-    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def levels(self, image: torch.Tensor) -> list[torch.Tensor]:
         return self._run(image, STAGE_ENDS)
 
     def _run(self, image: torch.Tensor, wanted: tuple[int, ...]) -> list[torch.Tensor]:

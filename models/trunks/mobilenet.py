@@ -10,6 +10,7 @@ from models.trunks.base import Backbone
 from utils.errors import UserError
 
 LOW_LEVEL = 4  # blocks up to stride 4
+LEVEL_ENDS = (LOW_LEVEL, 7, 14, 18)  # number of blocks up to strides 4, 8, 16 and 32
 
 
 class PaddedBlock(nn.Module):
@@ -32,7 +33,7 @@ class MobileNetV2(Backbone):
     """
 
     trained = tuple(f"high_level_features.{block}" for block in range(7, 18))  # behind stride 8
-    out_channels, low_channels = 320, 24
+    channels = (24, 32, 96, 320)
     pixel_mean = (0.485 * 255, 0.456 * 255, 0.406 * 255)
     pixel_std = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
@@ -48,12 +49,14 @@ class MobileNetV2(Backbone):
         self.low_level_features, self.high_level_features = blocks[:LOW_LEVEL], blocks[LOW_LEVEL:]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.stages(image)[-1]
+        return self.high_level_features(self.low_level_features(image))
 
-    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """[features at stride 4, features]."""
-        low = self.low_level_features(image)
-        return [low, self.high_level_features(low)]
+    def levels(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Outputs of the last blocks at strides 4, 8, 16 and 32."""
+        levels = [self.low_level_features(image)]
+        for first, last in zip(LEVEL_ENDS, LEVEL_ENDS[1:], strict=False):
+            levels.append(self.high_level_features[first - LOW_LEVEL : last - LOW_LEVEL](levels[-1]))
+        return levels
 
 
 def dilate(blocks: nn.Sequential, output_stride: int) -> None:

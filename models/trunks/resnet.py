@@ -3,6 +3,7 @@
 Torchvision is imported where a network is built: it takes more than a second, which no other command should wait for.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -38,8 +39,7 @@ class ResNet(Backbone):
         full = models.get_model(name, weights=None)
         for part in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
             setattr(self, part, getattr(full, part))
-        self.out_channels = full.fc.in_features
-        self.low_channels = self.out_channels // 8  # of layer1
+        self.channels = tuple(full.fc.in_features // narrower for narrower in (8, 4, 2, 1))
         if output_stride == 8:
             dilate(self.layer3, before=1, dilation=2)
             dilate(self.layer4, before=2, dilation=4)
@@ -47,22 +47,22 @@ class ResNet(Backbone):
             dilate(self.layer4, before=1, dilation=2)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.stages(image)[-1]
+        return self.levels(image)[-1]
 
-    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Outputs of the four stages, at strides 4, 8, 16, 32 as far as `output_stride` lets them grow."""
+    def levels(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Outputs of the four stages."""
         x, outputs = self.maxpool(self.relu(self.bn1(self.conv1(image)))), []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = layer(x)
             outputs.append(x)
         return outputs
 
-    def taps(self, image: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        x, sums = self.maxpool(self.relu(self.bn1(self.conv1(image)))), []
+    def taps(self, image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        levels, sums = [self.maxpool(self.relu(self.bn1(self.conv1(image))))], []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            sums.append(before_activation(layer[-1], layer[:-1](x)))
-            x = sums[-1].relu()
-        return x, sums
+            sums.append(before_activation(layer[-1], layer[:-1](levels[-1])))
+            levels.append(sums[-1].relu())
+        return levels[1:], sums
 
 
 def before_activation(block: Any, x: torch.Tensor) -> torch.Tensor:
@@ -85,4 +85,24 @@ def dilate(layer: nn.Sequential, before: int, dilation: int) -> None:
             rate = before if module.stride == (2, 2) else dilation
             module.stride = (1, 1)
             if module.kernel_size == (3, 3):
+                module.dilation = module.padding = (rate, rate)
+
+
+def use_multi_grid(backbone: ResNet, output_stride: int, rates: Sequence[int]) -> None:
+    """Dilations of the official ZS3Net code (multi-grid of DeepLabV3, Chen et al., 2017, sec. 3.3).
+
+    In a dilated stage all blocks have the dilation of the stage, the first one too; in the last stage block i has
+    `rates[i]` times that.
+    """
+    if output_stride == 8:
+        set_dilation(backbone.layer3, [2] * len(backbone.layer3))
+    last = {8: 4, 16: 2, 32: 1}[output_stride]
+    set_dilation(backbone.layer4, [last * rate for rate in rates[: len(backbone.layer4)]])
+
+
+def set_dilation(stage: nn.Sequential, rates: Sequence[int]) -> None:
+    """Set the dilation of the 3x3 convolutions of each block."""
+    for block, rate in zip(stage, rates, strict=True):
+        for module in block.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
                 module.dilation = module.padding = (rate, rate)

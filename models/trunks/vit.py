@@ -18,7 +18,7 @@ PATCH = 16  # pixels of an image that a patch of any size covers in the stages
 class VisionTransformer(Backbone):
     """Patch tokens of a timm vision transformer: [B, 3, H, W] -> [B, D, H / patch, W / patch].
 
-    H and W are multiples of the patch size; position embeddings are interpolated to the input. `stages` take multiples
+    H and W are multiples of the patch size; position embeddings are interpolated to the input. `levels` takes multiples
     of 32 instead.
     """
 
@@ -29,7 +29,7 @@ class VisionTransformer(Backbone):
         self.pixel_std = tuple(255 * value for value in about["std"])
         super().__init__()
         self.network = network
-        self.out_channels = network.num_features
+        self.channels = (network.num_features,) * len(STRIDES)
         self.patch = tuple(network.patch_embed.patch_size)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -37,7 +37,7 @@ class VisionTransformer(Backbone):
         tokens = self.network.forward_features(image)[:, self.network.num_prefix_tokens :]
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
-    def stages(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def levels(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Tokens behind each quarter of the blocks, [B, D, h, w] at strides 4, 8, 16 and 32, bilinearly.
 
         The image is scaled so that a patch covers 16 pixels of it.

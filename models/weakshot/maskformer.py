@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.parts import FrozenBatchNorm2d
 from models.trunks import build_backbone
 from models.trunks.base import Backbone
+from models.trunks.frozen_batchnorm import freeze_batchnorm
 from models.trunks.imagenet import load_imagenet
 from models.trunks.vit import create_vit
 from models.weakshot.mask_decoder import MaskEmbedding, PixelDecoder, QueryDecoder, xavier
@@ -64,7 +64,7 @@ class MaskFormer(nn.Module):
     ):
         super().__init__()
         freeze_batchnorm(backbone)
-        channels = stage_channels(backbone)
+        channels = backbone.channels
         self.backbone = backbone
         self.pixel_decoder = PixelDecoder(channels, width)
         self.input_proj = nn.Conv2d(channels[-1], width, 1)
@@ -90,10 +90,10 @@ class MaskFormer(nn.Module):
         height, width = image.shape[-2:]
         if height % DIVISOR or width % DIVISOR:
             image = F.pad(image, (0, -width % DIVISOR, 0, -height % DIVISOR))
-        stages = self.backbone.stages(image)
-        features = self.pixel_decoder(stages)
+        levels = self.backbone.levels(image)
+        features = self.pixel_decoder(levels)
         every_layer = self.training if every_layer is None else every_layer
-        decoded = self.decoder(self.query_embed.weight, self.input_proj(stages[-1]), every_layer)
+        decoded = self.decoder(self.query_embed.weight, self.input_proj(levels[-1]), every_layer)
         masks = torch.einsum("lbqd,bdhw->lbqhw", self.mask_embed(decoded), features)
         padded = (image.shape[-2], image.shape[-1])
         return MaskOutput(self.class_embed(decoded), masks, features, (height, width), padded)
@@ -128,23 +128,6 @@ class WordClasses(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         words = F.normalize(torch.cat([self.vectors, self.nothing[None]]), dim=1)
         return self.scale * (F.normalize(self.project(x).float(), dim=-1) @ words.T)
-
-
-def freeze_batchnorm(module: nn.Module) -> None:
-    """BatchNorm layers become fixed affine maps with the same values; nothing of them trains."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm2d(child.num_features, child.eps)
-            frozen.load_state_dict(child.state_dict())
-            setattr(module, name, frozen)
-        else:
-            freeze_batchnorm(child)
-
-
-@torch.no_grad()
-def stage_channels(backbone: Backbone) -> list[int]:
-    """Channels of the stages, from fine to coarse; UserError for a backbone without stages."""
-    return [stage.shape[1] for stage in backbone.stages(torch.zeros(1, 3, 2 * DIVISOR, 2 * DIVISOR))]
 
 
 class Rates(Protocol):

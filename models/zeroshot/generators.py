@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.deeplab_plus import DeepLabPlus
 from models.output import Output
+from models.segmentation import SegmentationNet
 from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
 
@@ -87,7 +87,7 @@ class ZeroShotNet(nn.Module):
 
     vectors: torch.Tensor
 
-    def __init__(self, network: DeepLabPlus, vectors: torch.Tensor, settings, graph: bool = False):
+    def __init__(self, network: SegmentationNet[nn.Conv2d], vectors: torch.Tensor, settings, graph: bool = False):
         super().__init__()
         self.network, self.frozen = network.requires_grad_(False), settings.bn == "frozen"
         network.classifier.requires_grad_(True)
@@ -121,7 +121,7 @@ class DeviseNet(nn.Module):
 
     vectors: torch.Tensor
 
-    def __init__(self, network: DeepLabPlus, vectors: torch.Tensor):
+    def __init__(self, network: SegmentationNet[nn.Conv2d], vectors: torch.Tensor):
         super().__init__()
         self.network = network  # with E outputs
         self.register_buffer("vectors", vectors.float().clone())

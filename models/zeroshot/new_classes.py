@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.deeplab_plus import DeepLabPlus
+from models.segmentation import SegmentationNet
 from models.zeroshot.generators import Generator
 from utils.errors import UserError
 
@@ -18,7 +18,7 @@ SEED = 0  # the same classifier whenever it is asked for
 
 
 def add_classes(
-    network: DeepLabPlus,
+    network: SegmentationNet[nn.Conv2d],
     generator: Generator,
     known: torch.Tensor,
     new: torch.Tensor,
@@ -44,7 +44,7 @@ def add_classes(
     with torch.no_grad():
         grown.weight.copy_(torch.cat([weight, rows[0]])[..., None, None])
         grown.bias.copy_(torch.cat([bias, rows[1]]))
-    network.decoder.pred_conv = grown
+    network.classifier = grown
 
 
 def learn_rows(

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import torch
 
-from models.deeplab_plus import LAST, DeepLabPlus, build_deeplab_plus, load_deeplab_plus, network_file
+from models.segmentation import SegmentationNet, build_network
+from models.segmentation_files import LAST
 from models.segmenter import Segmenter, saved_classes
 from models.weights import WeightsFile
+from models.zeroshot.files import load_zero_shot_network, read_zero_shot
 from models.zeroshot.generators import DeviseNet, holds_generator, read_generator
 from models.zeroshot.new_classes import add_classes
 from utils.config.zeroshot import ZeroShotConfig
@@ -19,11 +21,11 @@ from utils.resize import resize_shorter
 
 def load_zero_shot(file: WeightsFile, config: ZeroShotConfig) -> Segmenter:
     """The network of any step of ZS3, ours or official; with a generator it takes classes of any name."""
-    weights, vectors = network_file(file), file.state.get("vectors")
-    network = build_deeplab_plus(config.model, len(weights.state[LAST]), init="random")
-    load_deeplab_plus(network, weights)
-    model: DeviseNet | DeepLabPlus = network
-    outputs, flavour = network.classifier.out_channels, "DeepLabV3+"
+    weights, vectors = read_zero_shot(file), file.state.get("vectors")
+    network = build_network(config.model, len(weights.state[LAST]), init="random")
+    load_zero_shot_network(network, weights)
+    model: DeviseNet | SegmentationNet = network
+    outputs, flavour = network.classifier.out_channels, "zero-shot"
     devise = vectors is not None and not holds_generator(file)
     if vectors is not None and devise:
         model, outputs, flavour = DeviseNet(network, vectors), len(vectors), "word vectors"

@@ -26,8 +26,8 @@ from data.discovery.stages import pseudo_folder, ranking_folder
 from data.label_map import LabelMap
 from data.transforms import ValTransform
 from losses.eums import teacher_label
-from models.deeplab import DeepLabV3, build_model
-from models.deeplab_files import load_deeplab
+from models.segmentation import SegmentationNet, build_network
+from models.segmentation_files import load_network
 from utils.checkpoint import read_list
 from utils.config.reader import load_config
 from utils.measure.matching import match_clusters
@@ -39,15 +39,15 @@ from utils.run import entry
 KINDS = {"clean": "easy", "unclean": "hard"}
 
 
-def teacher_of(path: Path, data: DiscoveryData) -> DeepLabV3:
-    model = build_model(data.cfg.model.model_copy(update={"init": "random"}), data.num_outputs)
-    load_deeplab(model, path, which="teacher")
+def teacher_of(path: Path, data: DiscoveryData) -> SegmentationNet:
+    model = build_network(data.cfg.model, data.num_outputs, init="random")
+    load_network(model, path, which="teacher")
     return model.train(data.cfg.eums.teacher_mode == "train")
 
 
 @torch.no_grad()
 def count(
-    data: DiscoveryData, images: FineTuningImages, teacher: DeepLabV3
+    data: DiscoveryData, images: FineTuningImages, teacher: SegmentationNet
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
     """(ids [N], true class 0..n of every object [N], counts [N, 2, true, outputs] of pseudo and teacher's labels)."""
     fields = ("image", "label", "pseudo")

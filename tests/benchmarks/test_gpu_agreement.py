@@ -3,14 +3,13 @@
 import torch
 
 from benchmarks import gpu, gpu_agreement
-from models.deeplab import DeepLabV3
-from models.trunks import build_backbone
+from tests.networks import discovery_network
 from utils import checkpoint
 
 
 def test_differences_of_the_cpu_from_itself():
     torch.manual_seed(0)
-    model = DeepLabV3(build_backbone("resnet18", 8, "random"), 5, (1, 2), 8)
+    model = discovery_network(5)
     images = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     label = torch.randint(0, 5, (2, 48, 48))
     reference = gpu_agreement.measure(model, images, label, "cpu", torch.float32)
@@ -22,7 +21,7 @@ def test_differences_of_the_cpu_from_itself():
 
 def test_a_trained_network_by_the_command(voc, tmp_path, capsys):
     settings = {"backbone": "resnet18", "atrous_rates": [1, 2], "head_channels": 8}
-    state = DeepLabV3(build_backbone("resnet18", 8, "random"), 3, (1, 2), 8).state_dict()
+    state = discovery_network(3).state_dict()
     about = {"classes": [[0, "background"], [1, "disc"], [2, "square"]], "metrics": {}}
     config = {"system": "ncdss", "model": settings, "data": {"image_size": 32}}
     checkpoint.save(tmp_path / "model.pth", {"model": state, "config": config, **about})

@@ -13,9 +13,10 @@ import eval as evaluation
 import finetune_novel
 import predict
 import report
+from models.segmentation import build_network
 from tests.conftest import TINY
 from tests.examples.own_method.gce import generalized_cross_entropy
-from tests.examples.own_system import network, train_supervised
+from tests.examples.own_system import train_supervised
 from tests.examples.own_system.record import SUPERVISED
 from utils import checkpoint
 from utils.config.contrast import ContrastConfig
@@ -166,7 +167,7 @@ def test_the_system_from_training_to_the_table(registered, tiny, voc, tmp_path, 
 def test_a_file_of_other_classes_is_refused(registered, tiny, tmp_path, capsys):
     small = {key: yaml.safe_load(tiny.read_text())[key] for key in ("data", "model", "output_dir")}
     path = [str(HERE / "own_system" / "supervised.yaml"), *overrides(small)]
-    model = network.build_network(load_config(path, "").model, 3, "random")
+    model = build_network(load_config(path, "").model, 3, init="random")
     torch.save(model.state_dict(), tmp_path / "three.pth")
     assert guarded(evaluation.main, [*path, f"checkpoint={tmp_path / 'three.pth'}"]) == 2
     assert "three.pth: has 3 outputs" in capsys.readouterr().err

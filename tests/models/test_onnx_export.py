@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from models import onnx_export
-from models.contrast.encoder import SALIENT, ContrastEncoder
-from models.deeplab import DeepLabV3
-from models.deeplab_plus import DeepLabPlus
-from models.incremental.network import IncrementalDeepLab, predicted_ids
+from models.contrast.encoder import SALIENT, build_encoder
+from models.incremental.scores import predicted_ids
 from models.onnx_export import Difference, export_onnx, network_size
 from models.output import Output
 from models.segmenter import Segmenter
 from models.trunks import build_backbone
 from models.weakshot.maskformer import MaskFormer
+from tests.networks import SMALL, discovery_network, incremental_network, zero_shot_network
+from utils.config.contrast import Encoder
 from utils.errors import UserError
 from utils.measure.protocol import most_likely
 from utils.resize import resize_shorter, resize_square
@@ -34,17 +34,17 @@ def runtime():
     return pytest.importorskip("onnxruntime")
 
 
-def backbone(stride: int = 8) -> nn.Module:
-    return build_backbone("resnet18", stride, "random")
-
-
 def discovery() -> tuple:
-    return DeepLabV3(backbone(), 5, (1, 2), 8), most_likely, 5
+    return discovery_network(5), most_likely, 5
+
+
+def light() -> tuple:
+    return discovery_network(5, decoder="mlp", backbone="efficientnet_lite0"), most_likely, 5
 
 
 def incremental() -> tuple:
     """With an unknown head, and decided by sigmoids: the code of a CPU looks at values, which no file can."""
-    network = IncrementalDeepLab(backbone(16), (1, 1, 4), (1, 2), 8)
+    network = incremental_network((1, 1, 4))
     return network, partial(_step_ids, unknown=True), 5
 
 
@@ -53,11 +53,11 @@ def _step_ids(output: Output, unknown: bool) -> torch.Tensor:
 
 
 def zero_shot() -> tuple:
-    return DeepLabPlus(backbone(16), 5, (1, 2), 8, low_channels=4), most_likely, 5
+    return zero_shot_network(5, low_channels=4), most_likely, 5
 
 
 def saliency() -> tuple:
-    return ContrastEncoder(backbone(), 4, (1, 2), 8), lambda output: (output.logits[:, 0] > SALIENT).long(), 2
+    return build_encoder(Encoder(**SMALL), 4), lambda output: (output.logits[:, 0] > SALIENT).long(), 2
 
 
 class Pointwise(nn.Module):
@@ -84,7 +84,7 @@ def segmenter(make, resize=SQUARE) -> Segmenter:
     return Segmenter(Path("best.pth"), network.eval(), decide, resize, outputs, classes, outputs, "ours")
 
 
-@pytest.mark.parametrize("make", [discovery, incremental, zero_shot, saliency])
+@pytest.mark.parametrize("make", [discovery, light, incremental, zero_shot, saliency])
 def test_the_file_gives_what_the_network_gives(runtime, make, tmp_path):
     network = segmenter(make)
     found = export_onnx(network, tmp_path / "made.onnx", (40, 56))
@@ -137,7 +137,7 @@ def test_what_cannot_be_written_is_one_line(monkeypatch, tmp_path):
 
     def masks() -> tuple:
         sizes = {"queries": 7, "layers": 1, "width": 16, "heads": 2, "feedforward": 24}
-        return MaskFormer(backbone(32), 5, **sizes), most_likely, 5
+        return MaskFormer(build_backbone("resnet18", 32, "random"), 5, **sizes), most_likely, 5
 
     with pytest.raises(UserError, match=r"best\.pth: a mask transformer; --format onnx writes networks with a logit"):
         export_onnx(segmenter(masks), tmp_path / "made.onnx", (64, 64))

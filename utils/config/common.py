@@ -196,15 +196,60 @@ class WordedData(Data):
     aliases: dict[str, str] = Field({}, description="words to look up in place of a class name, {class: words}")
 
 
+DILATED = Only(key="model.decoder", values=("deeplabv3", "deeplabv3plus"))
+PLUS = Only(key="model.decoder", values=("deeplabv3plus",))
+
+
 class DeepLab(Section):
+    """A trunk and a decoder."""
+
     backbone: BackboneName = Field("resnet50", description="trunk")
+    decoder: Literal["deeplabv3", "deeplabv3plus", "mlp"] = Field(
+        "deeplabv3",
+        description="deeplabv3 (ASPP on the last level), deeplabv3plus (adds the features at stride 4), or mlp (light: "
+        "1x1 convolutions on strides 4 to 32; its defaults: output_stride=32, head_channels=128, dropout=0.1)",
+    )
     output_stride: Literal[8, 16, 32] = Field(8, description="output stride of the trunk")
-    atrous_rates: tuple[PositiveInt, ...] = Field(
+    atrous_rates: Annotated[tuple[PositiveInt, ...], DILATED] = Field(
         (12, 24, 36), min_length=1, description="dilation of the ASPP branches"
     )
+    low_channels: Annotated[PositiveInt, PLUS] = Field(48, description="channels of the reduced stride-4 features")
+    multi_grid: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt] | None, DILATED] = Field(
+        None, description="multi-grid: relative dilation of the last three blocks of a ResNet; default: none"
+    )
     head_channels: PositiveInt = Field(256, description="width of the decoder")
-    dropout: Fraction = Field(0.5, description="dropout after the ASPP projection")
+    dropout: Fraction = Field(0.5, description="dropout in the decoder")
     init: str = Field("imagenet", description="backbone start: imagenet, random, or the path of a weights file")
+    freeze: bool = Field(
+        False, description="the trunk does not train: neither its weights nor its BatchNorm statistics change"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_decoder(cls, values: Any) -> Any:
+        """mlp reads four levels and is narrow; keys that are given keep their values."""
+        if not isinstance(values, dict) or values.get("decoder") != "mlp":
+            return values
+        return {"output_stride": 32, "head_channels": 128, "dropout": 0.1, **values}
+
+
+class Segmentation(DeepLab):
+    """Of a network with a classifier, models/segmentation.py."""
+
+    trains_all: ClassVar[bool] = True  # without `trained`, all parts of the backbone train
+
+    freeze_batchnorm: Literal["none", "backbone", "first_layers", "all"] = Field(
+        "none", description="BatchNorm layers with fixed running statistics"
+    )
+    trained: tuple[str, ...] | None = Field(
+        None, description="trunk parts that train, e.g. [layer4]; default: all (published)"
+    )
+
+    @model_validator(mode="after")
+    def _frozen_or_trained(self) -> "Segmentation":
+        if self.freeze and self.trained:
+            raise PydanticCustomError("keys", "freeze=true: no part of the trunk trains; leave trained out")
+        return self
 
 
 class Training(Section):

@@ -11,12 +11,12 @@ from utils.config.common import (
     Absent,
     Common,
     Data,
-    DeepLab,
     EpochsWithin,
     Fraction,
     MatchingRule,
     Only,
     Section,
+    Segmentation,
     Side,
     Trained,
     Training,
@@ -42,10 +42,9 @@ class Images(Data):
     )
 
 
-class Model(DeepLab):
-    freeze_batchnorm: Literal["none", "backbone", "first_layers", "all"] = Field(
-        "backbone", description="BatchNorm layers with fixed running statistics"
-    )
+class Model(Segmentation, defaults={"freeze_batchnorm": "backbone"}):
+    trains_all: ClassVar[bool] = False
+
     trained: tuple[str, ...] | None = Field(
         None, description="backbone parts that train, e.g. [layer4]; default: those behind stride 8 (layer3, layer4)"
     )

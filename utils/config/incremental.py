@@ -12,10 +12,10 @@ from utils.config.common import (
     Absent,
     Common,
     Data,
-    DeepLab,
     Fraction,
     Only,
     Section,
+    Segmentation,
     Trained,
     Training,
 )
@@ -23,10 +23,10 @@ from utils.config.common import (
 TRAINS = "train_incremental.py"
 
 
-class Network(
-    DeepLab, defaults={"backbone": "resnet101", "output_stride": 16, "atrous_rates": (6, 12, 18), "dropout": 0.1}
+class Model(
+    Segmentation, defaults={"backbone": "resnet101", "output_stride": 16, "atrous_rates": (6, 12, 18), "dropout": 0.1}
 ):
-    plus: bool = Field(False, description="DeepLabV3+: adds features at stride 4")
+    """Of the network of every step."""
 
 
 class CroppedData(Data, defaults={"image_size": 513}):
@@ -158,7 +158,7 @@ class IncrementalConfig(Common):
         "ssul", description="method of the incremental steps"
     )
     data: Annotated[CroppedData, SHARED] = CroppedData()
-    model: Annotated[Network, SHARED] = Network()
+    model: Annotated[Model, SHARED] = Model()
     training: StepTraining = StepTraining()
     ssul: Annotated[Ssul, Only(where=TRAINS, key="method", values=("ssul", "ssul_m"))] = Ssul()
     mib: Annotated[Mib, Only(where=TRAINS, key="method", values=("mib",))] = Mib()

@@ -14,10 +14,10 @@ from utils.config.common import (
     SHARED,
     Absent,
     Common,
-    DeepLab,
     Fraction,
     Only,
     Section,
+    Segmentation,
     Side,
     Trained,
     Training,
@@ -49,16 +49,17 @@ class ZeroShotImages(WordedData, defaults={"image_size": 312}):
     )
 
 
-class DeepLabPlus(
-    DeepLab, defaults={"backbone": "resnet101", "output_stride": 16, "atrous_rates": (6, 12, 18), "dropout": 0.5}
+class Model(
+    Segmentation,
+    defaults={
+        "backbone": "resnet101",
+        "decoder": "deeplabv3plus",
+        "output_stride": 16,
+        "atrous_rates": (6, 12, 18),
+        "multi_grid": (1, 2, 4),
+    },
 ):
-    low_channels: PositiveInt = Field(48, description="channels of the reduced stride-4 features")
-    trained: tuple[str, ...] | None = Field(
-        None, description="trunk parts that train in steps 1 and 3, e.g. [layer4]; default: all (published)"
-    )
-    multi_grid: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        (1, 2, 4), description="multi-grid: relative dilation of the last three blocks of a ResNet"
-    )
+    """Of the network of every step."""
 
 
 class SeenTraining(
@@ -182,7 +183,7 @@ class ZeroShotConfig(Common):
         None, description="initial checkpoint of step 1; the classifier is reinitialised if the classes differ"
     )
     data: Annotated[ZeroShotImages, SHARED] = ZeroShotImages()
-    model: Annotated[DeepLabPlus, SHARED] = DeepLabPlus()
+    model: Annotated[Model, SHARED] = Model()
     step1: SeenTraining = SeenTraining()
     zs3: GeneratorTraining = GeneratorTraining()
     graph: Annotated[Graph, Only(where=TRAINS, key="method", values=("zs3_gc",))] = Graph()

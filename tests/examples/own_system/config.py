@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from utils.config.common import NEUTRAL, SHARED, Absent, Common, DeepLab, Section, Trained, Training
+from utils.config.common import NEUTRAL, SHARED, Absent, Common, Section, Segmentation, Trained, Training
 
 
 class Evaluation(Section):
@@ -17,7 +17,7 @@ class SupervisedConfig(Common):
     """Supervised segmentation: one network learns every class."""
 
     system: Literal["supervised"] = Field("supervised", description="supervised segmentation")
-    model: Annotated[DeepLab, SHARED] = DeepLab()
+    model: Annotated[Segmentation, SHARED] = Segmentation()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
 

@@ -7,6 +7,7 @@ writes  <output_dir>/<dataset>/train/{best.pth, last.pth, metrics.json, ...}
 """
 
 from losses.cross_entropy import cross_entropy
+from models.segmentation import build_network
 from utils import dist
 from utils.config.reader import load_config
 from utils.loop import fit
@@ -14,7 +15,6 @@ from utils.recipe import Recipe, decoder_and_backbone
 from utils.run import entry, start_run
 
 from .data import SupervisedData
-from .network import build_network
 
 
 class SupervisedRecipe(Recipe):
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     with start_run(cfg, cfg.trained.stage, ("training", "evaluation"), {}, files=data.context.files) as run:
         if run.finished:
             return
-        model = run.place(build_network(cfg.model, len(data.classes), cfg.model.init))
+        model = run.place(build_network(cfg.model, len(data.classes)))
         feed = {"labelled": data.context.source("labelled", data.train(), cfg.training.batch_size)}
         recipe = SupervisedRecipe(model, cfg.training, feed, data.protocol())
         run.finish(fit(recipe, cfg.training, run))

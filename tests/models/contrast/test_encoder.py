@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.contrast.encoder import ContrastEncoder, ContrastModel, build_encoder, early_layers, load_encoder
+from models.contrast.encoder import ContrastModel, build_encoder, early_layers, load_encoder
+from models.segmentation_files import NCDSS, inverse, renamed
 from models.trunks import build_backbone
 from models.trunks.imagenet import load_imagenet
 from tests.recipe_weights import recipe_weights
@@ -27,14 +28,15 @@ def official_keys(name: str) -> dict[str, list[int]]:
 
 def tiny(queue_size: int = 6, **options) -> ContrastModel:
     torch.manual_seed(0)
-    return ContrastModel(build_encoder(TINY), queue_size, **options)
+    return ContrastModel(build_encoder(TINY, TINY.dim), queue_size, **options)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @torch.no_grad()
 def test_outputs_are_those_of_the_official_code(name):
-    model = build_encoder(Encoder(backbone=name, init="random")).eval()
-    model.load_state_dict(recipe_weights(model.state_dict()))
+    model = build_encoder(Encoder(backbone=name, init="random"), 32).eval()
+    official = recipe_weights(renamed(model.state_dict(), inverse(NCDSS)))
+    model.load_state_dict(renamed(official, NCDSS))
     image = torch.tensor(np.random.RandomState(7).randn(2, 3, 64, 96), dtype=torch.float32)
     features, (saliency, embedding) = model.backbone(image), model(image)
     summary, arrays = (
@@ -57,8 +59,12 @@ def test_outputs_are_those_of_the_official_code(name):
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_keys_are_those_of_the_official_checkpoint(name):
     official = {key.removeprefix("module."): tuple(shape) for key, shape in official_keys(name).items()}
-    model = ContrastModel(build_encoder(Encoder(backbone=name, init="random")), 128)
-    assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == official
+    model = ContrastModel(build_encoder(Encoder(backbone=name, init="random"), 32), 128)
+    ours = {}
+    for key, value in model.state_dict().items():
+        encoder, dot, rest = key.partition(".")
+        ours |= {f"{encoder}{dot}{name}": tuple(value.shape) for name in renamed({rest: value}, inverse(NCDSS))}
+    assert ours == official
     assert list(official)[:2] == list(model.state_dict())[:2] == ["queue", "queue_ptr"]
     assert len(official) == {"resnet18": 332, "resnet50": 728}[name]
 
@@ -66,7 +72,8 @@ def test_keys_are_those_of_the_official_checkpoint(name):
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "mobilenet_v2", "resnet34"])
 @torch.no_grad()
 def test_any_backbone_and_a_single_image(backbone):
-    model = ContrastEncoder(build_backbone(backbone, 16, "random"), 5, (1, 2), 8).eval()
+    section = TINY.model_copy(update={"backbone": backbone, "output_stride": 16})
+    model = build_encoder(section, 5).eval()
     saliency, embedding = model(model.normalize(torch.randint(0, 256, (1, 3, 32, 64), dtype=torch.uint8)))
     assert embedding.shape == (1, 5, 32, 64) and saliency.shape == (1, 1, 32, 64)
 

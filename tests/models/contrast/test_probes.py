@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from models.contrast.encoder import build_encoder
 from models.contrast.probes import FeatureNetwork, build_features, build_probe, foreground_weight, is_probe, load_probe
-from models.deeplab_files import to_official
+from models.segmentation_files import NCDSS, inverse, renamed, to_official
 from tests.recipe_weights import draw, recipe_weights
 from utils.config.probe import ProbeConfig
 from utils.errors import UserError
@@ -33,7 +33,8 @@ def settings(checkpoint=None, **model) -> ProbeConfig:
 @pytest.fixture
 def pretrained(tmp_path):
     """An official file of pre-training, small, under the names that DistributedDataParallel gives."""
-    state = recipe_weights(build_encoder(settings().model).state_dict())
+    encoder = build_encoder(settings().model, TINY["dim"])
+    state = recipe_weights(renamed(encoder.state_dict(), inverse(NCDSS)))
     both = {f"module.model_{letter}.{key}": value for letter in "qk" for key, value in state.items()}
     path = tmp_path / "pretrained.pth.tar"
     torch.save({"optimizer": {}, "model": both, "epoch": 40}, path)
@@ -57,20 +58,20 @@ def test_probe_starts_on_the_pretrained_network(pretrained):
     torch.manual_seed(0)
     cfg = settings(pretrained)
     probe = build_probe(cfg, 2000)
-    assert probe.last.weight.mean().item() == pytest.approx(0, abs=5e-4)
-    assert probe.last.weight.std().item() == pytest.approx(0.01, rel=0.05) and not probe.last.bias.any()
+    assert probe.classifier.weight.mean().item() == pytest.approx(0, abs=5e-4)
+    assert probe.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05) and not probe.classifier.bias.any()
     assert [name for name, p in probe.named_parameters() if p.requires_grad] == [
-        "classifier.4.weight",
-        "classifier.4.bias",
+        "classifier.weight",
+        "classifier.bias",
     ]
     probe.train()
     assert not any(module.training for module in probe.modules())  # so no dropout either
     encoder = build_features(cfg).network
     image = torch.randn(2, 3, 40, 48, generator=torch.Generator().manual_seed(0))
     output = probe(image)
-    features = encoder.decoder(encoder.backbone(image))
+    features = encoder.features(image)
     torch.testing.assert_close(output.embedding, features)
-    expected = F.interpolate(probe.last(features), size=(40, 48), mode="bilinear", align_corners=False)
+    expected = F.interpolate(probe.classifier(features), size=(40, 48), mode="bilinear", align_corners=False)
     torch.testing.assert_close(output.logits, expected)
 
 

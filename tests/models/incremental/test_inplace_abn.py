@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.incremental.files import StepWeights, load_incremental
 from models.incremental.inplace_abn import EPS, AbnDeepLab, AbnHead, convert_abn, rename_abn
-from models.incremental.network import StepWeights, load_incremental
 from tests.conftest import official_abn
-from utils.config.incremental import Network
+from utils.config.incremental import Model
 from utils.errors import UserError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "incremental"
@@ -64,11 +64,11 @@ def test_a_checkpoint_is_read_with_positive_scales(tmp_path):
     torch.save({"epoch": 3, "model_state": flipped, "trainer_state": None}, tmp_path / "15-1-voc_MiB_1.pth")
     weights = StepWeights.read(tmp_path / "15-1-voc_MiB_1.pth")
     assert weights.heads == (4, 1) and not weights.unknown and weights.linear and weights.in_place_abn
-    loaded = load_incremental(Network(backbone="resnet18"), weights).eval()
+    loaded = load_incremental(Model(backbone="resnet18"), weights).eval()
     torch.testing.assert_close(loaded.backbone.bn1.weight, model.backbone.bn1.weight + EPS)
     image = torch.randn(1, 3, 64, 64)
     expected = AbnDeepLab("resnet18", 16, [4, 1]).eval()
     expected.load_state_dict(rename_abn(convert_abn({k.removeprefix("module."): v for k, v in state.items()})))
     torch.testing.assert_close(loaded(image).logits, expected(image).logits)
     with pytest.raises(UserError, match="does not fit the network"):
-        load_incremental(Network(backbone="resnet34"), weights)
+        load_incremental(Model(backbone="resnet34"), weights)

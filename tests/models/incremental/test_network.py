@@ -6,8 +6,11 @@ import pytest
 import torch
 from torchvision.models.segmentation import deeplabv3_resnet50
 
-from models.incremental.network import IncrementalDeepLab, StepWeights, best_channel, predicted_ids, upsample
-from models.trunks import build_backbone
+from models.incremental.files import SSUL, StepWeights
+from models.incremental.network import IncrementalNet
+from models.incremental.scores import best_channel, predicted_ids
+from models.segmentation_files import inverse, renamed
+from tests.networks import incremental_network
 from tests.recipe_weights import recipe_weights
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "incremental"
@@ -21,14 +24,15 @@ RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 CASES = json.loads((FIXTURES / "logits_index.json").read_text())
 
 
-def build(model: str, num_classes: list[int], stride: int = 16) -> IncrementalDeepLab:
-    backbone = build_backbone(NETWORKS[model], stride, "random")
-    return IncrementalDeepLab(backbone, num_classes, RATES[stride], plus="plus" in model)
+def build(model: str, num_classes: list[int], stride: int = 16) -> IncrementalNet:
+    decoder = "deeplabv3plus" if "plus" in model else "deeplabv3"
+    keys = {"backbone": NETWORKS[model], "output_stride": stride, "atrous_rates": RATES[stride], "decoder": decoder}
+    return incremental_network(num_classes, head_channels=256, **keys)
 
 
-def tiny(num_classes=(1, 1, 3)) -> IncrementalDeepLab:
+def tiny(num_classes=(1, 1, 3)) -> IncrementalNet:
     torch.manual_seed(0)
-    return IncrementalDeepLab(build_backbone("resnet18", 16, "random"), num_classes, (1, 2), 8)
+    return incremental_network(num_classes)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['model']}-{case['output_stride']}")
@@ -37,8 +41,9 @@ def test_logits_are_those_of_the_official_code(case):
     expected = np.load(FIXTURES / "logits.npz")
     image = torch.tensor(np.random.RandomState(0).randn(1, 3, 97, 65), dtype=torch.float32)
     model = build(case["model"], case["num_classes"], case["output_stride"]).eval()
-    model.load_state_dict(recipe_weights(model.state_dict()))
-    low = model.decode(*model.features(image))
+    official = recipe_weights(renamed(model.state_dict(), inverse(SSUL)))
+    model.load_state_dict(renamed(official, SSUL))
+    low = model.cell_logits(image)
     tolerance = 1e-4 * case["abs_max"]
     np.testing.assert_allclose(low, expected[f"low_{case['n']}"], atol=tolerance, rtol=0)
     np.testing.assert_allclose(
@@ -51,7 +56,8 @@ def test_logits_are_those_of_the_official_code(case):
 def test_keys_are_those_of_the_official_checkpoints(model):
     listed = json.loads((FIXTURES / "state_dict_keys.json").read_text())[model]
     with torch.device("meta"):
-        state = build(model, listed["num_classes"]).state_dict()
+        own = build(model, listed["num_classes"]).state_dict()
+    state = renamed(own, inverse(SSUL))
     assert {key: list(value.shape) for key, value in state.items()} == listed["state"]
     assert list(StepWeights(Path("x.pth"), state).heads) == listed["num_classes"]
 
@@ -59,8 +65,9 @@ def test_keys_are_those_of_the_official_checkpoints(model):
 def test_one_head_is_torchvision():
     """With torchvision's dropout and rates a single head gives its DeepLabV3."""
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=None, num_classes=5).eval()
-    ours = IncrementalDeepLab(build_backbone("resnet50", 8, "random"), [5], (12, 24, 36)).eval()
-    names = {"classifier.0.": "classifier.aspp.", "classifier.1.": "classifier.head.0.0."}
+    keys = {"backbone": "resnet50", "output_stride": 8, "atrous_rates": (12, 24, 36), "head_channels": 256}
+    ours = incremental_network([5], **keys).eval()
+    names = {"classifier.0.": "decoder.aspp.", "classifier.1.": "classifier.head.0.0."}
     names |= {"classifier.2.": "classifier.head.0.1.", "classifier.4.": "classifier.head.0.3."}
     state = {}
     for key, value in theirs.state_dict().items():
@@ -75,11 +82,10 @@ def test_one_head_is_torchvision():
 def test_pieces_make_the_whole():
     model = tiny().eval()
     image = torch.randn(2, 3, 40, 40)
-    features, low = model.features(image)
-    assert low is None
-    parts = [model.decode(features, low, [head]) for head in model.classifier.head]
-    assert [part.shape[1] for part in parts] == model.num_classes == [1, 1, 3]
-    torch.testing.assert_close(upsample(torch.cat(parts, 1), (40, 40)), model(image).logits)
+    features = model.features(image)
+    parts = [model.classifier(features, [head]) for head in model.classifier.head]
+    assert [part.shape[1] for part in parts] == model.classifier.num_classes == [1, 1, 3]
+    torch.testing.assert_close(model.upsample(torch.cat(parts, 1), (40, 40)), model(image).logits)
 
 
 def test_dropout_is_the_only_draw_in_training():
@@ -87,9 +93,9 @@ def test_dropout_is_the_only_draw_in_training():
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()
-    features, _ = model.features(torch.randn(2, 3, 40, 40))
-    assert model.classifier.aspp.project[-1].p == 0.1
-    dropped = model.drop(features)
+    (features,) = model.decoder.parts(model.levels(torch.randn(2, 3, 40, 40)))
+    assert model.decoder.dropout.p == 0.1
+    (dropped,) = model.decoder.drop([features])
     kept = dropped != 0
     torch.testing.assert_close(dropped[kept], features[kept] / 0.9)
     assert 0 < (~kept & (features > 0)).float().mean() < 0.3
@@ -97,9 +103,9 @@ def test_dropout_is_the_only_draw_in_training():
 
 def test_new_channels_start_as_the_unknown_one():
     model = tiny().eval()
-    model.add_head(2)
-    model.transfer_unknown()
-    assert model.num_classes == [1, 1, 3, 2]
+    model.classifier.add(2)
+    model.classifier.transfer_unknown()
+    assert model.classifier.num_classes == [1, 1, 3, 2]
     logits = model(torch.randn(2, 3, 40, 40)).logits
     for channel in (5, 6):  # a convolution may sum its channels in other orders
         torch.testing.assert_close(logits[:, channel], logits[:, 0])
@@ -115,7 +121,7 @@ def test_initialisation_and_momentum():
     assert weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
     plus = build("deeplabv3plus_resnet50", [1, 1, 5])
     assert plus.classifier.head[2][0].weight.std().item() == pytest.approx(0.001, rel=0.02)
-    assert plus.add_head(2)[0].weight.std().item() == pytest.approx(0.001, rel=0.02)
+    assert plus.classifier.add(2)[0].weight.std().item() == pytest.approx(0.001, rel=0.02)
     norms = [m for m in model.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert {m.momentum for m in norms} == {0.01} and model.classifier.head[0][1].momentum == 0.1
 

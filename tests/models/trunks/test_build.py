@@ -45,16 +45,19 @@ def test_pixels_are_normalised_as_the_weights_expect():
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_stages_end_with_the_features(name, stride):
+def test_levels_end_with_the_features(name, stride):
     torch.manual_seed(0)
     backbone = build_backbone(name, stride, "random").eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        features, stages, (last, taps) = backbone(image), backbone.stages(image), backbone.taps(image)
-    torch.testing.assert_close(stages[-1], features)
-    torch.testing.assert_close(last, features, rtol=1e-4, atol=1e-5)
-    assert stages[0].shape[1:] == (backbone.low_channels, 16, 16) and len(taps) == len(stages)
+        features, levels, (same, taps) = backbone(image), backbone.levels(image), backbone.taps(image)
+    torch.testing.assert_close(levels[-1], features)
+    sizes = [64 // min(whole, stride) for whole in (4, 8, 16, 32)]
+    shapes = [(channels, side, side) for channels, side in zip(backbone.channels, sizes, strict=True)]
+    assert [tuple(level.shape[1:]) for level in levels] == shapes == [tuple(tap.shape[1:]) for tap in taps]
+    for level, again in zip(levels, same, strict=True):
+        torch.testing.assert_close(again, level, rtol=1e-4, atol=1e-5)
     if name.startswith("resnet"):  # sums before the activation
         assert all((tap < 0).any() for tap in taps)
-        for tap, stage in zip(taps, stages, strict=True):
-            torch.testing.assert_close(tap.relu(), stage, rtol=1e-4, atol=1e-5)
+        for tap, level in zip(taps, levels, strict=True):
+            torch.testing.assert_close(tap.relu(), level, rtol=1e-4, atol=1e-5)

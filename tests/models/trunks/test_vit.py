@@ -67,7 +67,7 @@ def test_stages_are_the_tokens_of_four_blocks_at_strides_4_to_32(timm):
     vit = create_vit("vit_tiny", "random").eval()
     image = torch.ones(1, 3, 32, 128)
     image[..., 64:] = 3
-    stages = vit.stages(image)
+    stages = vit.levels(image)
     assert [tuple(stage.shape) for stage in stages] == [(1, 3, 32 // s, 128 // s) for s in (4, 8, 16, 32)]
     assert [stage[0, 0, 0, 0].item() for stage in stages] == pytest.approx([2, 4, 6, 8], abs=0.1)
     assert stages[0][0, 0, 0, -1].item() == pytest.approx(6, abs=0.2)

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from models.trunks import build_backbone
-from models.trunks.base import Backbone
 from models.weakshot.mask_decoder import sine_position
 from models.weakshot.mask_scores import semantic_scores
 from models.weakshot.maskformer import MaskFormer, WordClasses, build_maskformer, maskformer_groups
@@ -19,7 +18,6 @@ from models.weakshot.maskformer_files import load_maskformer
 from models.weakshot.simnet import SimNet
 from models.weights import WeightsFile
 from tests.recipe_weights import recipe_weights
-from utils.errors import UserError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/weakshot"
 KEYS = json.loads(gzip.decompress((FIXTURES / "keys.json.gz").read_bytes()))
@@ -173,11 +171,3 @@ def test_classes_by_the_cosine_with_their_words():
     output = model.eval()(torch.rand(1, 3, 64, 64))
     assert model.num_classes == 2 and output.class_logits.shape == (1, 1, 7, 3)
     assert not any(vectors is layer.vectors for vectors in layer.parameters())
-
-
-def test_a_backbone_without_stages_is_an_error():
-    class Flat(Backbone):
-        pixel_mean = pixel_std = (1.0, 1.0, 1.0)
-
-    with pytest.raises(UserError, match="model.backbone: Flat has no features of earlier stages"):
-        MaskFormer(Flat(), 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.deeplab_plus import build_deeplab_plus
+from models.segmentation import build_network
 from models.segmenter import load_segmenter
 from models.weights import WeightsFile
 from models.zeroshot.generators import (
@@ -22,8 +22,8 @@ from models.zeroshot.generators import (
 )
 from models.zeroshot.new_classes import add_classes
 from tests.recipe_weights import recipe_weights
-from utils.config.zeroshot import DeepLabPlus as Section
 from utils.config.zeroshot import GeneratorTraining, ZeroShotConfig
+from utils.config.zeroshot import Model as Section
 from utils.errors import UserError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures/zeroshot"
@@ -69,13 +69,13 @@ def test_without_a_hidden_layer_the_generator_is_linear():
 def net(graph: bool = False, classes: int = 4, words: int = 3, **options) -> ZeroShotNet:
     torch.manual_seed(0)
     settings = GeneratorTraining(noise_dim=2, hidden=6, **options)
-    return ZeroShotNet(build_deeplab_plus(Section(**TINY), classes), torch.randn(classes, words), settings, graph)
+    return ZeroShotNet(build_network(Section(**TINY), classes), torch.randn(classes, words), settings, graph)
 
 
 def test_only_classifier_and_generators_train():
     model = net(graph=True)
     trained = {name.rsplit(".", 1)[0] for name, p in model.named_parameters() if p.requires_grad}
-    assert {name for name in trained if name.startswith("network")} == {"network.decoder.pred_conv"}
+    assert {name for name in trained if name.startswith("network")} == {"network.classifier"}
     assert any(name.startswith("graph_generator") for name in trained)
     before = model.network.classifier.weight.clone()
     model.start_classifier("keep")
@@ -95,14 +95,14 @@ def test_generators_come_back_from_our_files_and_from_official_ones(tmp_path):
             state = read(tmp_path / file).state_dict()
             assert all(state[key].equal(value) for key, value in part.state_dict().items())
     torch.save({"state_dict": model.network.state_dict()}, tmp_path / "step1.pth")
-    with pytest.raises(UserError, match=r"step1.pth: holds no generator \(its keys begin with aspp, backbone, decoder"):
+    with pytest.raises(UserError, match=r"step1.pth: holds no generator \(its keys begin with backbone, "):
         read_generator(tmp_path / "step1.pth")
     with pytest.raises(UserError, match="zs3.hidden=0: the graph generator has two layers"):
         ZeroShotNet(model.network, model.vectors, GeneratorTraining(hidden=0), graph=True)
 
 
 def test_devise_logits_are_cosines():
-    network = build_deeplab_plus(Section(**TINY), 3)
+    network = build_network(Section(**TINY), 3)
     model = DeviseNet(network, torch.tensor([[1.0, 0, 0], [0, 2.0, 0], [1.0, 1, 0], [0, 0, 5]])).eval()
     image = torch.randn(1, 3, 32, 32)
     vector, logits = network(image).logits, model(image).logits
@@ -160,6 +160,6 @@ def test_a_segmenter_takes_classes_of_any_name(tmp_path):
     step1 = WeightsFile(tmp_path / "step1.pth", model.network.state_dict(), {"classes": classes})
     with pytest.raises(UserError, match="holds no generator"):
         load_segmenter(step1, config).extend(["zebra"], new, model.vectors)
-    devise = DeviseNet(build_deeplab_plus(Section(**TINY), 8), torch.randn(4, 8))
+    devise = DeviseNet(build_network(Section(**TINY), 8), torch.randn(4, 8))
     loaded = load_segmenter(WeightsFile(tmp_path / "d.pth", devise.state_dict(), {"classes": classes}), config)
     assert loaded.flavour == "word vectors" and loaded.num_outputs == 4 and loaded.extend is None

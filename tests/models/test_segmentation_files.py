@@ -9,11 +9,12 @@ import pytest
 import torch
 from torchvision.models.segmentation import deeplabv3_resnet50
 
-from models.deeplab import DeepLabV3
-from models.deeplab_files import load_deeplab, read_deeplab, to_official
-from models.teacher_student import TeacherStudent
+from models.discovery.teacher_student import TeacherStudent
+from models.segmentation import SegmentationNet
+from models.segmentation_files import load_network, read_network, to_official, to_torchvision
 from models.trunks import build_backbone
 from models.trunks.imagenet import lite0_file
+from tests.networks import discovery_network
 from utils import checkpoint
 from utils.errors import UserError
 
@@ -63,13 +64,21 @@ def empty(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     return {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
 
 
-def tiny(num_classes: int = 5, seed: int = 0, name: str = "resnet18") -> DeepLabV3:
+def tiny(num_classes: int = 5, seed: int = 0, name: str = "resnet18") -> SegmentationNet:
     torch.manual_seed(seed)
-    return DeepLabV3(build_backbone(name, 8, "random"), num_classes, (1, 2), 8)
+    return discovery_network(num_classes, backbone=name)
+
+
+def published(num_classes: int) -> SegmentationNet:
+    return discovery_network(num_classes, backbone="resnet50", atrous_rates=(12, 24, 36), head_channels=256)
 
 
 def equal(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def shapes_of(network) -> dict:
+    return {key: value.shape for key, value in network.state_dict().items()}
 
 
 @pytest.fixture
@@ -89,10 +98,10 @@ def weights(tmp_path):
 @pytest.mark.parametrize("kind", NUM_OUTPUTS)
 @pytest.mark.parametrize("which", ["student", "teacher"])
 def test_every_official_checkpoint_has_the_keys_of_the_network(kind, which, weights):
-    found = read_deeplab(weights(empty(official_shapes(kind))), which)
+    found = read_network(weights(empty(official_shapes(kind))), which)
     with torch.device("meta"):
         theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=None, num_classes=NUM_OUTPUTS[kind])
-    assert {k: v.shape for k, v in found.state.items()} == {k: v.shape for k, v in theirs.state_dict().items()}
+    assert {k: v.shape for k, v in to_torchvision(found.state).items()} == shapes_of(theirs)
     assert found.num_classes == NUM_OUTPUTS[kind]
     assert found.flavour == ("official teacher-student" if "eums" in kind else "official")
 
@@ -103,8 +112,8 @@ def test_logits_are_those_of_the_official_code(kind, network, weights):
     expected = dict(np.load(FIXTURES / "c2_logits.npz"))
     image = torch.tensor(np.random.RandomState(0).randn(1, 3, 65, 97), dtype=torch.float32)
     path = weights(by_rule(official_shapes(kind)))
-    model = DeepLabV3(build_backbone("resnet50", 8, "random"), NUM_OUTPUTS[kind])
-    load_deeplab(model.eval(), path)
+    model = published(NUM_OUTPUTS[kind])
+    load_network(model.eval(), path)
     logits, embedding = model(image)
     np.testing.assert_allclose(logits[0, :, ::4, ::4], expected[f"{network}_logits_s4"], atol=2e-4)
     assert (logits[0].argmax(0).numpy() == expected[f"{network}_argmax"]).all()
@@ -114,7 +123,7 @@ def test_logits_are_those_of_the_official_code(kind, network, weights):
     else:
         assert embedding.shape == tuple(expected["model_q_emb_shape"])
         np.testing.assert_allclose(embedding[0, :16], expected["model_q_embedding"], rtol=1e-3, atol=1e-3)
-        load_deeplab(model, path, which="teacher")
+        load_network(model, path, which="teacher")
         np.testing.assert_allclose(model(image).logits[0, :, ::4, ::4], expected["model_k_logits_s4"], atol=2e-4)
     path.unlink()  # some 300 MB
 
@@ -135,21 +144,21 @@ def test_resumable_official_checkpoint(weights, tmp_path):
                 content = content.replace(b"numpy._core", b"numpy.core")
             target.writestr(item, content)
     for path in (new, old):
-        found = read_deeplab(path)
+        found = read_network(path)
         assert found.flavour == "official" and equal(found.state, tiny().state_dict())
         assert found.extra["best_iou"] == 0.25 and found.extra["epoch"] == 30
 
 
 def test_to_official_gives_the_official_keys():
     with torch.device("meta"):
-        model = DeepLabV3(build_backbone("resnet50", 8, "random"), 16)
+        model = published(16)
     renamed = to_official({"student": model.state_dict()})
     assert {key: list(value.shape) for key, value in renamed.items()} == official_shapes("base_pascal")
 
 
 def test_to_official_gives_the_official_keys_of_eums():
     with torch.device("meta"):
-        state = DeepLabV3(build_backbone("resnet50", 8, "random"), 26).state_dict()
+        state = published(26).state_dict()
     renamed = to_official({"student": state, "teacher": state})
     assert {key: list(value.shape) for key, value in renamed.items()} == official_shapes("eums_pascal_k10")
 
@@ -165,7 +174,10 @@ PACKINGS = {
     "official, wrapped, data parallel": lambda state: {
         "model": {f"module.{key}": value for key, value in to_official({"student": state}).items()}
     },
-    "torchvision with auxiliary head": lambda state: state | {"aux_classifier.0.weight": torch.ones(2, 2, 3, 3)},
+    "torchvision": to_torchvision,
+    "torchvision with auxiliary head": lambda state: (
+        to_torchvision(state) | {"aux_classifier.0.weight": torch.ones(2, 2, 3, 3)}
+    ),
 }
 
 
@@ -173,22 +185,22 @@ PACKINGS = {
 def test_packings(packing, weights):
     state = tiny(seed=1).state_dict()
     model = tiny(seed=2)
-    found = load_deeplab(model, weights(PACKINGS[packing](state)))
+    found = load_network(model, weights(PACKINGS[packing](state)))
     assert equal(model.state_dict(), state) and found.num_classes == 5
 
 
 def test_our_own_checkpoints(tmp_path):
     model = tiny(seed=1)
     checkpoint.save(tmp_path / "best.pth", {"model": model.state_dict(), "epoch": 2})
-    found = read_deeplab(tmp_path / "best.pth")
-    assert equal(found.state, model.state_dict()) and found.flavour == "deeplab"
+    found = read_network(tmp_path / "best.pth")
+    assert equal(found.state, model.state_dict()) and found.flavour == "ours"
     assert found.extra == {"format": 1, "epoch": 2}
 
 
 def test_our_own_teacher_student_checkpoints(tmp_path):
     both = TeacherStudent(tiny(seed=1))
     checkpoint.save(tmp_path / "last.pth", {"model": both.state_dict()})
-    student, teacher = (read_deeplab(tmp_path / "last.pth", which) for which in ("student", "teacher"))
+    student, teacher = (read_network(tmp_path / "last.pth", which) for which in ("student", "teacher"))
     assert equal(student.state, both.student.state_dict()) and equal(teacher.state, both.teacher.state_dict())
     assert not equal(student.state, teacher.state) and student.flavour == "teacher-student"
 
@@ -196,42 +208,42 @@ def test_our_own_teacher_student_checkpoints(tmp_path):
 def test_official_student_alone(weights):
     """The official evaluation also accepts a file with the student only."""
     state = tiny(seed=1).state_dict()
-    renamed = {k.replace("classifier.4.", "head.").replace("classifier.", "decoder."): v for k, v in state.items()}
+    renamed = {k.replace("decoder.4.", "head."): v for k, v in to_official({"student": state}).items()}
     path = weights({f"model_q.{key}": value for key, value in renamed.items()} | {"queue": torch.zeros(8, 4)})
-    assert equal(read_deeplab(path).state, state)
+    assert equal(read_network(path).state, state)
     with pytest.raises(UserError, match="w.pth: no known segmentation weights"):
-        read_deeplab(path, "teacher")
+        read_network(path, "teacher")
 
 
 def test_backbone_only(weights):
     other, model = tiny(7, seed=1), tiny(5, seed=2)  # the numbers of outputs need not agree
-    decoder = {k: v.clone() for k, v in model.classifier.state_dict().items()}
-    load_deeplab(model, weights(other.state_dict()), only="backbone")
+    rest = {k: v.clone() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    load_network(model, weights(other.state_dict()), only="backbone")
     assert equal(model.backbone.state_dict(), other.backbone.state_dict())
-    assert equal(model.classifier.state_dict(), decoder)
+    assert equal({k: v for k, v in model.state_dict().items() if not k.startswith("backbone.")}, rest)
 
 
 def test_torchvision_coco_weights_as_initialisation(weights):
     """21 outputs and an auxiliary head there, 5 outputs here: everything but the last layer."""
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True, num_classes=21).state_dict()
-    model = DeepLabV3(build_backbone("resnet50", 8, "random"), 5)
-    last = {k: v.clone() for k, v in model.classifier[4].state_dict().items()}
+    model = published(5)
+    last = {k: v.clone() for k, v in model.classifier.state_dict().items()}
     path = weights(theirs)
-    load_deeplab(model, path, other_classes=True)
-    own = model.state_dict()
+    load_network(model, path, other_classes=True)
+    own = to_torchvision(model.state_dict())
     assert all(torch.equal(own[key], theirs[key]) for key in own if not key.startswith("classifier.4."))
-    assert equal(model.classifier[4].state_dict(), last)
+    assert equal(model.classifier.state_dict(), last)
     refuse(path, "has 21 outputs, this run needs 5", model)
 
 
 # ---- files that do not fit
 
 
-def refuse(path: Path, message: str, model: DeepLabV3 | None = None) -> None:
+def refuse(path: Path, message: str, model: SegmentationNet | None = None) -> None:
     model = model or tiny()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(UserError, match=message) as caught:
-        load_deeplab(model, path)
+        load_network(model, path)
     assert path.name in str(caught.value) and "\n" not in str(caught.value)
     assert equal(model.state_dict(), before)
 
@@ -249,8 +261,8 @@ def test_other_networks(weights):
     )
     other = tiny(5, name="efficientnet_lite0").state_dict()
     refuse(weights(other), "backbone.conv1.weight is missing there.; check section model")
-    wide = DeepLabV3(build_backbone("resnet18", 8, "random"), 5, (1, 2), 16)
-    refuse(weights(wide.state_dict()), r"classifier.0.convs.0.0.weight has shape \(16, 512, 1, 1\) there, \(8, ")
+    wide = discovery_network(5, head_channels=16)
+    refuse(weights(wide.state_dict()), r"decoder.aspp.convs.0.0.weight has shape \(16, 512, 1, 1\) there, \(8, ")
 
 
 def test_one_missing_tensor(weights):
@@ -273,7 +285,8 @@ def test_files_without_segmentation_weights(weights, tmp_path):
 
 
 def test_an_encoder_of_maskcontrast_is_no_student_and_teacher(weights):
-    state = {key.replace("classifier.4.", "head."): value for key, value in tiny().state_dict().items()}
+    official = to_official({"student": tiny().state_dict()})
+    state = {key.replace("decoder.4.", "head."): value for key, value in official.items()}
     state["classification_head.weight"] = torch.zeros(1, 8, 1, 1)
     both = {f"{name}.{key}": value for key, value in state.items() for name in ("model_q", "model_k")}
     refuse(weights({"model": both}), "no known segmentation weights .*model_k, model_q")

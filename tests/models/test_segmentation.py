@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet101
 
-from models.deeplab import DeepLabV3, build_model
-from models.trunks import build_backbone
+from models.segmentation import SegmentationNet, build_network
+from models.segmentation_files import rename, to_torchvision
 from utils.config.discovery import Model
 from utils.errors import UserError
 
@@ -15,9 +15,9 @@ TINY = Model(backbone="resnet18", init="random", head_channels=8, atrous_rates=(
 NORMS = nn.modules.batchnorm._BatchNorm
 
 
-def tiny(num_classes: int = 5, **options) -> DeepLabV3:
+def tiny(num_classes: int = 5, **options) -> SegmentationNet:
     torch.manual_seed(0)
-    return build_model(TINY.model_copy(update=options), num_classes)
+    return build_network(TINY.model_copy(update=options), num_classes)
 
 
 def pixels(seed: int, batch: int = 2, height: int = 40, width: int = 40) -> torch.Tensor:
@@ -25,16 +25,16 @@ def pixels(seed: int, batch: int = 2, height: int = 40, width: int = 40) -> torc
     return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
 
 
-def on_meta(name: str = "resnet50", num_classes: int = 16, **options) -> DeepLabV3:
+def on_meta(name: str = "resnet50", num_classes: int = 16, **options) -> SegmentationNet:
     with torch.device("meta"):
-        return DeepLabV3(build_backbone(name, 8, "random"), num_classes, **options)
+        return build_network(Model(backbone=name, init="random", **options), num_classes)
 
 
 @pytest.mark.parametrize("name, theirs", [("resnet50", deeplabv3_resnet50), ("resnet101", deeplabv3_resnet101)])
 def test_keys_and_shapes_are_those_of_torchvision(name, theirs):
     with torch.device("meta"):
         expected = theirs(weights=None, weights_backbone=None, aux_loss=None, num_classes=16).state_dict()
-    own = on_meta(name).state_dict()
+    own = to_torchvision(on_meta(name).state_dict())
     assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in expected.items()}
 
 
@@ -42,8 +42,8 @@ def test_keys_and_shapes_are_those_of_torchvision(name, theirs):
 def test_logits_equal_torchvision():
     torch.manual_seed(0)
     theirs = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=None, num_classes=7).eval()
-    ours = DeepLabV3(build_backbone("resnet50", 8, "random"), 7).eval()
-    ours.load_state_dict(theirs.state_dict())
+    ours = build_network(Model(init="random"), 7).eval()
+    ours.load_state_dict(rename(theirs.state_dict())[1])
     image = torch.randn(1, 3, 41, 57)
     torch.testing.assert_close(ours(image).logits, theirs(image)["out"])
 
@@ -53,7 +53,7 @@ def test_outputs():
     model = tiny(5).eval()
     logits, embedding = model(model.normalize(pixels(0, 2, 48, 40)))
     assert logits.shape == (2, 5, 48, 40) and embedding.shape == (2, 8, 6, 5)
-    last = model.classifier[4]
+    last = model.classifier
     coarse = torch.einsum("cd,bdhw->bchw", last.weight[:, :, 0, 0], embedding) + last.bias.view(1, -1, 1, 1)
     upsampled = F.interpolate(coarse, size=(48, 40), mode="bilinear", align_corners=False)
     torch.testing.assert_close(logits, upsampled)
@@ -83,7 +83,7 @@ FIXED = {
     "none": set(),
     "first_layers": {"bn1", "layer1", "layer2"},
     "backbone": {"bn1", "layer1", "layer2", "layer3", "layer4"},
-    "all": {"bn1", "layer1", "layer2", "layer3", "layer4", "classifier"},
+    "all": {"bn1", "layer1", "layer2", "layer3", "layer4", "decoder"},
 }
 
 
@@ -98,7 +98,7 @@ def test_fixed_statistics_survive_train_mode(freeze):
             modes["moving" if module.training else "fixed"].add(part)
     assert modes["fixed"] == FIXED[freeze]
     assert modes["moving"] == FIXED["all"] - FIXED[freeze]
-    assert model.classifier[0].project[-1].training  # dropout is on, whatever is fixed
+    assert model.decoder.dropout.training  # dropout is on, whatever is fixed
     assert not any(module.training for module in model.eval().modules())
 
 
@@ -111,9 +111,9 @@ def test_a_step_changes_what_trains_and_nothing_else():
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     parameters = {k for k in before if not k.endswith(statistics)}
-    trained = {k for k in parameters if k.startswith(("backbone.layer3", "backbone.layer4", "classifier"))}
+    trained = {k for k in parameters if k.startswith(("backbone.layer3", "backbone.layer4", "decoder", "classifier"))}
     assert changed & parameters == trained
-    assert changed - parameters == {k for k in before if k.endswith(statistics) and k.startswith("classifier")}
+    assert changed - parameters == {k for k in before if k.endswith(statistics) and k.startswith("decoder")}
 
 
 @pytest.mark.parametrize("freeze", FIXED)
@@ -152,9 +152,8 @@ def test_a_copy_keeps_its_own_modes():
 
 def test_every_setting_reaches_the_network():
     model = tiny(3, head_channels=12, dropout=0.3, atrous_rates=(2, 5), output_stride=16, trained=("layer4",))
-    aspp = model.classifier[0]
-    assert [branch[0].dilation[0] for branch in list(aspp.convs)[1:-1]] == [2, 5]
-    assert aspp.project[-1].p == 0.3
+    assert [branch[0].dilation[0] for branch in list(model.decoder.aspp.convs)[1:-1]] == [2, 5]
+    assert model.decoder.dropout.p == 0.3
     logits, embedding = model.eval()(torch.zeros(1, 3, 32, 64))
     assert logits.shape == (1, 3, 32, 64) and embedding.shape == (1, 12, 2, 4)
     assert not any(p.requires_grad for p in model.backbone.layer3.parameters())

@@ -5,16 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from models.deeplab import DeepLabV3
-from models.teacher_student import TeacherStudent, reinitialize_decoder
-from models.trunks import build_backbone
+from models.discovery.teacher_student import TeacherStudent, reinitialize
+from tests.networks import discovery_network
 
 NORMS = nn.modules.batchnorm._BatchNorm
 
 
 def build(momentum: float = 0.99, **options) -> TeacherStudent:
     torch.manual_seed(0)
-    return TeacherStudent(DeepLabV3(build_backbone("resnet18", 8, "random"), 5, (1, 2), 8, **options), momentum)
+    return TeacherStudent(discovery_network(5, **options), momentum)
 
 
 def disturb(network: nn.Module) -> None:
@@ -32,17 +31,17 @@ def test_teacher_starts_as_a_copy_with_another_decoder():
     model = build()
     teacher = model.teacher.state_dict()
     for key, value in model.student.state_dict().items():
-        drawn = key.startswith("classifier") and value.dim() == 4
+        drawn = key.startswith(("decoder", "classifier")) and value.dim() == 4
         assert torch.equal(value, teacher[key]) != drawn, key  # the last bias, too, is the student's
 
 
 def test_both_decoders_are_drawn_anew():
     """Not only the teacher's; both keep the last bias and the backbone."""
-    network = DeepLabV3(build_backbone("resnet18", 8, "random"), 5, (1, 2), 8)
+    network = discovery_network(5)
     before = copy.deepcopy(network.state_dict())
     model = TeacherStudent(network)
     for key, value in before.items():
-        drawn = key.startswith("classifier") and value.dim() == 4
+        drawn = key.startswith(("decoder", "classifier")) and value.dim() == 4
         for copied in (model.student, model.teacher):
             assert torch.equal(copied.state_dict()[key], value) != drawn, key
 
@@ -50,13 +49,13 @@ def test_both_decoders_are_drawn_anew():
 def test_decoder_initialisation():
     """Kaiming-normal, fan-in, ReLU: standard deviation sqrt(2 / fan_in); BatchNorm neutral; the last bias untouched."""
     torch.manual_seed(0)
-    decoder = DeepLabV3(build_backbone("resnet18", 8, "random"), 30, (1, 2), 64).classifier
-    bias = decoder[4].bias.clone()
+    network = discovery_network(30, head_channels=64)
+    decoder, bias = nn.Sequential(network.decoder, network.classifier), network.classifier.bias.clone()
     for module in decoder.modules():
         if isinstance(module, NORMS):
             nn.init.constant_(module.weight, 3)
             nn.init.constant_(module.bias, 3)
-    reinitialize_decoder(decoder)
+    reinitialize(decoder)
     for module in decoder.modules():
         if isinstance(module, nn.Conv2d):
             expected = math.sqrt(2 / module.weight[0].numel())
@@ -65,16 +64,16 @@ def test_decoder_initialisation():
             assert abs(module.weight).max() > 2.5 * expected  # normal, not uniform
         elif isinstance(module, NORMS):
             assert (module.weight == 1).all() and (module.bias == 0).all()
-    assert torch.equal(decoder[4].bias, bias) and bias.abs().max() > 0
+    assert torch.equal(network.classifier.bias, bias) and bias.abs().max() > 0
 
 
 def test_update_by_hand():
     model = build(momentum=0.75)
-    model.teacher.classifier[4].bias.data = torch.tensor([0.0, 4, 8, -4, 1])
-    model.student.classifier[4].bias.data = torch.tensor([4.0, 4, 0, 4, 1])
+    model.teacher.classifier.bias.data = torch.tensor([0.0, 4, 8, -4, 1])
+    model.student.classifier.bias.data = torch.tensor([4.0, 4, 0, 4, 1])
     model.update_teacher()
-    assert model.teacher.classifier[4].bias.tolist() == [1, 4, 6, -2, 1]
-    assert model.student.classifier[4].bias.tolist() == [4, 4, 0, 4, 1]
+    assert model.teacher.classifier.bias.tolist() == [1, 4, 6, -2, 1]
+    assert model.student.classifier.bias.tolist() == [4, 4, 0, 4, 1]
 
 
 def test_update_covers_parameters_and_no_statistics():
@@ -95,10 +94,10 @@ def test_update_covers_parameters_and_no_statistics():
 def test_repeated_updates_approach_the_student():
     model = build(momentum=0.5)
     disturb(model.student)
-    target, start = model.student.classifier[1].weight, model.teacher.classifier[1].weight.clone()
+    target, start = model.student.decoder.refine[0].weight, model.teacher.decoder.refine[0].weight.clone()
     for _ in range(10):
         model.update_teacher()
-    left = model.teacher.classifier[1].weight - target
+    left = model.teacher.decoder.refine[0].weight - target
     torch.testing.assert_close(left, (start - target) / 2**10, rtol=1e-2, atol=1e-5)
 
 
@@ -109,7 +108,7 @@ def test_teacher_has_the_modes_of_the_student(freeze):
         model.train(mode)
         pairs = zip(model.student.modules(), model.teacher.modules(), strict=True)
         assert all(student.training == teacher.training for student, teacher in pairs)
-    assert model.teacher.classifier[0].project[-1].training  # dropout is active in the teacher
+    assert model.teacher.decoder.dropout.training  # dropout is active in the teacher
 
 
 def test_only_the_student_trains():

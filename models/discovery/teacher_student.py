@@ -5,25 +5,27 @@ import copy
 import torch
 from torch import nn
 
-from models.deeplab import DeepLabV3
+from models.segmentation import SegmentationNet
 
 
 class TeacherStudent(nn.Module):
-    """Two copies of a network. Their decoders are initialised anew and independently, so they differ at step 0."""
+    """Two copies of a network. Decoder and classifier of each are initialised anew, so the two differ at step 0."""
 
-    def __init__(self, student: DeepLabV3, momentum: float = 0.99):
+    def __init__(self, student: SegmentationNet[nn.Conv2d], momentum: float = 0.99):
         super().__init__()
         self.student, self.teacher, self.momentum = student, copy.deepcopy(student), momentum
         for network in (self.student, self.teacher):
-            reinitialize_decoder(network.classifier)
+            reinitialize(network.decoder)
+            reinitialize(network.classifier)
         self.teacher.requires_grad_(False)
         self._choose_averaged()
         self.register_load_state_dict_post_hook(lambda module, _keys: module._choose_averaged())
 
     def _choose_averaged(self) -> None:
-        """Leave out of the average what does not train and is equal in both: it stays so.
+        """Selects the parameters that the average has to update.
 
-        What does not train here may have trained before a run was resumed; then the teacher still lags behind.
+        Frozen parameters that are equal in both networks stay equal. Frozen ones may differ in a resumed run: they may
+        have trained before, so that the teacher still lags behind.
         """
         pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
         self._averaged = [student.requires_grad or not student.equal(teacher) for teacher, student in pairs]
@@ -34,17 +36,17 @@ class TeacherStudent(nn.Module):
 
     @torch.no_grad()
     def update_teacher(self) -> None:
-        """theta_k <- m theta_k + (1 - m) theta_q over all parameters; buffers (BatchNorm statistics) stay apart."""
+        """theta_k <- m theta_k + (1 - m) theta_q for all parameters; BatchNorm statistics are not averaged."""
         pairs = zip(self._averaged, self.teacher.parameters(), self.student.parameters(), strict=True)
         chosen = [(teacher, student) for averaged, teacher, student in pairs if averaged]
         torch._foreach_lerp_([t for t, _ in chosen], [s for _, s in chosen], 1 - self.momentum)
 
 
-def reinitialize_decoder(decoder: nn.Module) -> None:
-    """Kaiming-normal convolutions (fan-in, ReLU), BatchNorm weight 1 and bias 0; the last bias keeps its default."""
-    for module in decoder.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+def reinitialize(module: nn.Module) -> None:
+    """Kaiming-normal convolutions (fan-in, ReLU), BatchNorm weight 1 and bias 0; other biases are kept."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
+        elif isinstance(part, nn.BatchNorm2d):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
