@@ -23,7 +23,7 @@ class SupervisedConfig(Common):
 
     @property
     def folder(self) -> Path:
-        """Where the stages lie, below output_dir."""
+        """Folder of the stages below output_dir."""
         return Path(Path(self.data.dataset).name)
 
     @property

@@ -1,4 +1,4 @@
-"""The network of supervised segmentation, and how a checkpoint of it is read."""
+"""The network of supervised segmentation, and the loader of its checkpoints."""
 
 from models.segmentation import build_network
 from models.segmentation_files import LAST
@@ -9,7 +9,7 @@ from .config import SupervisedConfig
 
 
 def load_supervised(file: WeightsFile, config: SupervisedConfig) -> Segmenter:
-    """A checkpoint of train_supervised.py; UserError when it does not fit section `model`."""
+    """Load a checkpoint of train_supervised.py. Raises UserError if it does not fit section `model`."""
     last = file.state.get(LAST, ())
     model = build_network(config.model, len(last), init="random")
     load_strict(model, file.state, file.path)

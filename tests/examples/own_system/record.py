@@ -1,4 +1,4 @@
-"""The record of the example: in the tree it is one more entry of utils/systems.py."""
+"""The record of the example, which would be an entry of utils/systems.py."""
 
 from utils.systems import System
 

@@ -27,7 +27,7 @@ class SupervisedRecipe(Recipe):
 
     def step(self, batch: dict, epoch: int) -> dict:
         images, label = self.model.normalize(batch["labelled"]["image"]), batch["labelled"]["label"]
-        # divided by the labelled pixels of all processes, so that a batch weighs alike on one GPU and on four
+        # normalised over the labelled pixels of all processes: any number of GPUs gives the same gradient
         return {"ce": cross_entropy(self.model(images).logits, label, pixels=dist.labelled_pixels(label))}
 
 
