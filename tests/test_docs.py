@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from utils.config.keys import flatten
+from utils.systems import SYSTEMS, schema_of
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -76,3 +79,16 @@ def test_the_readme_is_short_and_names_the_settings_first():
     first = "\n".join(lines[:20])
     assert all(f"docs/{name}.md" in first for name in ("discovery", "incremental", "contrast", "zeroshot", "weakshot"))
     assert any("pip install -r requirements.txt" in line for line in lines)
+
+
+def test_keys_that_pages_name_exist():
+    """Of `section.key` in code, where a schema has that section."""
+    known = {key for name in SYSTEMS for key in flatten(schema_of(name)().model_dump())}
+    sections = {key.split(".")[0] for key in known if "." in key} - {"own"}
+    for page in (*PAGES, *TOP):
+        code = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+        named = set(re.findall(r"(?<![\w./])([a-z_0-9]+\.[a-z_]+)=", code)) | set(
+            re.findall(r"`([a-z_0-9]+\.[a-z_]+)`", code)
+        )
+        wrong = {key for key in named if key.split(".")[0] in sections} - known
+        assert not {key for key in wrong if not key.endswith((".json", ".pth", ".txt", ".py"))}, page.name
