@@ -1,9 +1,9 @@
 """Stage 2 of 6: remove base classes from the salient regions of novel images, cluster the rest, write pseudo labels.
 
 reads   base model, images and, but with cluster.salient=false, saliency maps of the novel list
-writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/<id>.png, full_pred/, high_base_pred/,
-        high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}, names.json if asked for,
-        how_many.json with cluster.k=auto, parts/ where images have several things to cluster
+writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/{<id>.png, manifest.json}, full_pred/,
+        high_base_pred/, high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}; names.json
+        with cluster.names=suggest, how_many.json with cluster.k=auto, parts/ if images have several things to cluster
 
     python cluster_pseudolabel.py configs/demo/discovery.yaml
     python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.unit=component   # every connected part by itself

@@ -86,6 +86,8 @@ def test_pseudo_labels_are_the_same_files(folders):
     assert sum(name.parts[0] == "pseudo_labels" for name in names) > 10
     for name in names:
         assert (one / name).read_bytes() == (both / name).read_bytes()
+    manifests = [(folder / "pseudo_labels" / "manifest.json").read_bytes() for folder in (one, both)]
+    assert manifests[0] == manifests[1]
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, both)]
     assert metrics[0]["purity"] == metrics[1]["purity"] and metrics[0]["kept"] == metrics[1]["kept"]
 
