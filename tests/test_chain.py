@@ -19,9 +19,9 @@ import train_base
 from data.discovery.builder import DiscoveryData
 from data.embeddings import write_table
 from data.io import read_label
-from models.contrast.encoder import ContrastEncoder
-from models.trunks import build_backbone
+from models.contrast.encoder import build_encoder
 from utils.checkpoint import read_list
+from utils.config.contrast import Encoder
 from utils.config.reader import load_config
 from utils.errors import UserError
 from utils.run import guarded
@@ -100,7 +100,8 @@ def test_clustering_on_maskcontrast_features(chain, tmp_path):
     """Prototypes are the official evaluation's, of the novel region: sums of embeddings, not normalised before."""
     out, config = chain
     torch.manual_seed(0)
-    encoder = ContrastEncoder(build_backbone("resnet18", 8, "random"), 6, (1, 2, 3), 8).eval()
+    sizes = {"backbone": "resnet18", "init": "random", "atrous_rates": (1, 2, 3), "head_channels": 8}
+    encoder = build_encoder(Encoder(**sizes), 6).eval()
     file = tmp_path / "contrast.pth"
     torch.save({"model": {f"module.model_q.{key}": value for key, value in encoder.state_dict().items()}}, file)
     options = [f"output_dir={tmp_path}", f"base_checkpoint={out / 'base' / 'best.pth'}", "cluster.pca_dim=null"]

@@ -49,7 +49,7 @@ def test_untrained_is_the_network_that_pretraining_starts_from(config):
             states.append(extractor.network.network.state_dict())
     assert fields == ("saliency",) and str(cfg.folder) == "untrained_resnet18_random"
     assert all(torch.equal(states[0][key], value) for key, value in states[1].items())
-    assert "decoder.0.project.0.weight" in states[0] and states[0]["head.weight"].shape[0] == 6
+    assert "decoder.aspp.project.0.weight" in states[0] and states[0]["head.weight"].shape[0] == 6
 
 
 # ---- clustering and retrieval

@@ -79,13 +79,13 @@ def test_step_is_cross_entropy_of_one_convolution(config):
     encoder = build_features(cfg).network
     with torch.no_grad():
         features = encoder.features(image)
-    weight, bias = (p.detach().clone().requires_grad_() for p in (probe.last.weight, probe.last.bias))
+    weight, bias = (p.detach().clone().requires_grad_() for p in (probe.classifier.weight, probe.classifier.bias))
     logits = F.interpolate(F.conv2d(features, weight, bias), size=(32, 32), mode="bilinear", align_corners=False)
     expected = F.cross_entropy(logits, batch["label"].long(), ignore_index=255)
     expected.backward()
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(probe.last.weight.grad, weight.grad)
-    torch.testing.assert_close(probe.last.bias.grad, bias.grad)
+    torch.testing.assert_close(probe.classifier.weight.grad, weight.grad)
+    torch.testing.assert_close(probe.classifier.bias.grad, bias.grad)
     assert all(p.grad is None for name, p in probe.named_parameters() if not name.startswith("classifier."))
 
 

@@ -149,7 +149,15 @@ def batch_of(steps: IncrementalData, number: int) -> dict:
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("model.decoder=deeplabv3plus",), ("ssul.loss=ce",), ("ssul.loss=focal",), ("ssul.unknown=off",)]
+    "options",
+    [
+        (),
+        ("model.decoder=deeplabv3plus",),
+        ("model.decoder=mlp",),
+        ("ssul.loss=ce",),
+        ("ssul.loss=focal",),
+        ("ssul.unknown=off",),
+    ],
 )
 def test_shared_trunk_has_the_losses_and_gradients_of_two_networks(config, options, monkeypatch):
     """The faster form of a step against the plain one, after some iterations: the trained heads have moved on."""

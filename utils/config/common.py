@@ -248,7 +248,7 @@ class Segmentation(DeepLab):
     @model_validator(mode="after")
     def _frozen_or_trained(self) -> "Segmentation":
         if self.freeze and self.trained:
-            raise PydanticCustomError("keys", "freeze=true: no part of the trunk trains; leave trained out")
+            raise PydanticCustomError("keys", "freeze=true: no part of the trunk trains; set trained=null")
         return self
 
 
