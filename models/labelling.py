@@ -1,4 +1,4 @@
-"""One photograph of any size through a network: its classes, and how certain the network is of them."""
+"""Labels one photograph of any size: classes and confidence."""
 
 import cv2
 import numpy as np
@@ -12,9 +12,9 @@ from utils.measure.protocol import number_table
 
 @torch.inference_mode()
 def label_photo(segmenter: Segmenter, image: np.ndarray, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [H, W, 3] RGB -> (class numbers uint8 or uint16 [H, W], how certain it is float32 [H, W]).
+    """uint8 [H, W, 3] RGB -> (class numbers uint8 or uint16 [H, W], confidence float32 [H, W]).
 
-    The ignored value stands where a cluster has no class. The network is in evaluation mode on the device.
+    Pixels of a cluster without a class get the ignore index. The network must be in evaluation mode on the device.
     """
     batch = torch.from_numpy(segmenter.resize(image).transpose(2, 0, 1)[None].copy()).to(device)
     output = respond(segmenter.model, batch)
@@ -26,6 +26,6 @@ def label_photo(segmenter: Segmenter, image: np.ndarray, device: torch.device) -
 
 
 def names_by_number(segmenter: Segmenter) -> list[str]:
-    """Class names in the order of their numbers; a number without name is called by it."""
+    """Class names by number; a number without a name becomes `class <number>`."""
     called = {number: name for number, name in segmenter.classes if number != IGNORE}
     return [called.get(number, f"class {number}") for number in range(1 + max(called))]

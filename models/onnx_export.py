@@ -1,4 +1,4 @@
-"""A segmenter as an ONNX file, compared with the network itself on the spot."""
+"""Writes a segmenter as an ONNX file and compares the file with the network."""
 
 import json
 import warnings
@@ -17,14 +17,14 @@ from utils.errors import UserError, missing_package, one_line
 from utils.measure.confusion import respond
 from utils.measure.protocol import number_table
 
-PACKAGES = "onnx", "onnxscript", "onnxruntime"  # two that write, one that reads
+PACKAGES = "onnx", "onnxscript", "onnxruntime"  # the first two write, the last one reads
 TOLERANCE = 1e-4  # of logits, as a share of the largest one
-AGREEING = 0.999  # share of the pixels; logits that are equal but for rounding may swap
-SEED = 0  # of the images that are compared
+AGREEING = 0.999  # share of pixels; rounding may swap nearly equal logits
+SEED = 0  # of the images of the comparison
 
 
 class Difference(NamedTuple):
-    """Between torch and the file on the same images: of logits, the largest logit, pixels with the same class."""
+    """Torch against the file on the same images: largest difference of logits, largest logit, share of equal pixels."""
 
     logits: float
     largest: float
@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 
 
 class Exported(nn.Module):
-    """What the file computes: uint8 RGB [B, 3, H, W] -> (logits [B, C, H, W], class numbers int64 [B, H, W])."""
+    """The exported function: uint8 RGB [B, 3, H, W] -> (logits [B, C, H, W], class numbers int64 [B, H, W])."""
 
     numbers: torch.Tensor
 
@@ -47,17 +47,17 @@ class Exported(nn.Module):
 
 
 def network_size(segmenter: Segmenter, size: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of the images that the network gets, of a photograph of this size; None: of a square one."""
+    """(height, width) of the network input for a photograph of this size; None: for a square photograph."""
     height, width = segmenter.resize(np.zeros((*(size or (512, 512)), 3), np.uint8)).shape[:2]
     return height, width
 
 
 @torch.inference_mode()
 def export_onnx(segmenter: Segmenter, target: Path, size: tuple[int, int]) -> Difference:
-    """Write the network for images of `size`, any number at a time, if the file gives what the network gives.
+    """Writes the network for images of `size`, with any batch size; class names go to the file's metadata.
 
-    Names of classes lie in the file's metadata. UserError for networks without a logit per class and pixel, for what
-    the exporter cannot write, and for a file that differs; `target` is untouched then.
+    Raises UserError, and leaves `target` untouched, if the network has no logit per class and pixel, if the exporter
+    cannot write it, or if the file computes other values than torch.
     """
     _require_packages()
     network = Exported(segmenter).eval()
@@ -67,7 +67,7 @@ def export_onnx(segmenter: Segmenter, target: Path, size: tuple[int, int]) -> Di
     expected = network(images)
     with checkpoint.atomic(target) as temporary:
         _write(network, images, temporary, segmenter)
-        # another number of images than it was made with: none of it may be fixed
+        # another batch size than that of the export: the file must not fix it
         found = open_onnx(temporary, f"{target}")(torch.cat([images, images[:1]]).numpy())
         difference = _compare([part.numpy() for part in expected], [part[: len(images)] for part in found])
         if difference.logits > TOLERANCE * difference.largest or difference.agreeing < AGREEING:
@@ -87,7 +87,7 @@ def _require_packages() -> None:
 
 
 def _images(count: int, size: tuple[int, int]) -> torch.Tensor:
-    """Coloured blots of all sizes, uint8 [count, 3, *size]: noise alone would look the same everywhere to a network."""
+    """Coloured blobs of several scales, uint8 [count, 3, *size]: on white noise all pixels would get one class."""
     draw = torch.Generator().manual_seed(SEED)
     layers = [torch.rand((count, 3, side, side), generator=draw) for side in (3, 9, 33)]
     grown = [nn.functional.interpolate(layer, size=size, mode="bilinear") for layer in layers]
@@ -102,7 +102,7 @@ def _write(network: nn.Module, images: torch.Tensor, path: Path, segmenter: Segm
     batch = torch.export.Dim("batch")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's own parts
+            warnings.simplefilter("ignore")  # of the exporter
             program = torch.onnx.export(
                 network,
                 (images,),
@@ -115,7 +115,7 @@ def _write(network: nn.Module, images: torch.Tensor, path: Path, segmenter: Segm
         assert program is not None
         program.model.metadata_props.update(about)
         program.save(str(path), external_data=False)
-    except Exception as error:  # the exporter wraps whatever it met
+    except Exception as error:  # the exporter raises errors of many classes
         raise UserError(f"{segmenter.path}: cannot be written as ONNX ({one_line(error)[:200]})") from None
 
 

@@ -1,6 +1,6 @@
-"""Networks in ONNX files, run by ONNX Runtime where it is installed, and by OpenCV where it is not.
+"""Networks in ONNX files, run by ONNX Runtime if it is installed, otherwise by OpenCV.
 
-The shape of the input is read from the file itself, a protocol buffer, as OpenCV does not tell it.
+The input shape is parsed from the file, a protocol buffer, because OpenCV does not report it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,18 +22,18 @@ NAME, WEIGHTS_NAME, TYPE, TENSOR, SHAPE, DIMENSION, SIZE = 1, 8, 2, 1, 2, 1, 1
 
 @dataclass(frozen=True)
 class OnnxNetwork:
-    """Called with float32 of the shape `takes`, in which 0 stands for any size, it gives its outputs.
+    """Maps float32 of shape `takes` (0: any size) to the outputs.
 
-    UserError, which begins with `what`, for an input that does not fit.
+    Raises UserError that begins with `what` if the input does not fit.
     """
 
     what: str
     takes: tuple[int, ...]
-    reader: str  # what runs it
+    reader: str  # the program that runs it
     run: Run
 
     def __call__(self, values: np.ndarray) -> list[np.ndarray]:
-        # OpenCV would read past the end of an input that is too small
+        # OpenCV reads past the end of an input that is too small
         fits = len(values.shape) == len(self.takes) and all(
             wanted in (0, given) for wanted, given in zip(self.takes, values.shape, strict=True)
         )
@@ -41,7 +41,7 @@ class OnnxNetwork:
             raise UserError(f"{self.what}: takes {shown(self.takes)} (0: any size), not {shown(values.shape)}")
         try:
             return self.run(values)
-        except Exception as error:  # ONNX Runtime has a dozen classes of its own, OpenCV one
+        except Exception as error:  # ONNX Runtime raises a dozen classes of errors, OpenCV one
             raise UserError(f"{self.what}: cannot be used ({first_line(error)})") from None
 
 
@@ -51,12 +51,12 @@ def shown(shape: Sequence[int]) -> str:
 
 
 def open_onnx(path: Path, what: str) -> OnnxNetwork:
-    """The network of a file; UserError, which begins with `what`, for a file that is none or cannot be read here."""
+    """The network of a file. Raises UserError that begins with `what` if the file is no network or cannot be read."""
     if not path.is_file():
         raise UserError(f"{what}: no such file")
     try:
         takes = input_shape(path.read_bytes())
-    except (ValueError, LookupError) as error:  # a strange file runs out of bytes, or has fields of unknown kinds
+    except (ValueError, LookupError) as error:  # other formats run out of bytes or have unknown field types
         raise UserError(f"{what}: not an ONNX file ({first_line(error)})") from None
     try:
         import onnxruntime  # noqa: F401
@@ -92,7 +92,7 @@ def _by_opencv(path: Path, what: str) -> Run:
 
 
 def input_shape(content: bytes) -> tuple[int, ...]:
-    """The shape of the first input that is no weight, 0 for a size that is left open; ValueError for another file."""
+    """The shape of the first input that is no weight, 0 for an open size. Raises ValueError for another format."""
     graph = _first(memoryview(content), GRAPH)
     weights = {bytes(_first(found, WEIGHTS_NAME)) for number, found in _fields(graph) if number == WEIGHTS}
     inputs = [found for number, found in _fields(graph) if number == INPUTS]
@@ -106,7 +106,7 @@ def input_shape(content: bytes) -> tuple[int, ...]:
 
 
 def _first(message: memoryview, number: int) -> memoryview:
-    """The content of the first field of this number."""
+    """The content of the first field with this number."""
     for found, content in _fields(message):
         if found == number:
             return content
@@ -118,7 +118,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     at = 0
     while at < len(message):
         key, at = _integer(message, at)
-        if key & 7 == 2:  # a text or message, with its length ahead
+        if key & 7 == 2:  # text or message, preceded by its length
             size, at = _integer(message, at)
             end = at + size
         else:
@@ -130,7 +130,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _integer(message: memoryview, at: int) -> tuple[int, int]:
-    """(value, where it ends) of a number in groups of seven bits, the lowest first."""
+    """(value, end position) of a varint: groups of seven bits, the lowest first."""
     value = shift = 0
     while True:
         byte, at = message[at], at + 1

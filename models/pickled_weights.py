@@ -1,4 +1,4 @@
-"""Weights that a program pickled as numpy arrays (detectron2's .pkl files), read without running anything of it."""
+"""Pickled numpy weights (detectron2's .pkl files), read without executing any of their code."""
 
 import pickle
 import zipfile
@@ -13,18 +13,18 @@ from utils.errors import UserError
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Bytes as protocol 2 writes them; no other codec, since some unpack archives."""
+    """Decodes bytes of pickle protocol 2. Other codecs are refused, because some unpack archives."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes in {encoding}")
     return text.encode(encoding)
 
 
 def _no_bytes() -> bytes:
-    """How protocol 2 makes the bytes of an empty array."""
+    """Empty bytes, as protocol 2 writes them for an empty array."""
     return b""
 
 
-NUMPY = {  # module (before numpy 2: without the underscore), name -> what it stands for
+NUMPY = {  # (module below numpy.core or numpy._core, name) -> object
     ("multiarray", "_reconstruct"): np.zeros(1).__reduce__()[0],
     ("multiarray", "scalar"): np.float64(0).__reduce__()[0],
     ("numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
@@ -40,7 +40,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes numpy arrays and plain containers; refuses every other name."""
+    """Creates numpy arrays and plain containers; refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
@@ -51,12 +51,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file is a plain pickle by its name, and not one of torch.save, which is a zip archive."""
+    """Whether a file is named .pkl and is no zip archive, as files of torch.save are."""
     return path.suffix == ".pkl" and not zipfile.is_zipfile(path)
 
 
 def read_pickle(path: Path) -> Any:
-    """Content of a pickle of numpy arrays and plain containers, the arrays as tensors; UserError in one line."""
+    """The content of a pickle, arrays as tensors. Raises UserError if it is missing, damaged or holds other objects."""
     try:
         with path.open("rb") as stream:
             return _with_tensors(_Unpickler(stream, encoding="latin1").load())

@@ -1,4 +1,4 @@
-"""A checkpoint of any system, ours or official, as one kind of thing: a network that labels pixels."""
+"""A checkpoint of any system, ours or official, as a Segmenter: a network that labels pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,34 +24,34 @@ from utils.systems import SYSTEMS, resolve, schema_of
 
 
 def largest_probability(output: Output) -> torch.Tensor:
-    """Of each pixel, float [B, H, W]."""
+    """The largest softmax probability of each pixel, float [B, H, W]."""
     return output.logits.float().softmax(1).amax(1)
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """B batch, H W pixels. Outputs are what `decide` can give: 0 .. num_outputs - 1."""
+    """B batch, H W pixels. `decide` returns outputs 0 .. num_outputs - 1."""
 
     path: Path
     model: nn.Module
     decide: Callable[..., torch.Tensor]  # the winning output of each pixel [B, H, W], see utils/measure/protocol.py
     resize: Callable[[np.ndarray], np.ndarray]  # image uint8 [H, W, 3] -> network input, as in the evaluation
     num_outputs: int
-    classes: list[tuple[int, str]]  # class number in the masks and name of the first outputs, all that the file knows
-    num_known: int  # outputs of labelled classes, background included; those behind are discovered
-    flavour: str  # whose file it is
-    heads: tuple[int, ...] = ()  # outputs of each head, of the network of a step
-    # (names, their vectors, those of the known classes, file of a generator if not this one) -> with these classes, too
+    classes: list[tuple[int, str]]  # class number in the masks and name of each output that the file knows
+    num_known: int  # outputs of labelled classes, background included; later outputs are discovered clusters
+    flavour: str  # origin of the file
+    heads: tuple[int, ...] = ()  # outputs of each head, in class-incremental networks
+    # (new names, their word vectors, those of the known classes, generator file or None) -> with these classes
     extend: Callable[..., "Segmenter"] | None = None
-    certainty: Callable[..., torch.Tensor] = largest_probability  # from 0 to 1, of what the network returns, [B, H, W]
+    certainty: Callable[..., torch.Tensor] = largest_probability  # network output -> confidence 0..1 [B, H, W]
 
     def labels(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [B, 3, H, W], uint8 or float, already normalised -> outputs [B, H, W]."""
+        """Images [B, 3, H, W], uint8, or float and already normalised -> outputs [B, H, W]."""
         return self.decide(respond(self.model, images))
 
 
 def square_segmenter(file: WeightsFile, model: nn.Module, config: Any, outputs: int, flavour: str) -> Segmenter:
-    """A network that sees the image as a square of `data.image_size`; the output with the largest logit wins."""
+    """A network whose input is resized to a square of `data.image_size`; `decide` is the arg-max of the logits."""
     resize = partial(resize_square, "image", size=config.data.image_size)
 
     def decide(output: Output) -> torch.Tensor:
@@ -61,10 +61,10 @@ def square_segmenter(file: WeightsFile, model: nn.Module, config: Any, outputs: 
 
 
 def saved_classes(file: WeightsFile, outputs: int) -> tuple[list[tuple[int, str]], int]:
-    """(number and name of the class of each output that the file knows; how many outputs were labelled).
+    """(number and name of the class of each output, as far as the file knows them; number of labelled outputs).
 
-    Clusters that no mask names may have been named since, in clusters.yaml beside the stage's folder, whose inputs.json
-    tells which clusters they were.
+    Unnamed clusters take their names from clusters.yaml in the parent of the stage's folder, if it was written for the
+    clustering that inputs.json of the stage records.
     """
     classes = [(int(number), str(name)) for number, name in file.extra.get("classes", [])]
     match = file.extra.get("metrics", {}).get("match", [])

@@ -1,4 +1,4 @@
-"""Weights files of any origin: read safely and once, loaded strictly, with one message for a misfit."""
+"""Weights files of any origin: safe reading, and strict loading with a one-line error."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,26 +18,26 @@ from utils.torch_file import read_torch
 
 # keys under which programs keep their tensors
 WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "net", "ema", "teacher")
-COUNTER = "num_batches_tracked"  # of BatchNorm, which some programs leave out
+COUNTER = "num_batches_tracked"  # of BatchNorm; missing in the files of some programs
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Tensors by key, without a wrapper and without `module.`, and what else the file holds."""
+    """Tensors by key, without wrapper and without the prefix `module.`, and the other content of the file."""
 
     path: Path
     state: dict[str, torch.Tensor]
-    extra: dict[str, Any] = field(default_factory=dict)  # of our own: classes, config, metrics, epoch
+    extra: dict[str, Any] = field(default_factory=dict)  # in our files: classes, config, metrics, epoch
 
     def starts(self) -> str:
-        """How its keys begin, for a message that a file is of another kind."""
+        """The first parts of the keys, for error messages."""
         return ", ".join(sorted({key.split(".")[0] for key in self.state})[:5]) or "nothing"
 
 
 def read_weights(source: Path | WeightsFile) -> WeightsFile:
-    """The tensors of a file, unwrapped; a file that was read already comes back as it is.
+    """The tensors of a file, unwrapped; a WeightsFile is returned as it is.
 
-    UserError in one line for a file that is unreadable or damaged, has no tensors, or values that are not finite.
+    Raises UserError if the file is unreadable or damaged, or holds no tensors or non-finite values.
     """
     if isinstance(source, WeightsFile):
         return source
@@ -61,7 +61,7 @@ def read_weights(source: Path | WeightsFile) -> WeightsFile:
 
 @cache
 def _tell_origin(path: Path) -> None:
-    """Say once which file of others is used, by what identifies it wherever it came from (docs/model_zoo.md)."""
+    """Logs the sha256 of a file that this project did not write, once; docs/model_zoo.md lists known ones."""
     line = f"{path.name}: not written here, sha256 {sha256(path)}"
     if log.handlers:
         log.info(line)
@@ -70,9 +70,9 @@ def _tell_origin(path: Path) -> None:
 
 
 def require_finite(state: dict[str, torch.Tensor], path: Path) -> None:
-    """UserError when a weight is infinite or not a number, as a training that ran away leaves them."""
+    """Raises UserError if a weight is infinite or NaN, as after a diverged training."""
     for key, value in state.items():
-        # one pass without a copy; only a sum may overflow where no value does
+        # the sum needs one pass and no copy; it may overflow although all values are finite
         if value.is_floating_point() and not value.float().sum().isfinite() and not value.isfinite().all():
             count = int((~value.isfinite()).sum())
             raise UserError(f"{path}: {key} holds {count} values that are not finite; the training has run away")
@@ -85,10 +85,10 @@ def load_strict(
     cure: str = "check section model",
     leave: Iterable[str] = (),
 ) -> None:
-    """Load a state dict into a module, key by key and shape by shape.
+    """Loads a state dict into a module; keys and shapes must be equal.
 
-    Keys of the module that begin with one of `leave` keep their values. UserError that names the file, the first key
-    that is missing, too many or of another shape, with both shapes, how many tensors fit, and the `cure`.
+    Keys of the module that begin with one of `leave` keep their values. Raises UserError that names the file, the first
+    missing, surplus or misshapen key with both shapes, the number of tensors that fit, and the `cure`.
     """
     leave = tuple(leave)
     own = {key: value for key, value in module.state_dict().items() if not (leave and key.startswith(leave))}
@@ -99,7 +99,7 @@ def load_strict(
 
 
 def misfit(own: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str | None:
-    """The first difference of two state dicts in names and shapes; None when there is none."""
+    """The first difference of two state dicts in names or shapes; None if there is none."""
     fitting = sum(key in state and state[key].shape == value.shape for key, value in own.items())
     share = f"{fitting} of {len(own)} tensors fit"
     for key, value in own.items():

@@ -67,7 +67,7 @@ class ContrastEncoder(nn.Module):
 
 
 class ContrastModel(nn.Module):
-    """Query encoder, key encoder that follows it slowly, and the bank of the last K prototypes (sec. 3.2).
+    """Query encoder, momentum key encoder, and the bank of the last K prototypes (sec. 3.2).
 
     With `freeze_layers` the backbone's layers up to stride 8 (conv1, bn1, layer1, layer2) do not train in either
     encoder; their running statistics are fixed too.
@@ -103,12 +103,12 @@ class ContrastModel(nn.Module):
 
     @torch.no_grad()
     def update_key(self) -> None:
-        """theta_k <- m theta_k + (1 - m) theta_q over all parameters; buffers (BatchNorm statistics) stay apart."""
+        """theta_k <- m theta_k + (1 - m) theta_q for all parameters; BatchNorm statistics are not averaged."""
         torch._foreach_lerp_(list(self.model_k.parameters()), list(self.model_q.parameters()), 1 - self.momentum)
 
     @torch.no_grad()
     def enqueue(self, prototypes: torch.Tensor) -> None:
-        """Write prototypes [N, D] over the oldest of the bank; N need not divide K."""
+        """Overwrites the oldest prototypes of the bank by [N, D]; N need not divide K."""
         count, size = len(prototypes), self.queue.shape[1]
         places = (self.queue_ptr + torch.arange(count, device=prototypes.device)) % size
         self.queue[:, places[-size:]] = prototypes[-size:].T.to(self.queue.dtype)
@@ -116,7 +116,7 @@ class ContrastModel(nn.Module):
 
 
 def early_layers(backbone: Backbone) -> list[nn.Module]:
-    """Innermost modules of a backbone in front of the parts that fine-tuning trains."""
+    """Leaf modules of a backbone before the parts in `backbone.trained`."""
     later = {module for name in backbone.trained for module in backbone.get_submodule(name).modules()}
     return [module for module in backbone.modules() if module not in later and not list(module.children())]
 
@@ -149,7 +149,7 @@ def load_encoder(cfg: DeepLab, source: Path | WeightsFile) -> ContrastEncoder:
 
 
 def load_saliency(file: WeightsFile, config: ContrastConfig) -> Segmenter:
-    """The saliency head of a MaskContrast encoder: background and object."""
+    """The saliency head of a MaskContrast encoder as a segmenter of two classes: background and object."""
     model, resize = load_encoder(config.model, file), partial(resize_square, "image", size=config.data.image_size)
     classes = [(0, "background"), (1, "object")]
 

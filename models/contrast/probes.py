@@ -1,4 +1,4 @@
-"""Frozen networks for evaluating their features: what describes objects, and the linear probe on top.
+"""Frozen networks whose features are evaluated, and the linear probe on them.
 
 B batch, C classes, D features, H W pixels, h w feature cells.
 """
@@ -52,7 +52,7 @@ class FeatureNetwork(nn.Module):
 
 
 def foreground_weight(saliency: torch.Tensor, size: torch.Size | tuple[int, int]) -> torch.Tensor:
-    """Saliency logits [B, 1, h, w] at (H, W), 0 where they are not above SALIENT: [B, H, W]."""
+    """Saliency logits [B, 1, h, w], up-sampled to (H, W) and set to 0 unless above SALIENT: [B, H, W]."""
     logits = F.interpolate(saliency.float(), size=size, mode="bilinear", align_corners=False)[:, 0]
     return torch.where(logits > SALIENT, logits, 0)
 
@@ -91,7 +91,7 @@ class LinearProbe(SegmentationNet[nn.Conv2d]):
 
 
 def build_features(cfg: ProbeConfig) -> FeatureNetwork:
-    """The network that `model` and `checkpoint` describe, frozen."""
+    """The frozen network that `model` and `checkpoint` describe."""
     network = _encoder(cfg) if cfg.model.is_encoder else _backbone(cfg)
     return FeatureNetwork(network).requires_grad_(False).eval()
 
@@ -103,7 +103,7 @@ def build_probe(cfg: ProbeConfig, num_classes: int) -> LinearProbe:
 
 
 def load_probe(cfg: ProbeConfig, path: Path | WeightsFile, num_classes: int) -> LinearProbe:
-    """A trained linear probe, ours or the official code's; UserError when it does not fit `model` or the classes."""
+    """A trained linear probe, ours or official. Raises UserError if it does not fit `model` or the classes."""
     network = cfg.model.model_copy(update={"init": "random"})
     if cfg.model.is_encoder:
         probe = _probe_on(build_encoder(network, cfg.model.dim), num_classes)
@@ -120,7 +120,7 @@ def _probe_on(network: ContrastEncoder | Backbone, num_classes: int) -> LinearPr
 
 
 def is_probe(cfg: ProbeConfig, path: Path | WeightsFile) -> bool:
-    """Whether a file is a trained linear probe on this kind of network, and not the network to probe."""
+    """Whether a file is a trained linear probe on this kind of network, rather than the network to probe."""
     _, state = rename(read_weights(path).state)
     return is_network(state) and any(key.startswith("decoder.") for key in state) == cfg.model.is_encoder
 
@@ -145,7 +145,7 @@ def _backbone(cfg: ProbeConfig) -> Backbone:
 
 
 def load_linear(file: WeightsFile, config: ProbeConfig) -> Segmenter:
-    """A linear probe; it sees the image as a square."""
+    """A linear probe as a segmenter; its input is resized to a square."""
     weights = read_network(file)
     model = load_probe(config, file, weights.num_classes)
     return square_segmenter(file, model, config, weights.num_classes, f"linear probe, {weights.flavour}")

@@ -8,7 +8,7 @@ from utils.config.discovery import DiscoveryConfig
 
 
 def load_ncdss(file: WeightsFile, config: DiscoveryConfig) -> Segmenter:
-    """A network that sees the image as a square; of a teacher-student file, the student."""
+    """A network whose input is resized to a square; of a teacher-student file, the student."""
     weights = read_network(file)
     model = build_network(config.model, weights.num_classes, init="random")
     load_network(model, file)

@@ -1,7 +1,7 @@
-"""The network of the official MiB and PLOP programs, for reading their checkpoints: DeepLabV3 with in-place ABN.
+"""The network of the official MiB and PLOP checkpoints: DeepLabV3 with in-place ABN.
 
 In-place ABN (Rota Bulo et al., CVPR 2018) is BatchNorm whose scale is |weight| + eps, followed by a leaky ReLU. Plain
-BatchNorm and leaky ReLU compute the same once the weights are converted. B batch, C classes, H W pixels, h w cells.
+BatchNorm and leaky ReLU give the same values after `convert_abn`. B batch, C classes, H W pixels, h w cells.
 """
 
 import re
@@ -41,7 +41,7 @@ class AbnHead(nn.Module):
         return leaky(self.red_bn(maps + self.pool_red_conv(pooled)))
 
     def pool(self, x: torch.Tensor) -> torch.Tensor:
-        """Mean of the map; of windows of POOLING cells, with the border repeated, where it is larger."""
+        """Mean of the map; in evaluation, means of windows of at most POOLING cells, with replicated borders."""
         if self.training:
             return x.mean((2, 3), keepdim=True)
         height, width = (min(POOLING, side) for side in x.shape[2:])
@@ -68,7 +68,7 @@ class AbnDeepLab(nn.Module):
         return self.backbone.normalize(image)
 
     def forward(self, image: torch.Tensor) -> Output:
-        """Logits of all steps, and what their convolutions read."""
+        """Logits of all steps, and the input of their convolutions."""
         features = self.head(self.backbone(image))
         logits = torch.cat([layer(features) for layer in self.cls], dim=1)
         return Output(F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False), features)
@@ -79,7 +79,7 @@ def leaky(x: torch.Tensor) -> torch.Tensor:
 
 
 def rename_abn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Keys of an official MiB or PLOP checkpoint as those of AbnDeepLab; nothing else changes."""
+    """Renames the keys of an official MiB or PLOP checkpoint to those of AbnDeepLab; other keys stay."""
 
     def rename(key: str) -> str:
         if match := BLOCK.fullmatch(key):
@@ -92,6 +92,6 @@ def rename_abn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def convert_abn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of in-place ABN for plain BatchNorm: the scale is |weight| + eps. Keys as in the official file."""
+    """Converts in-place ABN to plain BatchNorm: weight becomes |weight| + eps. Keys as in the official file."""
     norms = {key.removesuffix("running_mean") + "weight" for key in state if key.endswith("running_mean")}
     return {key: value.abs() + EPS if key in norms else value for key, value in state.items()}

@@ -14,7 +14,7 @@ from utils.resize import resize_shorter
 
 
 def load_step(file: WeightsFile, config: IncrementalConfig) -> Segmenter:
-    """The network of a step; it sees the image at the size of the evaluation, given by its shorter side."""
+    """The network of a step; its input is resized to the shorter side of the evaluation."""
     weights = StepWeights.read(file)
     model, loss = load_incremental(config.model, weights), "ce" if weights.linear else config.ssul.loss
     outputs = sum(weights.heads) - weights.unknown  # the unknown class counts for background

@@ -1,4 +1,4 @@
-"""BASNet (Qin et al., CVPR 2019): predict with a residual U-Net, then refine the map with a small one.
+"""BASNet (Qin et al., CVPR 2019): a residual U-Net predicts the map, a small U-Net refines it.
 
 Key names are those of the authors' weights file.
 """
@@ -96,10 +96,10 @@ def double(x: torch.Tensor) -> torch.Tensor:
 
 
 def share_norm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of BASNet from before September 2019 as the network they were trained in computed with them.
+    """Adapts weights of BASNet from before September 2019.
 
-    Its stage 6 ended with the BatchNorm of stage 5 (github.com/xuebinqin/BASNet, issue 12), and its own has seen no
-    image: the statistics are those of its initialisation.
+    In that code stage 6 ended with the BatchNorm of stage 5 (github.com/xuebinqin/BASNet, issue 12). The BatchNorm of
+    stage 6 was never used, which its initial statistics show; it gets the weights of the one that was.
     """
     mean, variance = (state.get(f"bn6d_2.running_{name}") for name in ("mean", "var"))
     if mean is None or variance is None or mean.any() or (variance != 1).any():

@@ -1,4 +1,4 @@
-"""Saliency networks by name, fed and read as their authors' scripts do: U²-Net, U²-NetP, BASNet, or an ONNX file."""
+"""Saliency networks with the pre- and post-processing of their authors: U²-Net, U²-NetP, BASNet, or an ONNX file."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -27,7 +27,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class SaliencyEstimator:
-    """Images of any sizes -> their saliency. `predict`: normalised [B, 3, *size] -> [B, h, w] of any size."""
+    """Saliency of images of any size. `predict`: normalised [B, 3, *size] -> [B, h, w] of any size."""
 
     predict: Callable[[torch.Tensor], torch.Tensor]
     size: tuple[int, int]
@@ -35,10 +35,10 @@ class SaliencyEstimator:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray], pool: Executor) -> list[np.ndarray]:
-        """RGB uint8 [H, W, 3] each -> float32 [H, W] each, from 0 to 1 in every image."""
+        """RGB uint8 [H, W, 3] each -> float32 [H, W] each, scaled to 0..1 per image."""
         shrunk = np.stack(list(pool.map(partial(_resize, size=self.size), images)))
         batch = normalize(torch.from_numpy(shrunk).to(self.device).permute(0, 3, 1, 2))
-        parts = batch.split(1) if self.device.type == "cpu" else (batch,)  # as fast there, and a sixth of the memory
+        parts = batch.split(1) if self.device.type == "cpu" else (batch,)  # on a CPU as fast, a sixth of the memory
         maps = torch.cat([self.predict(part) for part in parts])
         low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
         stretched = ((maps - low) / (high - low).clamp(min=1e-8)).cpu().numpy()
@@ -46,10 +46,10 @@ class SaliencyEstimator:
 
 
 def load_estimator(model: str, weights: Path | None, device: torch.device) -> SaliencyEstimator:
-    """A network with the authors' weights, or an ONNX file of any. UserError when they do not fit."""
+    """A network with the authors' weights, or an ONNX file. Raises UserError if the weights do not fit."""
     if model.endswith(".onnx"):
         if weights:
-            raise UserError(f"--weights {weights}: an ONNX file has its own weights; leave --weights away")
+            raise UserError(f"--weights {weights}: an ONNX file has its own weights; leave --weights out")
         return SaliencyEstimator(*load_onnx(Path(model)), torch.device("cpu"))
     if model not in NETWORKS:
         raise UserError(f"--model {model}: unknown; use {', '.join(NETWORKS)}, spectral, or a file FILE.onnx")
@@ -68,9 +68,9 @@ def load_network(name: str, path: Path) -> U2Net | BASNet:
 
 
 def load_onnx(path: Path) -> tuple[Callable[[torch.Tensor], torch.Tensor], tuple[int, int]]:
-    """(the first output of an ONNX file, image [1, 3, *size] on the CPU -> [1, h, w]; that size).
+    """(function image [1, 3, *size] on the CPU -> first output [1, h, w] of the ONNX file, that size).
 
-    Where the file leaves the size open it is that of U²-Net. Values beyond 0 and 1 are logits.
+    The size is U²-Net's if the file leaves it open. Outputs outside 0..1 are taken as logits.
     """
     network = open_onnx(path, f"--model {path}")
     if len(network.takes) != 4 or network.takes[1] not in (0, 3):
@@ -89,7 +89,7 @@ def load_onnx(path: Path) -> tuple[Callable[[torch.Tensor], torch.Tensor], tuple
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [B, 3, H, W] -> divided by the largest value of each image, then ImageNet's mean and deviation."""
+    """uint8 [B, 3, H, W] divided by the maximum of each image, then normalised with ImageNet's mean and deviation."""
     scaled = images.float() / images.amax((1, 2, 3), keepdim=True).clamp(min=1)
     mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (MEAN, STD))
     return (scaled - mean) / std

@@ -2,9 +2,9 @@
 
 Key names are those of the public PyTorch weights without the leading underscores. TensorFlow "same" padding.
 
-A stage whose stride is traded for resolution needs dilated convolutions after it. They are computed as plain ones on
-the 2x2 interleaved phases of the feature map, moved into the batch: the same sums, since a convolution of dilation 2
-never mixes phases, and about twice as fast where dilated depthwise convolutions have no fast kernel (CPUs).
+A stage whose stride is removed needs dilated convolutions after it. They are computed as plain convolutions on the 2x2
+interleaved phases of the feature map, moved into the batch. The sums are the same, because a convolution of dilation 2
+never mixes phases; on CPUs, which have no fast kernel for dilated depthwise convolutions, this is twice as fast.
 """
 
 import torch
@@ -54,7 +54,7 @@ class Block(nn.Module):
     def __init__(self, kernel: int, stride: int, expansion: int, inputs: int, outputs: int, splits: bool):
         super().__init__()
         width = inputs * expansion
-        self.splits = splits  # its stride was traded: what follows runs on the phases of its output
+        self.splits = splits  # its stride was removed: later blocks run on the phases of its output
         self.expands = expansion > 1
         if self.expands:
             self.expand_conv = SameConv2d(inputs, width, 1, bias=False)
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 def split_phases(x: torch.Tensor) -> torch.Tensor:
-    """[B, D, h, w] -> [4B, D, h/2, w/2]: the even and odd rows and columns, apart."""
+    """[B, D, h, w] -> [4B, D, h/2, w/2]: even and odd rows and columns, separately."""
     return torch.cat([x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)])
 
 

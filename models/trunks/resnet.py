@@ -1,6 +1,6 @@
-"""Dilated ResNets (He et al., CVPR 2016) made of torchvision's parts, under torchvision's key names.
+"""Dilated ResNets (He et al., CVPR 2016) from torchvision's layers, under torchvision's key names.
 
-Torchvision is imported where a network is built: it takes more than a second, which no other command should wait for.
+Torchvision is imported when a network is built, because importing it takes more than a second.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class ResNet(Backbone):
 
 
 def before_activation(block: Any, x: torch.Tensor) -> torch.Tensor:
-    """The sum at the end of a residual block of torchvision, before its activation."""
+    """The output of a residual block of torchvision before its last activation."""
     identity = x if block.downsample is None else block.downsample(x)
     out = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
     if hasattr(block, "conv3"):
@@ -75,10 +75,11 @@ def before_activation(block: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def dilate(layer: nn.Sequential, before: int, dilation: int) -> None:
-    """Trade the stride of a stage for dilation: the convolution with the stride keeps the dilation of the stage before,
-    those after it get the new one. Every second output of the stage is then what it was with the stride.
+    """Replaces the stride of a stage by dilation.
 
-    The same rule as torchvision's `replace_stride_with_dilation`, which it offers for bottleneck blocks only.
+    The convolution that had the stride gets the dilation of the stage before, later ones the new dilation. Every second
+    output then equals that of the strided stage. Same rule as torchvision's `replace_stride_with_dilation`, which
+    supports bottleneck blocks only.
     """
     for module in layer.modules():
         if isinstance(module, nn.Conv2d):

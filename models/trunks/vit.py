@@ -1,4 +1,4 @@
-"""Vision transformers of the package timm as backbones (an optional extra)."""
+"""Vision transformers of the optional package timm as backbones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from models.trunks.base import Backbone
 from models.weights import load_strict, read_weights
 from utils.errors import UserError, missing_package
 
-STRIDES = (4, 8, 16, 32)  # of the stages
-PATCH = 16  # pixels of an image that a patch of any size covers in the stages
+STRIDES = (4, 8, 16, 32)  # of the levels
+PATCH = 16  # image pixels that a patch covers, in `levels`
 
 
 class VisionTransformer(Backbone):
@@ -38,7 +38,7 @@ class VisionTransformer(Backbone):
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
     def levels(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Tokens behind each quarter of the blocks, [B, D, h, w] at strides 4, 8, 16 and 32, bilinearly.
+        """Tokens after each quarter of the blocks, bilinearly resized to strides 4, 8, 16 and 32.
 
         The image is scaled so that a patch covers 16 pixels of it.
         """
@@ -58,7 +58,7 @@ def resized(values: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def build_vit(name: str, source: str, image_size: int) -> VisionTransformer:
-    """A vision transformer for square images; UserError when `image_size` is no multiple of the patch size."""
+    """A vision transformer for square images. Raises UserError if the patch size does not divide `image_size`."""
     vit = create_vit(name, source)
     if image_size % vit.patch[0] or image_size % vit.patch[1]:
         raise UserError(f"data.image_size={image_size}: model.vit={name} needs a multiple of {vit.patch[0]}")
@@ -66,9 +66,9 @@ def build_vit(name: str, source: str, image_size: int) -> VisionTransformer:
 
 
 def create_vit(name: str, source: str) -> VisionTransformer:
-    """A vision transformer with the weights of a local file; `source` is its path, or random.
+    """A vision transformer with the weights of a local file; `source` is the path, or random.
 
-    Raises UserError when timm is not installed or has no such network, and when the file does not fit.
+    Raises UserError if timm is missing or has no such network, or if the file does not fit.
     """
     try:
         import timm

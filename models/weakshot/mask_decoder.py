@@ -12,7 +12,7 @@ from torch import nn
 
 
 class ConvNorm(nn.Conv2d):
-    """Convolution and GroupNorm; the weights of the norm lie beside the convolution's."""
+    """Convolution and GroupNorm; keys: weight, norm.*"""
 
     def __init__(self, inputs: int, width: int, kernel: int):
         super().__init__(inputs, width, kernel, padding=kernel // 2, bias=False)
@@ -24,9 +24,9 @@ class ConvNorm(nn.Conv2d):
 
 
 class PixelDecoder(nn.Module):
-    """Feature pyramid: each stage of the backbone joins the upsampled one above; layer_1 and adapter_1 are the finest.
+    """Feature pyramid: each level of the backbone is added to the up-sampled coarser one; level 1 is the finest.
 
-    channels: of the stages, from fine to coarse.
+    channels: of the levels, from fine to coarse.
     """
 
     def __init__(self, channels: Sequence[int], width: int):
@@ -42,7 +42,7 @@ class PixelDecoder(nn.Module):
         xavier(self.mask_features)
 
     def forward(self, stages: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Pixel embeddings [B, D, h, w] at the size of the first stage."""
+        """Pixel embeddings [B, D, h, w] at the size of the finest level."""
         y = getattr(self, self.top)(stages[-1]).relu()
         for level in self.finer:
             lateral = getattr(self, f"adapter_{level}")(stages[level - 1])
@@ -52,7 +52,7 @@ class PixelDecoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention of the queries, attention to the image, feed-forward net; a norm behind each sum (post-norm)."""
+    """Self-attention of the queries, cross-attention to the image, feed-forward network, each with post-norm."""
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float):
         super().__init__()
@@ -65,7 +65,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: torch.Tensor, query: torch.Tensor, memory: torch.Tensor, position: torch.Tensor
     ) -> torch.Tensor:
-        """x, query [B, Q, D]; memory [B, N, D], its position [1, N, D] is added to the keys alone."""
+        """x, query [B, Q, D]; memory [B, N, D]; its position [1, N, D] is added to the keys only."""
         at = x + query
         x = self.norm1(x + self.dropout(self.self_attn(at, at, x, need_weights=False)[0]))
         seen = self.multihead_attn(x + query, memory + position, memory, need_weights=False)[0]
@@ -75,7 +75,7 @@ class DecoderLayer(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """Layers whose outputs share one norm; without an encoder, and padding of the image is attended to."""
+    """Decoder layers with one shared output norm. There is no encoder, and padded pixels are not masked."""
 
     def __init__(self, layers: int, width: int, heads: int, hidden: int, dropout: float):
         super().__init__()
@@ -86,7 +86,7 @@ class QueryDecoder(nn.Module):
                 nn.init.xavier_uniform_(weight)
 
     def forward(self, query: torch.Tensor, memory: torch.Tensor, every_layer: bool) -> torch.Tensor:
-        """query [Q, D], memory [B, D, h, w] -> [L, B, Q, D] of every layer, or of the last alone (L = 1)."""
+        """query [Q, D], memory [B, D, h, w] -> [L, B, Q, D] for all layers, or for the last one (L = 1)."""
         position = sine_position(memory.shape[-2], memory.shape[-1], memory.shape[1], memory.device).to(memory.dtype)
         cells, places = memory.flatten(2).mT, position.flatten(1).mT[None]
         query = query.expand(len(memory), -1, -1)
@@ -98,7 +98,7 @@ class QueryDecoder(nn.Module):
 
 
 class MaskEmbedding(nn.Module):
-    """Three linear layers: query -> its mask's embedding."""
+    """Three linear layers: query -> mask embedding."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -111,9 +111,9 @@ class MaskEmbedding(nn.Module):
 
 
 def sine_position(height: int, width: int, channels: int, device: torch.device | None = None) -> torch.Tensor:
-    """[channels, height, width]: sines and cosines in turn, those of the row first.
+    """Position encoding [channels, height, width]: alternating sines and cosines, of the row, then of the column.
 
-    Rows count from 1 and are scaled so that the last one is a full turn, 2 pi; columns likewise.
+    Rows are numbered from 1 and scaled so that the last one is 2 pi; columns likewise.
     """
     half = channels // 2
     place = torch.arange(half, device=device)
@@ -129,7 +129,7 @@ def sine_position(height: int, width: int, channels: int, device: torch.device |
 
 
 def xavier(layer: nn.Conv2d) -> None:
-    """Start of a convolution as in Caffe2: uniform by the fan-in, bias 0."""
+    """Caffe2's Xavier initialisation: uniform with fan-in, bias 0."""
     nn.init.kaiming_uniform_(layer.weight, a=1)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""From proposals to classes of pixels, a few rows at a time: neither masks nor scores of an image are ever whole.
+"""From proposals to the class of each pixel, a few rows at a time: no mask or score map of a whole image is stored.
 
 B images of one size, Q queries, K classes, h w cells of the masks, H W pixels of the result.
 """
@@ -19,7 +19,7 @@ PIXELS = 2**14  # of a part; with 171 classes its scores take 11 MB
 
 @dataclass(frozen=True)
 class View:
-    """Proposals for an image in one of its versions: at some size, mirrored or not."""
+    """Proposals for one version of an image: resized, mirrored or not."""
 
     output: MaskOutput
     mirrored: bool = False
@@ -29,12 +29,12 @@ Views = MaskOutput | Sequence[View]
 
 
 def predict_classes(views: Views, size: Sequence[int] | None = None) -> torch.Tensor:
-    """The class with the highest score of each pixel, int64 [B, H, W]; `size` (H, W) is by default the image's."""
+    """The class with the highest score per pixel, int64 [B, H, W]; `size` (H, W) defaults to the image size."""
     return torch.cat([scores.argmax(1) for scores in _parts(views, size)], dim=1)
 
 
 def semantic_scores(views: Views, size: Sequence[int] | None = None) -> torch.Tensor:
-    """Scores [B, K, H, W]; of several views their mean. They need not add up to 1 over the classes."""
+    """Scores [B, K, H, W], averaged over views. They need not sum to 1 over the classes."""
     return torch.cat(list(_parts(views, size)), dim=2)
 
 
@@ -48,9 +48,9 @@ def surest(output: MaskOutput, count: int) -> tuple[torch.Tensor, torch.Tensor, 
 
 
 def see(model: nn.Module, image: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[View]:
-    """Test-time augmentation: an image uint8 [1, 3, H, W] at each of `sizes`, as it is and mirrored, resized by PIL.
+    """Test-time augmentation: an image uint8 [1, 3, H, W] at each of `sizes`, mirrored and not, resized by PIL.
 
-    As in the official code the image is the one that the plain evaluation sees, resized once more.
+    As in the official code, the input is the image that the plain evaluation has already resized.
     """
     pixels, views = image[0].movedim(0, -1).cpu().numpy(), []
     for size in sizes:
@@ -76,9 +76,9 @@ def _parts(views: Views, size: Sequence[int] | None) -> Iterator[torch.Tensor]:
 
 
 def _scores(view: View, rows: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Scores of some rows of the result: masks at the size of the padded image, cropped, times classes, resized.
+    """Scores of some rows: masks at the size of the padded image, cropped, multiplied with the classes, resized.
 
-    The resize and the sum over proposals may change places; the product is made where there are fewer pixels.
+    Resizing and the sum over proposals commute; the product is computed where there are fewer pixels.
     """
     output = view.output
     masks, inner = output.mask_logits[-1].float(), output.size
@@ -101,8 +101,9 @@ def _times(prob: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def _neighbours(rows: torch.Tensor, old: int, new: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(row above, row below, share of the lower one) of rows of a bilinear resize from `old` to `new` rows, whose
-    outer edges stay on each other (align_corners=False).
+    """(row above, row below, weight of the row below) for a bilinear resize from `old` to `new` rows.
+
+    The outer edges of both images coincide (align_corners=False).
     """
     if old == new:
         return rows, rows, torch.zeros(len(rows))
@@ -112,13 +113,13 @@ def _neighbours(rows: torch.Tensor, old: int, new: int) -> tuple[torch.Tensor, t
 
 
 def _blend(values: torch.Tensor, low: torch.Tensor, high: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """Rows between rows of [..., h, w]."""
+    """Interpolates rows of [..., h, w]."""
     low, high, share = (index.to(values.device) for index in (low, high, share))
     return torch.lerp(values[..., low, :], values[..., high, :], share[:, None])
 
 
 def _resize_columns(values: torch.Tensor, width: int) -> torch.Tensor:
-    """[B, C, h, w] -> [B, C, h, width], bilinear; the rows stay as they are."""
+    """Bilinear resize of the columns: [B, C, h, w] -> [B, C, h, width]."""
     if values.shape[-1] == width:
         return values
     return F.interpolate(values, size=(values.shape[-2], width), mode="bilinear", align_corners=False)

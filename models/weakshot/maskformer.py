@@ -27,13 +27,13 @@ NORMS = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 
 @dataclass(frozen=True)
 class MaskOutput:
-    """Proposals of the decoder layers, the last one foremost.
+    """Proposals of the decoder layers; the last layer's are the result.
 
     class_logits  [L, B, Q, K + 1], the last class is "no object"
     mask_logits   [L, B, Q, h, w]
-    features      [B, D, h, w], the pixel embeddings that the masks are products with
+    features      [B, D, h, w], pixel embeddings; masks are their products with the mask embeddings
     size          (H, W) of the images before they were padded
-    padded        (H, W) that h and w are a quarter of
+    padded        (H, W) of the padded images; h, w are a quarter of it
     """
 
     class_logits: torch.Tensor
@@ -44,10 +44,10 @@ class MaskOutput:
 
 
 class MaskFormer(nn.Module):
-    """backbone.*, pixel_decoder.*, decoder.*, query_embed, input_proj, class_embed, mask_embed.*
+    """Keys: backbone.*, pixel_decoder.*, decoder.*, query_embed, input_proj, class_embed, mask_embed.*
 
-    BatchNorm of the backbone is fixed, its affine weights too; everything else trains. With word vectors [K, E] of the
-    classes these tell a proposal's class, see WordClasses.
+    BatchNorm of the backbone is fixed, affine weights included; everything else trains. With word vectors [K, E] of the
+    classes, proposals are classified by WordClasses.
     """
 
     def __init__(
@@ -83,9 +83,10 @@ class MaskFormer(nn.Module):
         return self.backbone.normalize(image)
 
     def forward(self, image: torch.Tensor, every_layer: bool | None = None) -> MaskOutput:
-        """Proposals for normalised images [B, 3, H, W]; sides that are no multiple of 32 are padded with zeros.
+        """Proposals for normalised images [B, 3, H, W]; sides are padded with zeros to multiples of 32.
 
-        Those of `every_layer`, as deep supervision needs them, or of the last one; by default as in training or not.
+        With `every_layer` the proposals of all layers are returned (deep supervision), otherwise those of the last one;
+        the default is True in training mode.
         """
         height, width = image.shape[-2:]
         if height % DIVISOR or width % DIVISOR:
@@ -106,10 +107,10 @@ class MaskFormer(nn.Module):
 
 
 class WordClasses(nn.Module):
-    """Class scores by words: logits [..., K + 1] = s cos(W x + b, v_c), x [..., D].
+    """Class logits from word vectors: logits [..., K + 1] = s cos(W x + b, v_c), x [..., D].
 
-    v_c are the word vectors [K, E] of the classes, which stay as they are, and a learned one of "no object"; s is
-    learned, too. Other vectors of the same words' space are other classes.
+    v_c are the fixed word vectors [K, E] of the classes and a learned vector of "no object"; the scale s is learned.
+    Replacing the vectors by others of the same word space replaces the classes.
     """
 
     vectors: torch.Tensor

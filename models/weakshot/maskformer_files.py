@@ -1,7 +1,7 @@
 """Weights files of MaskFormer and SimFormer: ours, and the official ones under either generation of names.
 
-An official file is told by its keys: `backbone.stem.` is detectron2's. Its older generation (the model zoo) has no
-`pixel_decoder.` between the head and its layers, which the official loader decides by metadata that may be missing.
+Official files are recognised by detectron2's key `backbone.stem.`. Files of the model zoo are older and have no
+`pixel_decoder.` between the head and its layers; the official loader recognises them by metadata that may be missing.
 """
 
 import re
@@ -27,7 +27,7 @@ STEM = "stem.conv1."
 
 @dataclass(frozen=True)
 class MaskFormerWeights:
-    """State dicts of a MaskFormer, and of the SimNet beside it or {}, under our keys; what else the file held."""
+    """State dicts of a MaskFormer and of its SimNet ({} if absent) under our keys, and what else the file held."""
 
     path: Path
     state: Tensors
@@ -41,7 +41,7 @@ class MaskFormerWeights:
 
     @property
     def vectors(self) -> torch.Tensor | None:
-        """Word vectors [K, E] of the classes, where they tell the classes."""
+        """Word vectors [K, E] of the classes, if the network classifies by them."""
         return self.state.get(VECTORS)
 
     @property
@@ -50,7 +50,7 @@ class MaskFormerWeights:
 
 
 def read_maskformer(source: Path | WeightsFile) -> MaskFormerWeights:
-    """From a checkpoint of ours, an official SimFormer one or MaskFormer's zoo; UserError for anything else."""
+    """Reads a checkpoint of ours, of SimFormer or of MaskFormer's model zoo. Raises UserError for any other file."""
     file = read_weights(source)
     official = any(key.startswith(f"backbone.{STEM}") for key in file.state)
     flavour, state, simnet = rename_official(file.state) if official else rename_own(file.state)
@@ -61,10 +61,10 @@ def read_maskformer(source: Path | WeightsFile) -> MaskFormerWeights:
 
 
 def load_maskformer(model: nn.Module, source: Path | WeightsFile, *, other_classes: bool = False) -> MaskFormerWeights:
-    """Load a file into a MaskFormer, strictly; with `other_classes` another class layer stays as it is, or, where words
-    tell the classes, their vectors alone.
+    """Loads a file into a MaskFormer, strictly.
 
-    Raises UserError that names the file and what does not fit.
+    With `other_classes`, the class layer is not loaded if the file has other classes; of a class layer with word
+    vectors, only the vectors are not. Raises UserError that names the file and what does not fit.
     """
     weights, own = read_maskformer(source), model.state_dict()
     classes, queries = count_classes(own), len(own[QUERIES])
@@ -83,12 +83,12 @@ def load_maskformer(model: nn.Module, source: Path | WeightsFile, *, other_class
 
 
 def count_classes(state: Tensors) -> int:
-    """K of a state dict."""
+    """The number of classes K of a state dict."""
     return len(state[VECTORS]) if VECTORS in state else len(state[CLASSES]) - 1
 
 
 def backbone_file(source: Path | WeightsFile) -> WeightsFile:
-    """Weights for a backbone; those of detectron2's ImageNet files (R-50.pkl) under torchvision's names."""
+    """Weights of a backbone; detectron2's ImageNet files (R-50.pkl) get torchvision's names."""
     file = read_weights(source)
     if f"{STEM}weight" not in file.state:
         return file
@@ -96,13 +96,13 @@ def backbone_file(source: Path | WeightsFile) -> WeightsFile:
 
 
 def rename_own(state: Tensors) -> tuple[str, Tensors, Tensors]:
-    """(flavour, network, SimNet) of a file of ours: one network, or one beside its SimNet."""
+    """(flavour, network, SimNet) of a file of ours: a network, or a network and its SimNet."""
     simnet = strip(state, SIMNET)
     return "MaskFormer", strip(state, NETWORK) or state, simnet
 
 
 def rename_official(state: Tensors) -> tuple[str, Tensors, Tensors]:
-    """(flavour, network, SimNet) under our keys of the tensors of an official file."""
+    """(flavour, network, SimNet) of an official file, under our keys."""
     head = strip(state, HEAD)
     zoo = any(key.startswith("layer_1.") for key in head)
     pixels = head if zoo else strip(head, "pixel_decoder.")

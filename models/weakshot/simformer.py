@@ -1,4 +1,4 @@
-"""What weak-shot training trains: a MaskFormer, and SimNet beside it when images come in pairs; how it is read."""
+"""The network of weak-shot training: a MaskFormer, with SimNet for image pairs; its checkpoints as segmenters."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from utils.resize import resize_edge, shortest_edge
 
 
 class WeakShotNet(nn.Module):
-    """network.*, which segments, and simnet.*, which only training needs."""
+    """Keys: network.*, which segments, and simnet.*, which is used in training only."""
 
     def __init__(self, network: MaskFormer, simnet: SimNet | None = None):
         super().__init__()
@@ -33,18 +33,18 @@ class WeakShotNet(nn.Module):
 
 
 class AugmentedNet(nn.Module):
-    """A MaskFormer that sees an image at several sizes, shorter sides in pixels, each also mirrored."""
+    """Test-time augmentation: a MaskFormer on an image at several sizes (shorter side, pixels), each also mirrored."""
 
     def __init__(self, network: MaskFormer, sizes: Sequence[int], longest: int):
         super().__init__()
         self.network, self.sizes, self.longest = network, tuple(sizes), longest
 
     def normalize(self, image: torch.Tensor) -> torch.Tensor:
-        """As it is: every version is normalised by itself."""
+        """Returns the image unchanged: each version is normalised separately."""
         return image
 
     def forward(self, image: torch.Tensor) -> list[View]:
-        """uint8 [1, 3, H, W]; UserError for several images at once."""
+        """uint8 [1, 3, H, W]. Raises UserError for more than one image."""
         if len(image) > 1:
             raise UserError(f"batch_size={len(image)}: test-time augmentation takes images one at a time; set it to 1")
         return see(self.network, image, [shortest_edge(image.shape[-2:], size, self.longest) for size in self.sizes])
@@ -53,14 +53,14 @@ class AugmentedNet(nn.Module):
 def build_weak_shot(
     cfg: Any, num_classes: int, pairs: bool = False, init: str | None = None, vectors: torch.Tensor | None = None
 ) -> WeakShotNet:
-    """By a `model` section, see build_maskformer; with SimNet when images come in `pairs`."""
+    """The network that a `model` section describes, see build_maskformer; `pairs` adds SimNet for image pairs."""
     network = build_maskformer(cfg, num_classes, init, vectors)
     simnet = SimNet(cfg.width, cfg.simnet_width, cfg.simnet_blocks, cfg.simnet_norm) if pairs else None
     return WeakShotNet(network, simnet)
 
 
 def decide(output: MaskOutput | list[View], size: Sequence[int] | None = None) -> torch.Tensor:
-    """The class with the highest score of each pixel, at `size`; by default that of the largest view."""
+    """The class with the highest score per pixel, at `size`; the default is the size of the largest view."""
     if size is None and not isinstance(output, MaskOutput):
         size = max(view.output.size for view in output)
     return predict_classes(output, size)
@@ -74,7 +74,7 @@ def certainty(output: MaskOutput | list[View], size: Sequence[int] | None = None
 
 
 def load_weak_shot(file: WeightsFile, config: Any) -> Segmenter:
-    """A MaskFormer, ours or official; it sees the image with its shorter side as in the evaluation."""
+    """A MaskFormer, ours or official; its input is resized to the shorter side of the evaluation."""
     weights, options = read_maskformer(file), config.evaluation
     outputs = weights.num_classes
     network = build_maskformer(config.model, outputs, "random", weights.vectors)

@@ -1,4 +1,4 @@
-"""SimNet of SimFormer (Chen et al., NeurIPS 2022): whether two pixels are of the same class, from their embeddings.
+"""SimNet of SimFormer (Chen et al., NeurIPS 2022) classifies pairs of pixel embeddings as same or different class.
 
 D width of an embedding, C width inside.
 """
@@ -9,8 +9,9 @@ from torch import nn
 
 
 class Block(nn.Module):
-    """Two layers of width C with BatchNorm, or without, and ReLU, beside the way around them: a layer, `sqz`, in the
-    first block.
+    """Residual block of two linear layers of width C, each with optional BatchNorm and ReLU.
+
+    The shortcut is the identity; in the first block it is a linear layer, `sqz`, with ReLU.
     """
 
     def __init__(self, inputs: int, width: int, norm: bool = True, first: bool = False):
@@ -25,15 +26,15 @@ class Block(nn.Module):
         return around + self.branch(self.layer1(x))  # not in place: the official code overwrites what autograd needs
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
-        """What follows the first layer."""
+        """The residual branch after the first layer."""
         x = self.bn1(x).relu()
         return self.bn2(self.layer2(x)).relu()
 
 
 class SimNet(nn.Module):
-    """Three residual blocks on two embeddings side by side; the order of the two matters.
+    """Residual blocks on two concatenated embeddings; the order of the two matters.
 
-    BatchNorm takes the statistics of all pairs of a call in training mode, as a teacher too.
+    In training mode BatchNorm uses the statistics of all pairs of a call.
     """
 
     def __init__(self, embedding: int = 256, width: int = 256, blocks: int = 3, norm: bool = True):
@@ -44,8 +45,8 @@ class SimNet(nn.Module):
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Logits [...] that first [..., D] and second [..., D] are of the same class; the two broadcast.
 
-        The first layer acts on each side before they meet: N x M pairs cost N + M rows of it, and no pair is stored
-        with its 2 D values. The sigmoid is the official softmax over "different" and "same".
+        The first layer is applied to each side separately, so N x M pairs cost N + M rows, and no concatenated pair is
+        stored. The sigmoid of the logit equals the official softmax over "different" and "same".
         """
         block = self.blocks[0]
         assert isinstance(block, Block) and block.sqz is not None
@@ -61,5 +62,5 @@ class SimNet(nn.Module):
         return (same - different).view(both.shape[:-1])
 
     def pairs(self, points: torch.Tensor) -> torch.Tensor:
-        """Logits [P, 2, N, N] of points [P, 2, N, D] of two images: each with each of the other image, both ways."""
+        """Logits [P, 2, N, N] of points [P, 2, N, D] of two images: all cross-image pairs, in both orders."""
         return self(points[..., :, None, :], points.flip(1)[..., None, :, :])

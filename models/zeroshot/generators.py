@@ -1,4 +1,4 @@
-"""ZS3Net (Bucher et al., NeurIPS 2019): generators of pixel features from word vectors, beside a DeepLabV3+.
+"""ZS3Net (Bucher et al., NeurIPS 2019): generators of pixel features from word vectors, and their network.
 
 N pixels or nodes, D features, E length of a word vector, Z length of the noise, C classes.
 """
@@ -15,11 +15,11 @@ from models.weights import WeightsFile, load_strict, read_weights
 from utils.errors import UserError
 
 SLOPE, DROPOUT, BIAS = 0.2, 0.5, 0.01  # of LeakyReLU; between the layers; biases at the start
-MLP, GRAPH = "generator.", "graph_generator."  # where they lie in our checkpoints
+MLP, GRAPH = "generator.", "graph_generator."  # prefixes in our checkpoints
 
 
 class Generator(nn.Module):
-    """Linear, LeakyReLU, dropout, linear; with `hidden` 0 one linear map. Keys are those of the official files."""
+    """Linear, LeakyReLU, dropout, linear; one linear map if `hidden` is 0. Keys as in the official files."""
 
     def __init__(self, vector: int, noise: int, features: int, hidden: int = 256):
         super().__init__()
@@ -33,7 +33,7 @@ class Generator(nn.Module):
 
     @property
     def inputs(self) -> int:
-        """Length of a word vector and noise together."""
+        """E + Z."""
         first = self.model[0]
         assert isinstance(first, nn.Linear)
         return first.in_features
@@ -41,12 +41,12 @@ class Generator(nn.Module):
     def forward(self, vectors: torch.Tensor, noise: torch.Tensor, which: torch.Tensor | None = None) -> torch.Tensor:
         """Features [..., N, D] of word vectors [..., N, E] and noise [..., N, Z].
 
-        The vectors may be one for all, [..., 1, E], or `which` [N] tells the row of them that a feature is of.
+        One vector may serve all features, [..., 1, E]; or `which` [N] selects the row of `vectors` for each feature.
         """
         first = self.model[0]
         assert isinstance(first, nn.Linear)
         word, rest = first.weight.split([vectors.shape[-1], noise.shape[-1]], dim=1)
-        # the same as the layer on both side by side, which would copy the word vector to every pixel
+        # equals the layer on the concatenation, without a copy of the word vector for every pixel
         part = F.linear(vectors, word, first.bias)
         return self.model[1:](F.linear(noise, rest) + (part if which is None else part[which]))
 
@@ -64,7 +64,7 @@ class GraphConvolution(nn.Module):
 
 
 class GraphGenerator(nn.Module):
-    """The generator with graph convolutions in the place of linear maps: a node is a connected part of one class."""
+    """The generator with graph convolutions in place of linear maps; a node is a connected region of one class."""
 
     def __init__(self, vector: int, noise: int, features: int, hidden: int = 256):
         super().__init__()
@@ -79,10 +79,10 @@ class GraphGenerator(nn.Module):
 
 
 class ZeroShotNet(nn.Module):
-    """A network and its generators in one file: network.*, generator.*, graph_generator.*, and the word vectors.
+    """A network and its generators. Keys: network.*, generator.*, graph_generator.*, vectors.
 
-    In step 2 only the network's classifier trains, beside the generators. With `frozen` the network is in evaluation
-    mode even so; else its BatchNorm and dropout are as in training, and running statistics move (official code).
+    In step 2 the generators and the network's classifier train. With `frozen` the network stays in evaluation mode;
+    otherwise BatchNorm and dropout are in training mode, and running statistics change (official code).
     """
 
     vectors: torch.Tensor
@@ -104,7 +104,7 @@ class ZeroShotNet(nn.Module):
         return self
 
     def start_classifier(self, how: str) -> None:
-        """uniform: every weight and bias in [0, 1), as in the official code; keep: those of step 1."""
+        """uniform: weights and biases drawn from [0, 1), as in the official code; keep: those of step 1."""
         if how == "uniform":
             for parameter in self.network.classifier.parameters():
                 nn.init.uniform_(parameter)
@@ -117,7 +117,7 @@ class ZeroShotNet(nn.Module):
 
 
 class DeviseNet(nn.Module):
-    """The DeViSE-like baseline: the network gives a vector per pixel; logits are its cosine with each class's."""
+    """DeViSE-like baseline: the network predicts a vector per pixel; logits are its cosines with the word vectors."""
 
     vectors: torch.Tensor
 
@@ -144,7 +144,7 @@ class DeviseNet(nn.Module):
 def read_generator(source: Path | WeightsFile, device: torch.device | str = "cpu") -> Generator:
     """The generator in a file of step 2, ours or an official `generator` file; its sizes follow from the weights.
 
-    UserError when there is none: an official segmentation file has none, one of step 1 neither.
+    Raises UserError for a file without a generator, such as one of step 1 or an official segmentation file.
     """
     file = read_weights(source)
     state = _part(file, MLP) or {key: value for key, value in file.state.items() if key.startswith("model.")}
@@ -152,7 +152,7 @@ def read_generator(source: Path | WeightsFile, device: torch.device | str = "cpu
 
 
 def read_graph_generator(source: Path | WeightsFile) -> GraphGenerator:
-    """The graph generator in a file of method zs3_gc, ours or official (there under `state_dict_GCN`)."""
+    """The graph generator in a file of method zs3_gc, ours or official (key `state_dict_GCN`)."""
     file = read_weights(source)
     official = file.extra.get("state_dict_GCN")
     state = _part(file, GRAPH) or (official if isinstance(official, dict) else {})
@@ -161,7 +161,7 @@ def read_graph_generator(source: Path | WeightsFile) -> GraphGenerator:
 
 
 def holds_generator(file: WeightsFile) -> bool:
-    """Whether a file has a generator to make classifiers of new classes."""
+    """Whether a file has a generator, which classifiers of new classes need."""
     return any(key.startswith((MLP, "model.")) for key in file.state)
 
 

@@ -1,4 +1,4 @@
-"""The graph of a label map (ZS3Net with graph context): its connected parts, and which of them touch.
+"""The graph of a label map (ZS3Net with graph context): its connected regions, and which of them touch.
 
 h w cells of the map, N nodes.
 """
@@ -10,17 +10,17 @@ import cv2
 import numpy as np
 import torch
 
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # of the eight one of each opposite pair: (down, right)
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, right), one of each pair of opposite neighbours
 
 
 @dataclass(frozen=True)
 class LabelGraph:
-    """Nodes in the raster order of their first cell; 255 makes nodes like any class."""
+    """Nodes in raster order of their first cell; the ignore index forms nodes like any class."""
 
     component: np.ndarray  # int32 [h, w], node of every cell
     first: np.ndarray  # int64 [N], raster index of the first cell
     label: np.ndarray  # uint8 [N]
-    edges: np.ndarray  # int64 [2, E], both directions of each pair that touches
+    edges: np.ndarray  # int64 [2, E], both directions of each touching pair
 
     def __len__(self) -> int:
         return len(self.first)
@@ -28,21 +28,23 @@ class LabelGraph:
     def adjacency(
         self, device: torch.device | str = "cpu", self_loops: bool = False, normalize: bool = False
     ) -> torch.Tensor:
-        """Sparse float [N, N] of 0 and 1, as published without self loops; `normalize` divides rows by their sum."""
+        """Sparse float [N, N] of 0 and 1, without self loops as published; `normalize` divides rows by their sum."""
         count, edges = len(self), self.edges
         if self_loops:
             edges = np.concatenate([edges, np.tile(np.arange(count), (2, 1))], axis=1)
         values = np.ones(edges.shape[1], np.float32)
         if normalize:
             values /= np.bincount(edges[0], minlength=count)[edges[0]]
-        order = np.lexsort(edges[::-1])  # sorted here, and no edge is there twice: on the device that would be a wait
+        order = np.lexsort(
+            edges[::-1]
+        )  # sorted and unique already: coalescing on the device would synchronise
         indices = torch.from_numpy(edges[:, order]).to(device, non_blocking=True)
         weights = torch.from_numpy(values[order]).to(device, non_blocking=True)
         size = (count, count)
         return torch.sparse_coo_tensor(indices, weights, size, check_invariants=False, is_coalesced=True)
 
     def features(self, cells: torch.Tensor, how: Literal["first", "mean"] = "first") -> torch.Tensor:
-        """Feature [N, D] of each node, of `cells` [hw, D]: that of its first cell (official code), or their mean."""
+        """Feature [N, D] of each node from `cells` [hw, D]: that of its first cell (official code), or the mean."""
         if how == "first":
             return cells[torch.from_numpy(self.first).to(cells.device, non_blocking=True)]
         component = self.component.ravel().astype(np.int64)
@@ -52,8 +54,10 @@ class LabelGraph:
 
 
 def label_graph(label: np.ndarray) -> LabelGraph:
-    """The graph of a label map uint8 [h, w]: nodes are 8-connected parts of one label, edges join parts with cells that
-    are 8-neighbours. The official code grows them cell by cell, some two hundred times slower.
+    """The graph of a label map uint8 [h, w].
+
+    Nodes are 8-connected regions of one label; edges join regions with 8-neighbouring cells. The official code grows
+    regions cell by cell, which is about two hundred times slower.
     """
     raw, count = np.zeros(label.shape, np.int32), 0
     for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)):
@@ -70,7 +74,7 @@ def label_graph(label: np.ndarray) -> LabelGraph:
 
 
 def _edges(component: np.ndarray, count: int) -> np.ndarray:
-    """Pairs of nodes with neighbouring cells, int64 [2, E], ascending, in both directions."""
+    """Pairs of nodes with neighbouring cells, int64 [2, E], sorted, in both directions."""
     height, width = component.shape
     codes = []
     for down, right in NEIGHBOURS:

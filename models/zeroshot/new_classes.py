@@ -1,4 +1,4 @@
-"""A classifier for classes that were in no list, from a trained generator and their word vectors.
+"""A classifier of additional classes, from a trained generator and their word vectors.
 
 C classes, n new ones, D features, E length of a word vector.
 """
@@ -13,8 +13,8 @@ from models.segmentation import SegmentationNet
 from models.zeroshot.generators import Generator
 from utils.errors import UserError
 
-STEPS, SAMPLES, RATE = 300, 32, 0.01  # of Adam; generated features of a class in each; its rate
-SEED = 0  # the same classifier whenever it is asked for
+STEPS, SAMPLES, RATE = 300, 32, 0.01  # of Adam; generated features per class and step; learning rate
+SEED = 0  # fixed, so that the classifier is reproducible
 
 
 def add_classes(
@@ -24,10 +24,10 @@ def add_classes(
     new: torch.Tensor,
     noise: Literal["uniform", "gaussian"] = "uniform",
 ) -> None:
-    """Append n outputs to the classifier of a network, in place: rows that tell generated features of the new classes
-    from each other's and from those of the C known ones, whose rows stay as they are.
+    """Appends n outputs to the classifier of a network, in place.
 
-    known [C, E], new [n, E] word vectors.
+    The new rows are trained to classify generated features of all classes; the rows of the C known classes stay fixed.
+    known [C, E], new [n, E] word vectors. Raises UserError if the generator takes other vectors.
     """
     inputs = generator.inputs
     if known.shape[1] != new.shape[1] or inputs <= new.shape[1]:
@@ -54,9 +54,9 @@ def learn_rows(
     vectors: torch.Tensor,
     noise: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(weight [n, D], bias [n]) of the classes of `vectors` [C + n, E] behind the C rows of `weight` and `bias`.
+    """(weight [n, D], bias [n]) of the last n classes of `vectors` [C + n, E]; the first C have `weight` and `bias`.
 
-    Cross-entropy of generated features, as many of each class; the start is the mean of the known rows.
+    Minimises the cross-entropy of generated features, equally many per class; starts from the mean of the known rows.
     """
     count, added = len(vectors), len(vectors) - len(weight)
     new_weight = weight.mean(0).repeat(added, 1).requires_grad_()

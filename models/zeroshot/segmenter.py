@@ -1,4 +1,4 @@
-"""Checkpoints of every step of ZS3Net, ours or official, as segmenters that accept new classes by name."""
+"""Checkpoints of every step of ZS3Net, ours or official, as segmenters that can be extended by new classes."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from utils.resize import resize_shorter
 
 
 def load_zero_shot(file: WeightsFile, config: ZeroShotConfig) -> Segmenter:
-    """The network of any step of ZS3, ours or official; with a generator it takes classes of any name."""
+    """The network of any step, ours or official; with a generator it can be extended by classes of any name."""
     weights, vectors = read_zero_shot(file), file.state.get("vectors")
     network = build_network(config.model, len(weights.state[LAST]), init="random")
     load_zero_shot_network(network, weights)
@@ -49,6 +49,6 @@ def load_zero_shot(file: WeightsFile, config: ZeroShotConfig) -> Segmenter:
 
 
 def named_behind(classes: list[tuple[int, str]], names: list[str]) -> list[tuple[int, str]]:
-    """Classes of one's own get the numbers behind those of the masks; without known classes, none are."""
+    """Appends new classes with the next free numbers; without known classes the list stays empty."""
     first = 1 + max((number for number, _ in classes), default=-1)
     return [*classes, *enumerate(names, first)] if classes else []
