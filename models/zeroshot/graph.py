@@ -35,9 +35,7 @@ class LabelGraph:
         values = np.ones(edges.shape[1], np.float32)
         if normalize:
             values /= np.bincount(edges[0], minlength=count)[edges[0]]
-        order = np.lexsort(
-            edges[::-1]
-        )  # sorted and unique already: coalescing on the device would synchronise
+        order = np.lexsort(edges[::-1])  # sorted and unique already: coalescing on the device would synchronise
         indices = torch.from_numpy(edges[:, order]).to(device, non_blocking=True)
         weights = torch.from_numpy(values[order]).to(device, non_blocking=True)
         size = (count, count)
