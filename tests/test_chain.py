@@ -289,7 +289,7 @@ def test_more_clusters_than_eight_bits_hold(voc, tmp_path):
     config = write_tiny(tmp_path, voc)
     assert run(train_base.main, config, "base_training.epochs=1", "base_training.milestones=[]") == 0
     assert run(cluster_pseudolabel.main, config, "cluster.k=300", "cluster.assign=random") == 0
-    with pytest.raises(UserError, match="cluster.k=65533: label files hold at most 65532 clusters beside these"):
+    with pytest.raises(UserError, match="cluster.k=65533: label files hold at most 65532 clusters besides these"):
         DiscoveryData.open(load_config([str(config), "cluster.k=65533"], ""))
     out = tmp_path / "out" / "two"
     folder = out / "pseudo_random"
