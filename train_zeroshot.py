@@ -18,7 +18,7 @@ from utils.entry import answer
 if __name__ == "__main__":  # before the imports below, which take seconds
     answer(__doc__, __file__, ("zs3",))
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class Zs3Recipe(Recipe):
         self.optimizers = {"generator": self._adam(model.generator)}
         if model.graph_generator is not None:
             self.optimizers["graph_generator"] = self._adam(model.graph_generator)
+        self.totals = {name: self._total(optimizer) for name, optimizer in self.optimizers.items()}
         if dist.world_size() > 1 and self.settings.pace != "batch":
             raise UserError(
                 f"zs3.pace={self.settings.pace}: processes have other classes in their images, so that steps of the "
@@ -88,6 +89,16 @@ class Zs3Recipe(Recipe):
 
     def _adam(self, generator: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(generator.parameters(), lr=self.settings.generator_lr)
+
+    @staticmethod
+    def _total(optimizer: torch.optim.Optimizer) -> Callable[[list[torch.Tensor]], torch.Tensor]:
+        """Sum of a generator's losses, zero for a process without any; its gradient is the mean over processes."""
+        parameters = optimizer.param_groups[0]["params"]
+
+        def total(losses: list[torch.Tensor]) -> torch.Tensor:
+            return torch.stack(losses or [0 * parameter.sum() for parameter in parameters]).sum()
+
+        return dist.data_parallel(total, parameters)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         classifier = self.model.network.classifier.parameters()
@@ -242,16 +253,12 @@ class Zs3Recipe(Recipe):
         return real, label
 
     def advance(self, name: str, losses: list[torch.Tensor]) -> None:
-        """A step of a generator's optimiser down the sum of these losses; none when no process has any."""
+        """One optimiser step of a generator on the sum of these losses; no step if no process has a loss."""
         if not dist.any_rank(bool(losses))[0]:
             return
-        optimizer = self.optimizers[name]
-        parameters = optimizer.param_groups[0]["params"]
-        optimizer.zero_grad(set_to_none=True)
-        if losses:
-            torch.stack(losses).sum().backward()
-        dist.average_gradients(parameters)
-        optimizer.step()
+        self.optimizers[name].zero_grad(set_to_none=True)
+        self.totals[name](losses).backward()
+        self.optimizers[name].step()
 
     def vectors(self, classes: list[int]) -> torch.Tensor:
         """Word vectors [K, E] of some classes."""

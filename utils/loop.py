@@ -1,4 +1,4 @@
-"""The training loop of every system. A recipe says what a step computes; this file owns everything around it."""
+"""Training loop of all systems: epochs, validation, checkpoints, resuming. The recipe computes the losses."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,21 +18,20 @@ from utils.run import Run
 from utils.step import NonFiniteLoss, build_optimizer, set_learning_rate, train_step
 
 DRY_EPOCHS, DRY_STEPS = 2, 2
-SHOWN_IDS = 24  # of each source, in a message
+SHOWN_IDS = 24  # image ids per source in an error message
 
 
 def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
-    """Train to the end, resuming where `run.resume_from` stopped; returns the metrics of the best and the last epoch.
+    """Train until the last epoch, from `run.resume_from` if set; return the metrics of the best and the last epoch.
 
-    A recipe without a score has those of the last alone.
-
-    Raises Interrupted after a signal (state saved), UserError when a loss is not finite (before the update).
+    Without a score, only the last epoch counts. Raises Interrupted after a signal, with the state saved, and UserError
+    if a loss is not finite, before the update.
     """
     epochs = DRY_EPOCHS if run.cfg.run.dry else settings.epochs
     run.saves_on_signal = True
     run.record_data()
     if dist.launched():
-        torch.manual_seed(run.cfg.seed + dist.rank())  # networks start alike, dropout draws apart
+        torch.manual_seed(run.cfg.seed + dist.rank())  # equal initial weights, different dropout
     optimizer = build_optimizer(recipe.parameter_groups(), settings)
     scaler = torch.amp.GradScaler(run.device.type, enabled=run.amp_dtype() == torch.float16)
     progress = _resume(recipe, optimizer, scaler, run, run.resume_from) if run.resume_from else Progress()
@@ -52,18 +51,18 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
             progress.step_in_epoch += 1
             progress.step += 1
             meter.report(losses, settings.log_every)
-            if settings.eval_steps and progress.step % settings.eval_steps == 0:  # before a stop, which would lose it
+            if settings.eval_steps and progress.step % settings.eval_steps == 0:  # before a stop can skip it
                 dist.broadcast_buffers(recipe.model)
                 _validate(recipe, progress, run)
             if stop:
                 _save(recipe, optimizer, scaler, progress, run)
-                raise Interrupted(f"stopped at step {progress.step}, saved; the same command goes on from here")
+                raise Interrupted(f"stopped at step {progress.step}, saved; the same command continues")
             if settings.save_every and progress.step % settings.save_every == 0:
                 _save(recipe, optimizer, scaler, progress, run)
         _end_epoch(recipe, optimizer, scaler, progress, epochs, settings, run, meter)
     if recipe.score is None:
         return {**progress.last, "epoch": progress.epoch, "checkpoint": run.last.name}
-    if not run.best.exists():  # resumed at the very end from a file elsewhere
+    if not run.best.exists():  # resumed after the last epoch from another run's file
         _validate(recipe, progress, run)
         dist.barrier()
     best = checkpoint.load(run.best)
@@ -73,7 +72,7 @@ def fit(recipe: Recipe, settings: Training, run: Run) -> dict[str, Any]:
 def _step(
     recipe, batch, sources, optimizer, scaler, settings: Training, progress: Progress, run: Run
 ) -> dict[str, torch.Tensor]:
-    """train_step with the settings of a run."""
+    """train_step with the settings of the run; names the images of the batch if a loss is not finite."""
     try:
         return train_step(
             recipe,
@@ -93,7 +92,7 @@ def _step(
 
 
 def _images(batch: Mapping[str, dict], sources: Mapping[str, Any]) -> str:
-    """Ids of a batch on this process, by source: one of them may be the reason."""
+    """Image ids of this process's batch, by source, for the error message."""
     found = {name: sources[name].ids(part["index"].tolist()) for name, part in batch.items() if "index" in part}
     shown = (
         f"{name} {', '.join(ids[:SHOWN_IDS])}{' ...' if len(ids) > SHOWN_IDS else ''}" for name, ids in found.items()
@@ -119,7 +118,7 @@ def _validate(recipe, progress: Progress, run: Run) -> dict[str, float]:
     run.record(progress.step, {"epoch": progress.epoch, "val": scores})
     if recipe.score is None:
         return scores
-    # a score is missing when validation holds none of these classes and absent=skip
+    # the score is missing if validation has none of these classes and evaluation.absent=skip
     score = float(progress.step) if recipe.score == LATEST else scores.get(recipe.score, 0.0)
     if score > progress.best_score:
         progress.best_score = score
@@ -140,14 +139,14 @@ def _save(recipe, optimizer, scaler, progress: Progress, run: Run) -> None:
             "history": run.history,
             "config": run.cfg.model_dump(mode="json"),
         }
-        if recipe.score is None:  # no best.pth, so that this is the result
+        if recipe.score is None:  # last.pth is the result
             state["classes"] = recipe.output_classes(progress.last)
         checkpoint.save(run.last, state, keep=run.previous)
     dist.barrier()
 
 
 def _save_network(path: Path, run: Run, recipe, progress: Progress, metrics: dict[str, Any]) -> None:
-    """What is evaluated and exported, without what training alone needs."""
+    """Save what evaluation and export need, without the training state."""
     if dist.is_main():
         state = {
             "model": recipe.model.state_dict(),
@@ -172,7 +171,7 @@ def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: does not fit this run ({reason}); resume=false starts over") from None
-    if not _whole_best(run):  # or resumed from a file elsewhere: its best model is not here, so the best starts anew
+    if not _whole_best(run):  # for example, resumed from another run's file: its best model is not here
         progress.best_score = float("-inf")
     run.restore_history(state["history"])
     log.info("resumed from step %d", progress.step)
@@ -180,16 +179,13 @@ def _resume(recipe, optimizer, scaler, run: Run, path: Path) -> Progress:
 
 
 def _load_last(run: Run) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of the run's own, or, with a warning that names it when it is damaged, the one before it.
-
-    UserError when both are damaged.
-    """
+    """Load last.pth; if it is damaged, warn and load the checkpoint before it. UserError if both are damaged."""
     try:
         return run.last, checkpoint.load(run.last)
     except UserError as error:
         if not run.previous.exists():
             raise
-        log.warning("warning: %s; going on from the checkpoint before it, %s", error, run.previous.name)
+        log.warning("warning: %s; continuing from the previous checkpoint %s", error, run.previous.name)
     try:
         return run.previous, checkpoint.load(run.previous)
     except UserError as error:
@@ -197,16 +193,16 @@ def _load_last(run: Run) -> tuple[Path, dict[str, Any]]:
 
 
 def _whole_best(run: Run) -> bool:
-    """Whether the best model is there. A damaged one is removed with a warning: now, not at the end of the training."""
+    """Whether best.pth exists and can be read. A damaged one is removed with a warning, at the start of training."""
     if not run.best.exists():
         return False
     try:
         checkpoint.load(run.best)
         found = True
     except UserError as error:
-        log.warning("warning: %s; removed, the best is picked among the epochs to come", error)
+        log.warning("warning: %s; removed; the best of the remaining epochs will be saved", error)
         found = False
-    dist.barrier()  # every process has looked
+    dist.barrier()  # all processes have read it
     if not found and dist.is_main():
         run.best.unlink(missing_ok=True)
     dist.barrier()
@@ -214,7 +210,7 @@ def _whole_best(run: Run) -> bool:
 
 
 def _require_fitting_momentum(optimizer: torch.optim.Optimizer) -> None:
-    """ValueError when the state is of other parameters; torch compares their numbers only, and would fail in a step."""
+    """ValueError if the state belongs to other parameters; torch compares only their number and would fail later."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if torch.is_tensor(value) and value.dim() and value.shape != parameter.shape:
@@ -229,7 +225,7 @@ def _random_state() -> dict[str, torch.Tensor]:
 
 def _set_random_state(states: list[dict[str, torch.Tensor]]) -> None:
     if len(states) != dist.world_size():
-        return  # another number of processes: the draws of dropout cannot be continued, everything else can
+        return  # other number of processes: everything continues except the random states
     own = states[dist.rank()]
     torch.set_rng_state(own["cpu"])
     if torch.cuda.is_available() and len(own["cuda"]):
@@ -237,7 +233,7 @@ def _set_random_state(states: list[dict[str, torch.Tensor]]) -> None:
 
 
 def _epoch_length(recipe: Recipe, sources: Mapping[str, Any], settings: Training, run: Run) -> int:
-    """Steps per epoch: as configured, else until the shortest source ends."""
+    """Steps per epoch: as configured, otherwise one pass over the shortest source."""
     if run.cfg.run.dry:
         return DRY_STEPS
     shortest = min(sources, key=lambda name: sources[name].steps_per_pass)
@@ -250,7 +246,7 @@ def _epoch_length(recipe: Recipe, sources: Mapping[str, Any], settings: Training
         )
     if settings.accumulate > 1 and settings.batch_size % shares:
         raise UserError(
-            f"accumulate={settings.accumulate}: batch_size={settings.batch_size} does not part evenly over "
+            f"accumulate={settings.accumulate}: batch_size={settings.batch_size} cannot be divided evenly among "
             f"{dist.world_size()} processes and {settings.accumulate} parts"
         )
     if not length:

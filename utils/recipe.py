@@ -1,35 +1,38 @@
-"""What a method is to the training loop: the base class of every recipe."""
+"""Base class of all methods, as the training loop uses them."""
 
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from easydict import EasyDict
 from torch import nn
 
+from utils import dist
 from utils.config.common import Common, Training
 from utils.errors import UserError
 from utils.measure.protocol import EvalProtocol, most_likely
 from utils.run import Run
 from utils.systems import resolve
 
-LATEST = "latest"  # as a score: nothing tells which epoch is best, so that best.pth is the last one
+LATEST = "latest"  # value of `score` if no metric can select an epoch: best.pth is the last epoch
 
 
 class Recipe(ABC):
-    """A method: what one training step computes. `score` names the metric that picks the best model.
+    """A training method. `step` computes its losses; `score` names the validation metric that selects the best model.
 
-    `model` holds every tensor that a checkpoint keeps, `settings` the values of the method; with these two alone a
-    training step can be made (`train_step`). `feed` are the sources that `fit` reads, by name, and `protocol` says how
-    the model is validated. Without a score nothing is picked: the model of the last epoch is the result.
+    `model` holds all tensors of a checkpoint, `settings` the hyperparameters. `train_step` needs only these two. `fit`
+    also needs `feed`, the data sources by name, and `protocol`, the validation. If `score` is None, the model of the
+    last epoch is the result.
     """
 
     score: str | None
-    own: EasyDict = EasyDict()  # section `own` of the configuration, for a recipe that the key `recipe` names
-    smallest_batch: int = 2  # images of a process and part: BatchNorm of a pooled feature needs two values
-    on_host: frozenset[str] = frozenset()  # fields that `step` reads as values: on the device it would wait for them
+    own: EasyDict = EasyDict()  # section `own` of the configuration, if the key `recipe` names this class
+    smallest_batch: int = 2  # images per process and accumulated part; BatchNorm of a pooled feature needs two
+    unused_parameters: bool = False  # whether `step` may give no gradient to some trained parameters
+    on_host: frozenset[str] = frozenset()  # batch fields that stay on the CPU because `step` reads their values
 
     def __init__(
         self,
@@ -48,53 +51,58 @@ class Recipe(ABC):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Trained parameters as torch.optim takes them: `params`, `lr` at the start, `name`, maybe `weight_decay`."""
+        """Parameter groups for torch.optim: `params`, initial `lr`, `name`, optionally `weight_decay`."""
+
+    @cached_property
+    def parallel_step(self) -> Callable[[dict[str, dict], int], dict[str, torch.Tensor]]:
+        """`step`; with several processes, its backward pass averages gradients over them."""
+        parameters = [parameter for group in self.parameter_groups() for parameter in group["params"]]
+        return dist.data_parallel(self.step, parameters, find_unused=self.unused_parameters)
 
     @abstractmethod
     def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
-        """Losses whose sum is minimised, and metrics without gradient that are reported with them.
+        """Compute the losses, whose sum is minimised, and metrics without gradient, which are only reported.
 
-        batch: name of the source -> tensors by field; "image" is uint8 [B, 3, H, W], or float, already normalised.
+        batch: name of the source -> tensors by field; "image" is uint8 [B, 3, H, W], or float and normalised.
         """
 
     def before_step(self) -> None:  # noqa: B027
-        """Called once before each optimiser step, however many parts its batch has; a moving average goes here."""
+        """Called once before each optimiser step, also with accumulation. A moving average of weights belongs here."""
 
     def sources(self, epoch: int, run: Run) -> Mapping[str, Any]:
-        """Name -> data.loading.Source read in this epoch; called once at its start."""
+        """Data sources (data.loading.Source) of this epoch, by name. Called at its start."""
         return self.feed
 
     def decide(self, output: Any) -> torch.Tensor:
-        """The winning output of each pixel [B, H, W] of what the network returns."""
+        """Predicted output of each pixel, int64 [B, H, W], from what the network returns."""
         return most_likely(output)
 
     def evaluate(self, run: Run) -> dict[str, Any]:
-        """Validation metrics, `score` among them; the same on every process. Nothing without a protocol."""
+        """Validation metrics, including `score`, equal on all processes. Empty without a protocol."""
         return self.protocol.score(self.network, run, self.decide) if self.protocol else {}
 
     def output_classes(self, metrics: dict[str, Any]) -> list[tuple[int, str]]:
-        """Class number in the masks and name of each network output, to be saved with the best model; [] if unknown."""
+        """Class number and name of each network output, saved with the model; [] if unknown."""
         return self.protocol.classes(metrics) if self.protocol else []
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs besides model and optimizer, as plain values and tensors.
+        """State for resuming in addition to model and optimiser, as plain values and tensors.
 
-        A recipe with an optimiser of its own (a generator's) saves its state_dict here and takes it back in
-        `load_state`: then a resumed run is equal to an undisturbed one.
+        A recipe with a second optimiser returns its state_dict here; a resumed run then equals an uninterrupted one.
         """
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take over what `state` gave."""
+        """Restore what `state` returned."""
 
 
 def trainable(part: nn.Module) -> list[nn.Parameter]:
-    """Its parameters but for frozen ones."""
+    """Parameters that require a gradient."""
     return [parameter for parameter in part.parameters() if parameter.requires_grad]
 
 
 class TwoParts(typing.Protocol):
-    """A network that tells its parameters apart."""
+    """A network that separates the parameters of decoder and backbone."""
 
     def decoder_parameters(self) -> list[nn.Parameter]: ...
 
@@ -102,7 +110,7 @@ class TwoParts(typing.Protocol):
 
 
 def decoder_and_backbone(network: TwoParts, settings: Training) -> list[dict[str, Any]]:
-    """Parameter groups of both parts at their rates."""
+    """Parameter groups of decoder and backbone with their learning rates."""
     return [
         {"name": "decoder", "params": network.decoder_parameters(), "lr": settings.lr},
         {
@@ -114,13 +122,13 @@ def decoder_and_backbone(network: TwoParts, settings: Training) -> list[dict[str
 
 
 R = typing.TypeVar("R", bound=Recipe)
-OWN_KEYS = ("recipe", "own")  # what the stage of an own method reads besides the keys of the method it replaces
+OWN_KEYS = ("recipe", "own")  # keys that a stage with an own recipe reads in addition
 
 
 def own_recipe(cfg: Common, builtin: type[R]) -> type[R]:
-    """The recipe class that the key `recipe` names, with `own` set; without the key, `builtin`.
+    """The class that the key `recipe` names, with section `own` attached; `builtin` if the key is not set.
 
-    Raises UserError if there is no such class, or if it is not a Recipe.
+    Raises UserError if the class does not exist or is not a Recipe.
     """
     if cfg.recipe is None:
         return builtin
@@ -141,5 +149,5 @@ def own_recipe(cfg: Common, builtin: type[R]) -> type[R]:
 
 
 def own_keys(cfg: Common) -> tuple[str, ...]:
-    """Keys that decide the result of a training stage in addition to those of its method."""
+    """Additional keys that change the result of a training stage: those of an own recipe, if there is one."""
     return OWN_KEYS if cfg.recipe else ()

@@ -1,7 +1,9 @@
 """The examples of docs/own_method.md: they run, the document shows them as they are, and no shared file names them."""
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,10 @@ import predict
 import report
 from models.segmentation import build_network
 from tests.conftest import TINY
-from tests.examples.own_method.gce import generalized_cross_entropy
+from tests.examples.own_method.gce import GceRecipe, generalized_cross_entropy
 from tests.examples.own_system import train_supervised
 from tests.examples.own_system.record import SUPERVISED
+from tests.processes import on_two_ranks
 from utils import checkpoint
 from utils.config.contrast import ContrastConfig
 from utils.config.discovery import DiscoveryConfig
@@ -96,6 +99,34 @@ def test_the_method_from_training_to_the_report(tiny, pseudo, voc, tmp_path, cap
     assert "gce" in capsys.readouterr().out
     assert collect.main([str(tmp_path / "out")]) == 0
     assert "gce" in capsys.readouterr().out
+
+
+def test_the_method_on_two_processes_stopped_and_resumed(tiny, pseudo, tmp_path, monkeypatch):
+    """SIGTERM on one of the processes in the third step: the network is that of an uninterrupted run."""
+    small = {key: value for key, value in yaml.safe_load(tiny.read_text()).items() if key != "system"}
+    given = [str(HERE / "own_method" / "gce.yaml"), *overrides(small), "model.trained=null", f"pseudo_dir={pseudo}"]
+    parts = [tmp_path / name for name in ("whole", "stopped")]
+
+    def train(folder: Path, status: int) -> int:
+        return guarded(finetune_novel.main, [*given, f"output_dir={folder}"]) != status
+
+    on_two_ranks(lambda: train(parts[0], 0))
+    plain, steps = GceRecipe.step, []
+
+    def step(self, batch, epoch):
+        steps.append(epoch)
+        if len(steps) == 3 and os.environ["RANK"] == "1":
+            signal.raise_signal(signal.SIGTERM)
+        return plain(self, batch, epoch)
+
+    monkeypatch.setattr(GceRecipe, "step", step)
+    on_two_ranks(lambda: train(parts[1], 75))
+    assert not (parts[1] / "two" / "gce" / "metrics.json").exists()
+    monkeypatch.undo()
+    on_two_ranks(lambda: train(parts[1], 0))
+    whole, resumed = (checkpoint.load(folder / "two" / "gce" / "last.pth") for folder in parts)
+    assert whole["progress"]["step"] == resumed["progress"]["step"] == 4
+    assert all(value.equal(resumed["model"][name]) for name, value in whole["model"].items())
 
 
 @pytest.mark.parametrize(

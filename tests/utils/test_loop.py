@@ -302,7 +302,10 @@ def test_parts_of_a_batch_add_up_to_it(tiny, tmp_path, count):
 
 
 def test_parts_that_do_not_fit_the_batch(tiny):
-    for parts, message in ((3, "accumulate=3: batch_size=8 does not part evenly"), (5, "less than 2 images for each")):
+    for parts, message in (
+        (3, "accumulate=3: batch_size=8 cannot be divided evenly"),
+        (5, "less than 2 images for each"),
+    ):
         with pytest.raises(UserError, match=message):
             toy_fit(tiny, ToyRecipe(), f"base_training.accumulate={parts}", *EIGHT)
 

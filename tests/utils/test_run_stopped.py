@@ -149,7 +149,7 @@ def test_sigterm_to_a_process_saves_and_exits_75(tiny, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 75, error
-    assert "Traceback" not in error and "saved; the same command goes on from here" in error
+    assert "Traceback" not in error and "saved; the same command continues" in error
     progress = checkpoint.load(folder / "last.pth")["progress"]
     steps = [json.loads(line)["step"] for line in (folder / "history.jsonl").read_text().splitlines()]
     assert progress["step"] == max(steps) and not (folder / "metrics.json").exists()
