@@ -59,7 +59,7 @@ from tqdm import tqdm
 from data.io import find_images, read_image
 from data.protocol import Photograph, open_data
 from models.labelling import label_photo, names_by_number
-from models.onnx_export import export_onnx, network_size
+from models.onnx.export import export_onnx, network_size
 from models.segmentation_files import read_networks, to_official, to_torchvision
 from models.segmenter import Segmenter, full_config, load_segmenter
 from models.weights import WeightsFile, read_weights

@@ -21,6 +21,7 @@ import torch
 from data.contrast.builder import ContrastData
 from losses.maskcontrast import balanced_bce, mean_directions, pixel_to_prototype
 from models.contrast.encoder import SALIENT, ContrastModel, build_encoder, load_encoder
+from models.output import Output
 from utils import dist
 from utils.config.contrast import ContrastConfig
 from utils.config.reader import load_config
@@ -78,7 +79,7 @@ class ContrastRecipe(Recipe):
         everyone = torch.empty_like(shuffled).index_copy_(0, order, shuffled)
         return everyone.view(dist.world_size(), len(image), -1)[dist.rank()], everyone
 
-    def decide(self, output: Any) -> torch.Tensor:
+    def decide(self, output: Output) -> torch.Tensor:
         """Background or object, by the saliency head."""
         return (output.logits[:, 0] > SALIENT).long()
 

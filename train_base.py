@@ -27,7 +27,9 @@ from models.segmentation import build_network
 from models.segmentation_files import load_network
 from models.zeroshot.files import load_zero_shot_network
 from utils import dist
+from utils.config.discovery import DiscoveryConfig
 from utils.config.reader import load_config
+from utils.config.zeroshot import ZeroShotConfig
 from utils.loop import fit
 from utils.recipe import Recipe, decoder_and_backbone
 from utils.run import Run, entry, start_run
@@ -60,7 +62,7 @@ class SeenRecipe(Recipe):
         return {"seen": weighted_cross_entropy(self.model(images).logits, label, images=count, total=pixels)}
 
 
-def base_recipe(cfg: Any, data: DiscoveryData, run: Run) -> Recipe:
+def base_recipe(cfg: DiscoveryConfig, data: DiscoveryData, run: Run) -> Recipe:
     """Of class discovery."""
     model = run.place(build_network(cfg.model, data.num_known))
     if cfg.init_from:
@@ -70,7 +72,7 @@ def base_recipe(cfg: Any, data: DiscoveryData, run: Run) -> Recipe:
     return SupervisedRecipe(model, cfg.base_training, feed, data.base_protocol())
 
 
-def seen_recipe(cfg: Any, data: ZeroShotData, run: Run) -> Recipe:
+def seen_recipe(cfg: ZeroShotConfig, data: ZeroShotData, run: Run) -> Recipe:
     """Of zero-shot segmentation."""
     model = run.place(build_network(cfg.model, data.num_classes))
     if cfg.init_from:

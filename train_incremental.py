@@ -39,6 +39,7 @@ from losses.ssul import binary_cross_entropy, focal_loss, pseudo_label, training
 from models.incremental.files import load_incremental
 from models.incremental.network import IncrementalNet, build_incremental, forward_with_taps
 from models.incremental.scores import best_channel, predicted_ids
+from models.output import Output
 from models.segmentation import SegmentationNet
 from utils import checkpoint, dist
 from utils.config.incremental import IncrementalConfig
@@ -111,7 +112,7 @@ class StepRecipe(Recipe):
         image, label = self.inputs(batch)
         return {"ce": cross_entropy(self.model(image).logits, label, pixels=dist.labelled_pixels(label))}
 
-    def decide(self, output: Any) -> torch.Tensor:
+    def decide(self, output: Output) -> torch.Tensor:
         return predicted_ids(output.logits, self.unknown, self.loss_kind)
 
 

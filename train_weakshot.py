@@ -336,7 +336,7 @@ def label_by_network(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: 
     views = {name: getattr(cfg.pseudo, name) for name in ("tta", "tta_sizes", "tta_longest")}
     labeller = load_segmenter(file, cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)}))
 
-    def label(output: Any, batch: dict) -> Iterator[PseudoLabel]:
+    def label(output: MaskOutput, batch: dict) -> Iterator[PseudoLabel]:
         height, width = batch["size"][0].tolist()  # images of a batch have one size
         maps = labeller.decide(output, (height, width)).cpu().numpy()
         certainty = labeller.certainty(output, (-(-height // STRIDE), -(-width // STRIDE)))

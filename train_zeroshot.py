@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -142,7 +143,7 @@ class Zs3Recipe(Recipe):
         total = dist.mean(label_weight(label, self.weights))
         return weighted_cross_entropy(logits, label, self.weights, images * dist.world_size() or 1, total)
 
-    def paste(self, small: Any, label: torch.Tensor) -> torch.Tensor:
+    def paste(self, small: np.ndarray, label: torch.Tensor) -> torch.Tensor:
         """Strict: in some images a seen class is called an unseen one, in `small`, which changes, and in the label."""
         label = label.clone()
         for place, swap in enumerate(paste_unseen(small, self.unseen, self.cfg.strict.share, self.background)):
@@ -151,7 +152,7 @@ class Zs3Recipe(Recipe):
                 label[place].masked_fill_(label[place] == swap[0], swap[1])
         return label
 
-    def learn(self, real: torch.Tensor, small: Any) -> tuple[torch.Tensor, list, dict[str, list[torch.Tensor]]]:
+    def learn(self, real: torch.Tensor, small: np.ndarray) -> tuple[torch.Tensor, list, dict[str, list[torch.Tensor]]]:
         """Steps of the generators, and what the classifier is to learn from.
 
         real [B, h, w, D], small uint8 [B, h, w] -> features of the same shape; (features, label) of the nodes of each

@@ -36,7 +36,12 @@ from train_weakshot import SingleImageRecipe
 from train_zeroshot import Zs3Recipe
 from utils.checkpoint import write_list
 from utils.config.common import Training
+from utils.config.contrast import ContrastConfig
+from utils.config.discovery import DiscoveryConfig
+from utils.config.incremental import IncrementalConfig
 from utils.config.reader import load_config
+from utils.config.weakshot import WeakShotConfig
+from utils.config.zeroshot import ZeroShotConfig
 from utils.recipe import Recipe
 
 VOC_LISTS = {"trainaug": 10_582, "train": 1_464, "val": 1_449}  # names and lengths
@@ -104,15 +109,15 @@ class Work:
 # ---- recipes
 
 
-def _base(cfg: Any) -> Recipe:
+def _base(cfg: DiscoveryConfig) -> Recipe:
     return SupervisedRecipe(build_network(cfg.model, DiscoveryData.open(cfg).num_known), cfg.base_training)
 
 
-def _eums(cfg: Any) -> Recipe:
+def _eums(cfg: DiscoveryConfig) -> Recipe:
     return EumsRecipe(TeacherStudent(build_network(cfg.model, DiscoveryData.open(cfg).num_outputs)), cfg.eums)
 
 
-def _incremental(cfg: Any, step: int = 0) -> Recipe:
+def _incremental(cfg: IncrementalConfig, step: int = 0) -> Recipe:
     """As train_incremental.build_recipe for SSUL."""
     data, method = IncrementalData.open(cfg), recipe_of(cfg, step)
     model, old = build_incremental(cfg.model, head_sizes(data.task, max(step - 1, 0), True), method.linear), None
@@ -123,20 +128,20 @@ def _incremental(cfg: Any, step: int = 0) -> Recipe:
     return method(model, cfg, Step(step, data.num_seen(step - 1), data.num_seen(step)), old)
 
 
-def _contrast(cfg: Any) -> Recipe:
+def _contrast(cfg: ContrastConfig) -> Recipe:
     options = cfg.contrast
     encoder = build_encoder(cfg.model, cfg.model.dim, init="random")
     return ContrastRecipe(ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers), cfg)
 
 
-def _zero_shot(cfg: Any) -> Recipe:
+def _zero_shot(cfg: ZeroShotConfig) -> Recipe:
     data = ZeroShotData.open(cfg)
     network = build_network(cfg.model, data.num_classes, init="random")
     model = ZeroShotNet(network, torch.randn(data.num_classes, WORDS), cfg.zs3, graph=cfg.method == "zs3_gc")
     return Zs3Recipe(model, cfg, data.unseen, background=data.groups.background)
 
 
-def _weak_shot(cfg: Any) -> Recipe:
+def _weak_shot(cfg: WeakShotConfig) -> Recipe:
     data = WeakShotData.open(cfg)
     return SingleImageRecipe(build_weak_shot(cfg.model, data.num_classes, False, "random"), cfg, data.novel)
 
@@ -149,16 +154,16 @@ def _labelled(name: str, transform: Callable[[int], Any], *more: str) -> Callabl
     return lambda cfg: {name: (("image", "label", *more), transform(cfg.data.image_size))}
 
 
-def _eums_sources(cfg: Any) -> Mapping[str, Read]:
+def _eums_sources(cfg: DiscoveryConfig) -> Mapping[str, Read]:
     plain, strong = TrainTransform(cfg.data.image_size), WeakStrongTransform(cfg.data.image_size)
     return {"base": (("image", "label"), plain), "easy": (("image", "pseudo"), plain), "hard": (("image",), strong)}
 
 
-def _views(cfg: Any) -> Mapping[str, Read]:
+def _views(cfg: ContrastConfig) -> Mapping[str, Read]:
     return {"train": (("image", "saliency"), TwoViews(cfg.data.image_size))}
 
 
-def _weak_crops(cfg: Any) -> Mapping[str, Read]:
+def _weak_crops(cfg: WeakShotConfig) -> Mapping[str, Read]:
     d = cfg.data
     crop = WeakCrop(d.image_size, d.sizes, d.longest, WeakShotData.open(cfg).num_classes)
     return {"images": (("image", "label"), crop)}

@@ -50,7 +50,7 @@ class Segmenter:
         return self.decide(respond(self.model, images))
 
 
-def square_segmenter(file: WeightsFile, model: nn.Module, config: Any, outputs: int, flavour: str) -> Segmenter:
+def square_segmenter(file: WeightsFile, model: nn.Module, config: Common, outputs: int, flavour: str) -> Segmenter:
     """A network whose input is resized to a square of `data.image_size`; `decide` is the arg-max of the logits."""
     resize = partial(resize_square, "image", size=config.data.image_size)
 

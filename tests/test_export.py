@@ -19,7 +19,7 @@ from models.contrast.encoder import ContrastModel, build_encoder
 from models.contrast.probes import build_probe
 from models.discovery.teacher_student import TeacherStudent
 from models.incremental.network import build_incremental
-from models.onnx_export import PACKAGES
+from models.onnx.export import PACKAGES
 from models.segmentation import SegmentationNet, build_network
 from models.segmentation_files import read_network, read_networks
 from models.weakshot.simformer import build_weak_shot

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from models.onnx_network import open_onnx, shown
+from models.onnx.network import open_onnx, shown
 from models.saliency.basnet import BASNet, share_norm
 from models.saliency.u2net import U2NETP, U2Net
 from models.weights import load_strict, read_weights

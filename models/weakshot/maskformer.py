@@ -18,6 +18,7 @@ from models.trunks.imagenet import load_imagenet
 from models.trunks.vit import create_vit
 from models.weakshot.mask_decoder import MaskEmbedding, PixelDecoder, QueryDecoder, xavier
 from models.weakshot.maskformer_files import backbone_file
+from utils.config.weakshot import MaskTransformer
 from utils.recipe import trainable
 
 DIVISOR = 32  # images are padded to multiples of it
@@ -174,7 +175,7 @@ def build_maskformer(
     return MaskFormer(backbone, num_classes, *sizes, vectors)
 
 
-def _backbone(cfg: Any, init: str) -> Backbone:
+def _backbone(cfg: MaskTransformer, init: str) -> Backbone:
     if cfg.backbone == "vit":
         return create_vit(cfg.vit, init)
     backbone = build_backbone(cfg.backbone, cfg.output_stride, init if init == "imagenet" else "random")

@@ -13,6 +13,7 @@ from models.weakshot.maskformer import MaskFormer, MaskOutput, build_maskformer
 from models.weakshot.maskformer_files import load_maskformer, read_maskformer
 from models.weakshot.simnet import SimNet
 from models.weights import WeightsFile
+from utils.config.weakshot import WeakShotConfig
 from utils.errors import UserError
 from utils.resize import resize_edge, shortest_edge
 
@@ -73,7 +74,7 @@ def certainty(output: MaskOutput | list[View], size: Sequence[int] | None = None
     return semantic_scores(output, size).amax(1).clamp(max=1)
 
 
-def load_weak_shot(file: WeightsFile, config: Any) -> Segmenter:
+def load_weak_shot(file: WeightsFile, config: WeakShotConfig) -> Segmenter:
     """A MaskFormer, ours or official; its input is resized to the shorter side of the evaluation."""
     weights, options = read_maskformer(file), config.evaluation
     outputs = weights.num_classes

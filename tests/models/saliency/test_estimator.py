@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.saliency.estimator import MEAN, NETWORKS, STD, SaliencyEstimator, load_estimator, load_network, normalize
-from tests.models.onnx_file import pointwise_sigmoid
+from tests.models.onnx.onnx_file import pointwise_sigmoid
 from utils.errors import UserError
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from models.onnx_network import input_shape, open_onnx
-from tests.models.onnx_file import field, pointwise_sigmoid, value
+from models.onnx.network import input_shape, open_onnx
+from tests.models.onnx.onnx_file import field, pointwise_sigmoid, value
 from utils.errors import UserError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.onnx_network import open_onnx
+from models.onnx.network import open_onnx
 from models.output import Output
 from models.segmenter import Segmenter
 from utils import checkpoint

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from models import onnx_export
 from models.contrast.encoder import SALIENT, build_encoder
 from models.incremental.scores import predicted_ids
-from models.onnx_export import Difference, export_onnx, network_size
+from models.onnx import export as onnx_export
+from models.onnx.export import Difference, export_onnx, network_size
 from models.output import Output
 from models.segmenter import Segmenter
 from models.trunks import build_backbone
