@@ -144,11 +144,11 @@ class EumsRecipe(BasicRecipe):
         self.easy, self.hard, self.reassigned = state["easy"], state["hard"], state["reassigned"]
 
 
-def start_network(cfg: DiscoveryConfig, num_outputs: int, start: Path | None) -> nn.Module:
-    """A network of B+1+K outputs, from ImageNet as in the official code, or with the backbone of a file."""
+def start_network(cfg: DiscoveryConfig, num_outputs: int, start: Path | None, part: str) -> nn.Module:
+    """A network of B+1+K outputs, from ImageNet as in the official code, or with `part` of the network in a file."""
     model = build_network(cfg.model, num_outputs)
     if start:
-        load_network(model, start, only="backbone")
+        load_network(model, start, only=part)
     return model
 
 
@@ -162,16 +162,17 @@ def read_ranking(folder: Path, images: FineTuningImages) -> dict[str, list[str]]
     return {"easy": easy, "hard": hard}
 
 
-def build_recipe(cfg: DiscoveryConfig, data: DiscoveryData, pseudo_dir: Path, start: Path | None, run: Run) -> Recipe:
+def build_recipe(cfg: DiscoveryConfig, data: DiscoveryData, pseudo_dir: Path, network: nn.Module, run: Run) -> Recipe:
     """The recipe of `method` with the network, images and protocol of a run."""
     settings = getattr(cfg, cfg.method)
     images = FineTuningImages.open(data, pseudo_dir, settings.batch_size)
-    network, protocol = start_network(cfg, data.num_outputs, start), data.novel_protocol()
+    protocol = data.novel_protocol()
     if cfg.method == "basic":
         feed = {"base": images.base_source(), "novel": images.novel_source("novel", images.novel)}
         recipe = own_recipe(cfg, BasicRecipe)(run.place(network), settings, feed, protocol)
     else:
-        model = run.place(TeacherStudent(network, momentum=settings.teacher_momentum))
+        both = TeacherStudent(network, settings.teacher_momentum, from_scratch=not cfg.eums.init_from_basic)
+        model = run.place(both)
         ranking = read_ranking(ranking_folder(cfg), images)
         recipe = own_recipe(cfg, EumsRecipe)(model, settings, images, protocol, **ranking)
     if data.is_unknown:
@@ -183,7 +184,8 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(argv, __doc__, __file__, ("ncdss",))
     if cfg.method == "base":
         raise UserError("method=base: this script fine-tunes; use method=basic or method=eums, or train_base.py")
-    data, pseudo_dir, start = DiscoveryData.open(cfg), pseudo_folder(cfg), start_model(cfg)
+    data, pseudo_dir = DiscoveryData.open(cfg), pseudo_folder(cfg)
+    start, part = start_model(cfg)
     inputs = pseudo_files(pseudo_dir, "novel", "base")
     if cfg.method == "eums":
         split_dir = ranking_folder(cfg)
@@ -194,7 +196,8 @@ def main(argv: list[str] | None = None) -> None:
     with start_run(cfg, cfg.trained.stage, reads, inputs, files=data.context.files) as run:
         if run.finished:
             return
-        recipe = build_recipe(cfg, data, pseudo_dir, start, run)
+        network = start_network(cfg, data.num_outputs, start, part)
+        recipe = build_recipe(cfg, data, pseudo_dir, network, run)
         run.finish(fit(recipe, recipe.settings, run))
 
 

@@ -124,6 +124,21 @@ def test_maskcontrast_features_need_their_file(chain, capsys):
     assert "needs checkpoint=FILE" in capsys.readouterr().err
 
 
+def test_eums_may_start_from_the_whole_basic_model(chain, tmp_path):
+    """At a learning rate of nearly zero, student and teacher stay the basic model of the last epoch."""
+    out, config = chain
+    options = [f"pseudo_dir={out / 'pseudo'}", f"split_dir={out / 'ranking'}", f"output_dir={tmp_path}"]
+    options += [f"basic_checkpoint={out / 'basic' / 'last.pth'}", "eums.epochs=1", "eums.reassign_epochs=[]"]
+    options += ["method=eums", "eums.init_from_basic=true", "eums.lr=1e-12", "eums.weight_decay=0"]
+    assert run(finetune_novel.main, config, *options) == 0
+    basic = torch.load(out / "basic" / "last.pth", weights_only=True)["model"]
+    eums = torch.load(tmp_path / "two" / "eums" / "last.pth", weights_only=True)["model"]
+    for name, value in basic.items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            for network in ("student", "teacher"):
+                torch.testing.assert_close(eums[f"{network}.{name}"], value, rtol=0, atol=1e-6)
+
+
 def test_reassignment_keeps_half_of_the_clean_list(chain):
     out, _ = chain
     before, after = (read_list(out / stage / "easy_split.txt") for stage in ("ranking", "eums"))

@@ -14,10 +14,10 @@ def base_model(cfg: DiscoveryConfig, epoch: str = "best") -> Path:
     return cfg.base_checkpoint or require_stage(cfg, "base", f"{epoch}.pth", "train_base.py")
 
 
-def basic_model(cfg: DiscoveryConfig) -> Path:
-    """`basic_checkpoint`, else the best model of basic fine-tuning."""
+def basic_model(cfg: DiscoveryConfig, epoch: str = "best") -> Path:
+    """`basic_checkpoint`, else a model of basic fine-tuning."""
     made_by = "finetune_novel.py CONFIG method=basic"
-    return cfg.basic_checkpoint or require_stage(cfg, "basic", "best.pth", made_by)
+    return cfg.basic_checkpoint or require_stage(cfg, "basic", f"{epoch}.pth", made_by)
 
 
 def pseudo_folder(cfg: DiscoveryConfig) -> Path:
@@ -31,11 +31,13 @@ def ranking_folder(cfg: DiscoveryConfig) -> Path:
     return cfg.split_dir or require_stage(cfg, "ranking", "easy_split.txt", "entropy_rank.py").parent
 
 
-def start_model(cfg: DiscoveryConfig) -> Path | None:
-    """The checkpoint whose backbone fine-tuning starts from: `init_from`, else the base model if init_from_base."""
+def start_model(cfg: DiscoveryConfig) -> tuple[Path | None, str]:
+    """(checkpoint that fine-tuning starts from, the part of it that is loaded: "backbone", or "" for all parts)."""
+    if cfg.method == "eums" and cfg.eums.init_from_basic:
+        return basic_model(cfg, "last"), ""  # not the best epoch, which validation labels select
     if cfg.init_from or not getattr(cfg, cfg.method).init_from_base:
-        return cfg.init_from
-    return base_model(cfg)
+        return cfg.init_from, "backbone"
+    return base_model(cfg), "backbone"
 
 
 def pseudo_files(folder: Path, *names: str) -> dict[str, Path]:

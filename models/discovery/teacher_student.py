@@ -9,12 +9,16 @@ from models.segmentation import SegmentationNet
 
 
 class TeacherStudent(nn.Module):
-    """Two copies of a network. Decoder and classifier of each are initialised anew, so the two differ at step 0."""
+    """Two copies of a network.
 
-    def __init__(self, student: SegmentationNet[nn.Conv2d], momentum: float = 0.99):
+    Decoder and classifier of each are initialised anew, so the two differ at step 0 (official code). With
+    `from_scratch` false, they stay equal copies.
+    """
+
+    def __init__(self, student: SegmentationNet[nn.Conv2d], momentum: float = 0.99, from_scratch: bool = True):
         super().__init__()
         self.student, self.teacher, self.momentum = student, copy.deepcopy(student), momentum
-        for network in (self.student, self.teacher):
+        for network in (self.student, self.teacher) if from_scratch else ():
             reinitialize(network.decoder)
             reinitialize(network.classifier)
         self.teacher.requires_grad_(False)

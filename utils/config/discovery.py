@@ -55,10 +55,17 @@ class BaseTraining(Training, defaults={"epochs": 60, "batch_size": 16, "mileston
 
 
 class FineTuning(Training):
-    init_from_base: bool = Field(False, description="start from the base model; the official code starts from ImageNet")
+    init_from_base: bool = Field(
+        False, description="trunk starts from that of the base model; the official code starts from ImageNet"
+    )
 
 
 class Eums(FineTuning):
+    init_from_basic: bool = Field(
+        False,
+        description="student and teacher start from the whole basic model, last epoch; the official code starts from "
+        "ImageNet",
+    )
     teacher_momentum: Fraction = Field(0.99, description="EMA factor of the teacher")
     teacher_mode: Literal["train", "eval"] = Field(
         "train", description="mode of the teacher's BatchNorm and dropout: train (official code) or eval"
