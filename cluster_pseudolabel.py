@@ -1,12 +1,12 @@
-"""Stage 2 of 6: remove base classes from the salient regions of novel images, cluster the rest, write pseudo labels.
+"""Stage 2 of 6: remove base classes from the salient regions of novel images, cluster the rest, write pseudo-labels.
 
-reads   base model, images and, but with cluster.salient=false, saliency maps of the novel list
+reads   base model, images of the novel list, and their saliency maps unless cluster.salient=false
 writes  <output_dir>/<split>/pseudo/{novel.txt, base.txt, pseudo_labels/{<id>.png, manifest.json}, full_pred/,
         high_base_pred/, high_base_map/, novel_map/, embeddings/, prototypes/, clusters.json, metrics.json}; names.json
-        with cluster.names=suggest, how_many.json with cluster.k=auto, parts/ if images have several things to cluster
+        with cluster.names=suggest, how_many.json with cluster.k=auto, parts/ if images have several units to cluster
 
     python cluster_pseudolabel.py configs/demo/discovery.yaml
-    python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.unit=component   # every connected part by itself
+    python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.unit=component   # one object per component
     python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.assign=oracle    # reference: pseudo_oracle/
     python cluster_pseudolabel.py configs/demo/discovery.yaml cluster.features=maskcontrast \
         checkpoint=output/demo_contrast/pretrain/last.pth
@@ -54,16 +54,16 @@ from utils.measure.num_clusters import estimate_k
 from utils.measure.word_regression import suggest
 from utils.run import Run, entry, start_run
 
-FEW = 3  # objects, below which a cluster is warned of
+FEW = 3  # a cluster with fewer objects causes a warning
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 
 
 def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float) -> dict[str, torch.Tensor]:
-    """Where a base class is certain, and the salient rest.
+    """Separate pixels that are confidently of a base class from the remaining salient pixels.
 
     logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four maps of MAPS [B, H, W], uint8 or, for
-    more than 255 classes, int32. A pixel is certain when its softmax maximum exceeds `threshold` strictly; certain
-    background stays open to novel objects.
+    more than 255 classes, int32. A pixel is confident if its softmax maximum exceeds `threshold`; confident
+    background may still become a novel object.
     """
     confidence, prediction = most_probable(logits)
     kind = torch.int32 if is_wide(logits.shape[1]) else torch.uint8
@@ -78,16 +78,16 @@ def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float)
 
 
 def fuse(high_base_pred: np.ndarray, parts: np.ndarray, rest: int) -> np.ndarray:
-    """Pseudo label [H, W]: confident base classes, then the labels of an image's parts, and `rest` where both are 0.
+    """Pseudo-label [H, W]: confident base classes, then the labels of an image's units, and `rest` where both are 0.
 
-    In the type of `parts`.
+    The dtype is that of `parts`.
     """
     label = np.where(high_base_pred > 0, high_base_pred, parts)
     return np.where(label > 0, label, rest).astype(parts.dtype)
 
 
 def remove_base_classes(data: DiscoveryData, model: SegmentationNet, run: Run) -> dict[str, int]:
-    """Write the four maps of every novel image at its own size; image id -> pixels of its novel region."""
+    """Write the four maps of each novel image at its original size; return image id -> pixels of its novel region."""
     cfg = run.cfg.cluster
     dataset = data.unlabelled(data.lists.novel)
     loader = data.context.loader(dataset, cfg.batch_size)
@@ -115,7 +115,7 @@ def remove_base_classes(data: DiscoveryData, model: SegmentationNet, run: Run) -
 
 
 def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) -> np.ndarray:
-    """Nearest-resize a map [H, W] of uint8 or uint16 to (h, w), write it as <id>.png, and give it back."""
+    """Nearest-resize a map [H, W] of uint8 or uint16 to (h, w), write it as <id>.png, and return it."""
     height, width = size
     resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
     write_label(folder / f"{image_id}.png", resized, settled=False)
@@ -123,7 +123,7 @@ def write_map(folder: Path, image_id: str, values: np.ndarray, size: list[int]) 
 
 
 def keep_images(pixels: dict[str, int], least: int) -> list[str]:
-    """Sorted ids whose novel region has more than `least` pixels at the image's own size."""
+    """Sorted ids of images whose novel region has more than `least` pixels at original size."""
     kept = sorted(image_id for image_id, count in pixels.items() if count > least)
     if not kept:
         raise UserError(
@@ -134,19 +134,19 @@ def keep_images(pixels: dict[str, int], least: int) -> list[str]:
 
 
 def feature_network(cfg: DiscoveryConfig) -> FeatureNetwork:
-    """The network that describes objects: a backbone (published: ImageNet's) or a MaskContrast encoder."""
+    """The network that embeds objects: a trunk (published: ImageNet) or a MaskContrast encoder."""
     cluster, model = cfg.cluster, cfg.model
     stride, path = cluster.features_stride or model.output_stride, cluster.features_checkpoint
     if cluster.features == "maskcontrast":
         return FeatureNetwork(load_encoder(model.model_copy(update={"output_stride": stride}), path))
     if path is None and cluster.features == "base":
         path = base_model(cfg, cluster.base_model)
-    imagenet = "imagenet" if model.init == "random" else model.init  # or the file that holds these weights
+    imagenet = "imagenet" if model.init == "random" else model.init  # or a file with these weights
     return FeatureNetwork(build_backbone(model.backbone, stride, str(path or imagenet)))
 
 
 def find_units(data: DiscoveryData, pixels: dict[str, int], describer: Describer | None, run: Run) -> list[Unit]:
-    """What is to be clustered, by image: the whole novel region, or parts of it that are large enough."""
+    """The units to cluster: the whole novel region of each image, or its parts that are large enough."""
     c, sizes = data.cfg.cluster, {image_id: [count] for image_id, count in pixels.items()}
     if c.unit != "image":
         sizes = divide(list(pixels), describer if c.unit == "region" else None, c.min_share, run)
@@ -157,9 +157,7 @@ def find_units(data: DiscoveryData, pixels: dict[str, int], describer: Describer
 def assign_clusters(
     data: DiscoveryData, units: list[Unit], classes: np.ndarray | None, describer: Describer | None, run: Run
 ) -> np.ndarray:
-    """Cluster 1..K of every unit, int [N]; 0: none, -b: it is of base class b. `classes` (true ones) serve the oracle
-    only.
-    """
+    """Cluster 1..K of each unit, int [N]; 0: none; -b: base class b. Only the oracle uses the true `classes`."""
     c, whole = run.cfg.cluster, run.cfg.cluster.unit == "image"
     if c.assign == "random":
         return np.random.default_rng(run.cfg.seed).integers(1, c.k + 1, len(units))
@@ -185,11 +183,11 @@ def assign_clusters(
 
 
 def how_many(objects: np.ndarray, base: dict[int, np.ndarray], run: Run) -> int:
-    """The estimated number of clusters of prototypes [N, D]; what speaks for it goes to how_many.json."""
+    """Estimate the number of clusters of prototypes [N, D]; write the criteria to how_many.json."""
     c = run.cfg.cluster
     estimate = estimate_k(objects, list(base.values()), c.pca_dim, c.whiten, c.k_most, run.cfg.seed)
     best = ", ".join(f"{name} {k}" for name, k in estimate.best.items())
-    log.info("number of clusters: %d, the median of what the criteria prefer (%s)", estimate.k, best)
+    log.info("number of clusters: %d, the median of the criteria (%s)", estimate.k, best)
     if dist.is_main():
         write_json(run.dir / "how_many.json", estimate.as_json())
     return estimate.k
@@ -198,7 +196,7 @@ def how_many(objects: np.ndarray, base: dict[int, np.ndarray], run: Run) -> int:
 def suggest_names(
     data: DiscoveryData, objects: np.ndarray, ids: np.ndarray, base: dict[int, np.ndarray], run: Run
 ) -> None:
-    """Write names.json: for each cluster 1..K the words whose features, as base classes tell, are like its objects'."""
+    """Write names.json: for each cluster 1..K, the words whose predicted features are closest to its objects."""
     c, names = run.cfg.cluster, data.groups.names[1 : data.num_known]
     words = vocabulary(names, c.name_vectors, run.cfg.data.dataset, c.candidates)
     k = int(ids.max()) + 1
@@ -211,7 +209,7 @@ def suggest_names(
 
 
 def true_classes(data: DiscoveryData, units: list[Unit], run: Run) -> np.ndarray | None:
-    """True class of every unit (DiscoveryData.true_classes), int [N]; None without masks. For reports, the oracle."""
+    """True class of each unit (DiscoveryData.true_classes), int [N], for reports and the oracle; None without masks."""
     if data.is_unknown:
         return None
     try:
@@ -232,9 +230,9 @@ def true_classes(data: DiscoveryData, units: list[Unit], run: Run) -> np.ndarray
 def write_pseudo_labels(
     data: DiscoveryData, units: list[Unit], clusters: np.ndarray, k: int, made_from: dict[str, Path], run: Run
 ) -> None:
-    """embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction).
+    """Write embeddings/<id>.png (0 or cluster) and pseudo_labels/<id>.png (fused with the confident base prediction).
 
-    What is neither novel nor certainly base is background where novel things are salient, else it is ignored.
+    Other pixels are background if novel objects are salient, and ignored with cluster.salient=false.
     """
     cfg, wide = run.cfg, is_wide(data.num_known + k)
     size, kind = cfg.data.image_size, np.uint16 if wide else np.uint8
@@ -243,7 +241,7 @@ def write_pseudo_labels(
 
     def write(image_id: str) -> None:
         parts = read_parts(run.dir, image_id)
-        # through network resolution and back, as the official files went: borders move by up to a pixel
+        # to network resolution and back, as in the official code; moves borders by up to a pixel
         small = cv2.resize(parts, (size, size), interpolation=cv2.INTER_NEAREST)
         back = cv2.resize(small, parts.shape[::-1], interpolation=cv2.INTER_NEAREST)
         found = np.array([0, *numbers[image_id]])
@@ -253,7 +251,7 @@ def write_pseudo_labels(
         base = read_label(run.dir / "high_base_pred" / f"{image_id}.png")
         add(PseudoLabel(image_id, fuse(base, labels, rest), confidence.get(image_id)))
 
-    paths = {"features_checkpoint", "candidates"}  # their content counts, not where they are
+    paths = {"features_checkpoint", "candidates"}  # their content matters, not their path
     settings = {"cluster": cfg.cluster.model_dump(mode="json", exclude=paths), "seed": cfg.seed}
     with data.pseudo_labels(run.dir).writing(made_from, settings) as add:
         confidence = mean_certainty_by_image(run.dir)
@@ -263,7 +261,7 @@ def write_pseudo_labels(
 
 
 def check_settings(cfg: DiscoveryConfig, data: DiscoveryData) -> None:
-    """UserError for settings of `cluster` that make no sense together, or for this split."""
+    """UserError for settings of `cluster` that contradict each other or the split."""
     c = cfg.cluster
     if c.k == "auto" and c.assign != "kmeans":
         raise UserError(f"cluster.k=auto: cluster.assign={c.assign} has no objects to count; give a number")
@@ -281,7 +279,7 @@ def check_settings(cfg: DiscoveryConfig, data: DiscoveryData) -> None:
 
 
 def summary(units: list[Unit], clusters: np.ndarray, k: int, classes: np.ndarray | None) -> dict[str, Any]:
-    """How many objects each cluster holds, and how pure they are, if that is known; clusters of few are warned of."""
+    """Cluster sizes, and purity if true classes are known; warns of clusters with few objects."""
     sizes = np.bincount(clusters[clusters > 0], minlength=k + 1)[1:].tolist()
     found: dict[str, Any] = {"kept": len({unit.image for unit in units}), "k": k, "cluster_sizes": sizes}
     if min(sizes) < FEW:
@@ -291,7 +289,7 @@ def summary(units: list[Unit], clusters: np.ndarray, k: int, classes: np.ndarray
         found["base_objects"] = int((clusters < 0).sum())
     if classes is not None:
         found["purity"] = purity(clusters, classes)
-        log.info("share of objects whose cluster's majority class is theirs: %.3f", found["purity"])
+        log.info("purity (share of objects of their cluster's majority class): %.3f", found["purity"])
     return found
 
 

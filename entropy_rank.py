@@ -1,4 +1,4 @@
-"""Stage 4 of 6: rank novel images by the entropy of the basic model on their objects; split clean from unclean.
+"""Stage 4 of 6: rank novel images by the entropy of the basic model on their objects; split into clean and unclean.
 
 reads   basic model, <output_dir>/<split>/pseudo
 writes  <output_dir>/<split>/ranking/{easy_split.txt, hard_split.txt, entropy.json, metrics.json}

@@ -1,11 +1,11 @@
-"""Stages 3 and 5 of 6: learn base and novel classes together, from true base labels and clustering pseudo labels.
+"""Stages 3 and 5 of 6: train on base and novel classes, with true base labels and clustering pseudo-labels.
 
-method=basic   all pseudo labels are trusted
-method=eums    entropy-based uncertainty modelling and self-training: clean images train on their pseudo labels,
-               unclean ones on what a moving-average teacher sees in a weakly augmented view
+method=basic   all pseudo-labels are used
+method=eums    entropy-based uncertainty modelling and self-training: clean images train on their pseudo-labels,
+               unclean images on the predictions of a moving-average teacher for a weakly augmented view
 
 reads   <output_dir>/<split>/pseudo, and for EUMS <output_dir>/<split>/ranking
-writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...}; EUMS also its reassigned lists
+writes  <output_dir>/<split>/{basic,eums}/{best.pth, last.pth, metrics.json, ...}; EUMS also writes its reassigned lists
 
     python finetune_novel.py configs/demo/discovery.yaml method=basic
     python finetune_novel.py configs/demo/discovery.yaml method=eums
@@ -46,7 +46,7 @@ from utils.schedules import sigmoid_rampup
 
 
 class BasicRecipe(Recipe):
-    """L = ( CE(f(x_base), y_base) + CE(f(x_novel), y_pseudo) ) / 2, every image of `novel.txt` trusted."""
+    """L = ( CE(f(x_base), y_base) + CE(f(x_novel), y_pseudo) ) / 2, on all images of `novel.txt`."""
 
     score = "novel_miou"
 
@@ -56,7 +56,7 @@ class BasicRecipe(Recipe):
     def step(self, batch: dict, epoch: int) -> dict:
         base, novel = batch["base"], batch["novel"]
         images = [self.network.normalize(source["image"]) for source in (base, novel)]
-        on_base, on_novel = self.network.forward_sources(images)  # one pass per source: BatchNorm statistics differ
+        on_base, on_novel = self.network.forward_sources(images)  # separate BatchNorm statistics per source
         return {
             "base": cross_entropy(on_base.logits, base["label"], pixels=dist.labelled_pixels(base["label"])) / 2,
             "novel": cross_entropy(on_novel.logits, novel["pseudo"], pixels=dist.labelled_pixels(novel["pseudo"])) / 2,
@@ -67,8 +67,8 @@ class EumsRecipe(BasicRecipe):
     """L = ( CE(q(x_base), y_base) + CE(q(x_clean), y_pseudo) ) / 2
            + w(e) CE(q(strong(x_unclean)), argmax k(weak(x_unclean))).
 
-    q is the student, k its moving average (`model` is a TeacherStudent). At `reassign_epochs` the clean list is ranked
-    again by the student. `easy` and `hard` are the clean and the unclean images of `images`.
+    q is the student, k its moving average; `model` is a TeacherStudent. At `reassign_epochs` the student ranks the
+    clean images again. `easy` and `hard` are the clean and the unclean images of `images`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class EumsRecipe(BasicRecipe):
         return self.feed
 
     def reassign(self, epoch: int, run: Run) -> None:
-        """Keep the part of the original clean list that the student is most certain of; the rest joins the unclean."""
+        """Keep the part of the original clean list with the lowest entropy of the student; the rest becomes unclean."""
         names, loader = self.images.to_rank(self.first_easy)
         known = self.images.data.num_known
         scores = image_scores(self.network, partial(object_entropy, num_known=known), loader, run, "entropy")
@@ -113,7 +113,7 @@ class EumsRecipe(BasicRecipe):
         log.info("epoch %d: reassigned, %d clean and %d unclean images", epoch + 1, len(self.easy), len(self.hard))
 
     def before_step(self) -> None:
-        self.model.update_teacher()  # before the optimiser step: the teacher sees the student of the step before
+        self.model.update_teacher()  # before the optimiser step: the teacher lags one step
 
     def step(self, batch: dict, epoch: int) -> dict:
         base, easy, hard = batch["base"], batch["easy"], batch.get("hard")
@@ -133,7 +133,7 @@ class EumsRecipe(BasicRecipe):
 
     @torch.no_grad()
     def teacher_target(self, weak: torch.Tensor) -> torch.Tensor:
-        """The teacher's label of every pixel, int64 [B, H, W]; 255 where it is less certain than `threshold`."""
+        """The teacher's label of each pixel, int64 [B, H, W]; 255 where its confidence is below `threshold`."""
         self.model.teacher.train(self.settings.teacher_mode == "train")
         return teacher_label(self.model.teacher(weak).logits, self.settings.threshold)
 
@@ -145,7 +145,7 @@ class EumsRecipe(BasicRecipe):
 
 
 def start_network(cfg: DiscoveryConfig, num_outputs: int, start: Path | None, part: str) -> nn.Module:
-    """A network of B+1+K outputs, from ImageNet as in the official code, or with `part` of the network in a file."""
+    """A network of B+1+K outputs with an ImageNet trunk (official), or with `part` of the network in a file."""
     model = build_network(cfg.model, num_outputs)
     if start:
         load_network(model, start, only=part)
@@ -153,12 +153,12 @@ def start_network(cfg: DiscoveryConfig, num_outputs: int, start: Path | None, pa
 
 
 def read_ranking(folder: Path, images: FineTuningImages) -> dict[str, list[str]]:
-    """Clean and unclean images of a ranking folder, which must be of the same pseudo labels."""
+    """Clean and unclean images of a ranking folder. UserError if they were ranked on other pseudo-labels."""
     easy, hard = read_list(folder / "easy_split.txt"), read_list(folder / "hard_split.txt")
     foreign = set(easy + hard) - set(images.novel)
     if foreign:
         listed = images.pseudo_dir / "novel.txt"
-        raise UserError(f"{folder}: image '{min(foreign)}' is not in {listed}; rank that folder's labels")
+        raise UserError(f"{folder}: image '{min(foreign)}' is not in {listed}; rank the pseudo-labels of that folder")
     return {"easy": easy, "hard": hard}
 
 
@@ -176,7 +176,7 @@ def build_recipe(cfg: DiscoveryConfig, data: DiscoveryData, pseudo_dir: Path, ne
         ranking = read_ranking(ranking_folder(cfg), images)
         recipe = own_recipe(cfg, EumsRecipe)(model, settings, images, protocol, **ranking)
     if data.is_unknown:
-        recipe.score = LATEST  # base classes alone would choose the epoch that has learned the clusters least
+        recipe.score = LATEST  # by base classes alone, the epoch that learned the clusters least would win
     return recipe
 
 

@@ -1,10 +1,10 @@
 """MaskContrast (Van Gansbeke et al., ICCV 2021): pixel embeddings from images and object masks, without labels.
 
 Every pixel of an object in one view of an image is pulled towards the mean embedding of the object in another view, and
-pushed away from the objects of other images; a second head learns the masks themselves.
+pushed away from the objects of other images. A second head learns the masks.
 
 reads   images, saliency masks (one object mask per image), sets/trainaug.txt; weights of a backbone
-writes  <output_dir>/pretrain/{last.pth, metrics.json, history.jsonl, ...}; last.pth is what probe_features.py reads
+writes  <output_dir>/pretrain/{last.pth, metrics.json, history.jsonl, ...}; probe_features.py reads last.pth
 
     python pretrain_contrast.py configs/demo/contrast.yaml         nine minutes on two CPU cores
 """
@@ -34,7 +34,7 @@ from utils.run import Run, entry, start_run
 class ContrastRecipe(Recipe):
     """L = CE(pixels of the query view against prototypes of the key view and of the bank) + BCE(saliency), sec. 3."""
 
-    score = None  # nothing to choose a model by: the last one is the result
+    score = None  # no metric selects an epoch; the last model is the result
 
     @property
     def network(self) -> torch.nn.Module:
@@ -59,7 +59,7 @@ class ContrastRecipe(Recipe):
         saliency, embedding = encoder(encoder.normalize(views["query"]))
         own, everyone = self.key_prototypes(views["key"], views["key_saliency"])
         contrast = pixel_to_prototype(embedding, mask, own, self.model.queue, self.settings.contrast.temperature)
-        self.model.enqueue(everyone)  # so the bank that the logits saw holds earlier batches only
+        self.model.enqueue(everyone)  # after the logits: the bank holds earlier batches only
         losses = {"contrast": contrast.loss, "saliency": balanced_bce(saliency[:, 0], mask)}
         return losses | {"top1": contrast.top1, "top5": contrast.top5}
 
@@ -80,11 +80,11 @@ class ContrastRecipe(Recipe):
         return everyone.view(dist.world_size(), len(image), -1)[dist.rank()], everyone
 
     def decide(self, output: Output) -> torch.Tensor:
-        """Background or object, by the saliency head."""
+        """Background 0 or object 1, predicted by the saliency head."""
         return (output.logits[:, 0] > SALIENT).long()
 
     def evaluate(self, run: Run) -> dict[str, Any]:
-        """How well the saliency head finds the masks of the validation images."""
+        """IoU of the saliency head with the masks of the validation images."""
         if self.protocol is None:
             return {}
         return {"saliency_miou": super().evaluate(run)["miou"], "images": len(self.protocol.images)}
@@ -94,12 +94,12 @@ def build_recipe(cfg: ContrastConfig, data: ContrastData, run: Run) -> ContrastR
     shares, options = dist.world_size() * cfg.training.accumulate, cfg.contrast
     if cfg.training.batch_size % shares:
         raise UserError(
-            f"training.batch_size={cfg.training.batch_size}: does not part evenly over {dist.world_size()} "
+            f"training.batch_size={cfg.training.batch_size}: cannot be divided evenly among {dist.world_size()} "
             f"processes and {cfg.training.accumulate} parts"
         )
     encoder = load_encoder(cfg.model, cfg.init_from) if cfg.init_from else build_encoder(cfg.model, cfg.model.dim)
     model = ContrastModel(encoder, options.queue_size, options.momentum, options.freeze_layers)
-    model = run.place(model, synchronize=False)  # the images of the key encoder are shuffled instead
+    model = run.place(model, synchronize=False)  # instead, images are shuffled for the key encoder
     return own_recipe(cfg, ContrastRecipe)(model, cfg, {"train": data.source("train")}, data.protocol())
 
 

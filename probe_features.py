@@ -1,12 +1,12 @@
-"""How good are features? A linear probe, clustering, or retrieval on a frozen network (MaskContrast, ICCV 2021).
+"""Evaluate frozen features by a linear probe, by clustering, or by retrieval (MaskContrast, ICCV 2021).
 
-mode=linear     a 1x1 convolution on the frozen network learns the classes; the best and the last epoch are scored
-mode=kmeans     one prototype per image, or feature cells (kmeans.unit=patch), are clustered without any label
-mode=retrieval  the object of a validation image takes the class of its nearest neighbour among labelled images
+mode=linear     train a 1x1 convolution on the frozen network; score the best and the last epoch
+mode=kmeans     cluster one prototype per image, or feature cells (kmeans.unit=patch), without labels
+mode=retrieval  label the object of each validation image with the class of its nearest labelled neighbour
 
 reads   checkpoint=FILE: a MaskContrast encoder, ours or official, a trained linear probe (scored at once), or the
-        weights of a plain backbone (model.kind=backbone; saliency maps of the data then say what is foreground)
-writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/metrics.json; beside it confusion.npy,
+        weights of a plain backbone (model.kind=backbone; the foreground is then given by the saliency maps of the data)
+writes  <output_dir>/<name>/{linear, eval_linear, kmeans, retrieval}/metrics.json, confusion.npy,
         kmeans/{assignments.json, prototypes.svg}, retrieval/{memory.json, neighbours.json};
         with save_predictions=true predictions/*.png, and kmeans/clusters/*.png
 
@@ -56,7 +56,7 @@ from utils.recipe import Recipe
 from utils.report.embeddings import draw_prototypes
 from utils.run import Run, entry, start_run
 
-READS = ("evaluation", "foreground", "save_predictions")  # of clustering and retrieval, besides their own section
+READS = ("evaluation", "foreground", "save_predictions")  # keys that clustering and retrieval read in addition
 
 # ---- linear probe
 
@@ -69,7 +69,7 @@ class LinearRecipe(Recipe):
     def __init__(self, model: LinearProbe, *given: Any):
         super().__init__(model, *given)
         weight = model.classifier.weight
-        # pixels by class and prediction since the last validation, augmented and before each step, over all processes
+        # confusion matrix of augmented training images since the last validation, over all processes
         self.seen = torch.zeros(len(weight), len(weight), dtype=torch.int64, device=weight.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ class LinearRecipe(Recipe):
         return {"ce": cross_entropy(logits, label, pixels=dist.labelled_pixels(label))}
 
     def evaluate(self, run: Run) -> dict[str, Any]:
-        """With `train_miou` of the images trained on since the last validation, as the official program prints it."""
+        """Adds `train_miou`, over the training images since the last validation, as printed by the official program."""
         metrics = super().evaluate(run)
         if self.protocol and self.seen.any():
             metrics["train_miou"] = confusion_metrics(self.seen, self.protocol.spec)["miou"]
@@ -110,12 +110,12 @@ def linear(data: ProbeData) -> dict:
             recipe = LinearRecipe(model, cfg.training, feed, protocol)
             run.finish(fit(recipe, cfg.training, run) | {"protocol": protocol.name})
         paths = {"best epoch": run.best, "last epoch": run.last}
-    compared = cfg.evaluation.compare and not cfg.evaluation.crf  # the CRF takes longer than all the rest
+    compared = cfg.evaluation.compare and not cfg.evaluation.crf  # the CRF is slower than everything else together
     return evaluate_linear(data, paths if compared else {"best epoch": paths["best epoch"]})
 
 
 def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
-    """Metrics of the first probe; the others share its frozen network, and one pass serves all."""
+    """Metrics of the first probe. All probes share the frozen network, so one pass scores all."""
     cfg = data.cfg
     first, *others = paths.values()
     stage = "eval_linear_crf" if cfg.evaluation.crf else "eval_linear"
@@ -132,7 +132,7 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
                 {"model": name, "miou": found["miou"], "pixel_accuracy": found["pixel_accuracy"]}
                 for name, found in zip(paths, scores, strict=True)
             ]
-            assert counts.native is not None  # the test protocol counts there
+            assert counts.native is not None  # the test protocol counts at native size
             write_matrices(run, {"confusion": counts.native[0].numpy()})
             about = {"protocol": protocol.name, "images": len(protocol.images), "checkpoint": str(first)}
             run.finish(scores[0] | {"compared": compared} | about)
@@ -140,7 +140,7 @@ def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
 
 
 def last_layer(path: Path, probe: LinearProbe) -> nn.Conv2d:
-    """The trained convolution of another probe on the same network."""
+    """The trained convolution of another probe of the same network."""
     state = read_weights(path).state
     head = nn.Conv2d(probe.classifier.in_channels, probe.classifier.out_channels, 1)
     head.load_state_dict({name: state[f"{CLASSIFIER}{name}"] for name in ("weight", "bias")})
@@ -148,7 +148,7 @@ def last_layer(path: Path, probe: LinearProbe) -> nn.Conv2d:
 
 
 def head_maps(probe: LinearProbe, heads: list[nn.Conv2d], protocol, run: Run) -> Iterator[tuple[dict, Maps]]:
-    """(batch, label maps of every head); of the first one alone, at image size, when a CRF refines them."""
+    """Yield (batch, label maps of each head). With a CRF, only the first head, at image size."""
 
     def forward(images: torch.Tensor) -> list[torch.Tensor]:
         embedding = probe.features(probe.normalize(images))
@@ -160,7 +160,7 @@ def head_maps(probe: LinearProbe, heads: list[nn.Conv2d], protocol, run: Run) ->
             yield batch, torch.stack([logits.argmax(1) for logits in outputs], 1)
         return
     workers = run.cfg.data.workers
-    # one image at a time keeps a core busy for seconds; processes, because the package holds the interpreter lock
+    # an image takes seconds, and the package holds the interpreter lock: use processes, not threads
     with ProcessPoolExecutor(max(1, workers), mp_context=multiprocessing.get_context("spawn")) as pool:
         each = pool.map if workers else map
         for batch, outputs in predictions:
@@ -168,11 +168,11 @@ def head_maps(probe: LinearProbe, heads: list[nn.Conv2d], protocol, run: Run) ->
             yield batch, [label[None] for label in each(refine, outputs[0].float().cpu().numpy(), images)]
 
 
-# ---- what clustering and retrieval look at
+# ---- features for clustering and retrieval
 
 
 def build_extractor(data: ProbeData, run: Run) -> tuple[FeatureExtractor, tuple[str, ...]]:
-    """The frozen network, and the fields that it needs besides images."""
+    """The frozen network, and the fields that it needs in addition to images."""
     network, choice = run.place(build_features(data.cfg)), data.foreground
     if choice == "head" and not network.has_head:
         raise UserError("foreground=head: a plain backbone has no saliency head; use foreground=saliency")
@@ -184,7 +184,7 @@ def build_extractor(data: ProbeData, run: Run) -> tuple[FeatureExtractor, tuple[
 
 
 def kmeans(data: ProbeData) -> dict:
-    """Clusters of prototypes or cells, assigned to classes; the network runs once for all seeds (cells: twice)."""
+    """Cluster prototypes or cells and assign clusters to classes. One pass serves all seeds (two passes for cells)."""
     cfg = data.cfg
     by_patch = cfg.kmeans.unit == "patch"
     stage = "kmeans_patch" if by_patch else "kmeans"
@@ -207,7 +207,7 @@ def kmeans(data: ProbeData) -> dict:
 
 
 def cluster_images(data: ProbeData, extractor: FeatureExtractor, loader, run: Run) -> dict[int, np.ndarray]:
-    """Confusion matrix int64 [C, 1 + K] of each seed: an object gets the number of its prototype's cluster."""
+    """Confusion matrix int64 [C, 1 + K] of each seed; the pixels of an object get the cluster of its prototype."""
     images, k = loader.dataset.dataset, number_of_clusters(data)
     save = writer(data, run, "clusters", images, k + 1)
     objects = extractor.objects(loader, "prototypes", save)
@@ -227,7 +227,7 @@ def cluster_images(data: ProbeData, extractor: FeatureExtractor, loader, run: Ru
 
 
 def cluster_patches(data: ProbeData, extractor: FeatureExtractor, loader, run: Run) -> dict[int, np.ndarray]:
-    """The same with a cluster for each feature cell of an object."""
+    """As `by_image`, but each feature cell of an object has its own cluster."""
     k = number_of_clusters(data)
     vectors, _ = extractor.patches(loader, run.cfg.kmeans.patches, "patches")
     fitted = [fit_clusters(vectors.numpy(), k, seed, run) for seed in run.cfg.kmeans.seeds]
@@ -252,7 +252,7 @@ def fit_clusters(vectors: np.ndarray, k: int, seed: int, run: Run) -> Quantizer:
 
 
 def number_of_clusters(data: ProbeData) -> int:
-    """Besides background."""
+    """K, by default the number of classes without background."""
     return data.cfg.kmeans.clusters or data.num_classes - 1
 
 
@@ -260,7 +260,7 @@ def number_of_clusters(data: ProbeData) -> int:
 
 
 def retrieval(data: ProbeData) -> dict:
-    """Classes from the nearest labelled object or cell, over all classes and without `ignore`, from one pass."""
+    """Label objects or cells by their nearest neighbour; score with and without the `ignore` classes in one pass."""
     cfg = data.cfg
     by_patch = cfg.retrieval.unit == "patch"
     stage = "retrieval_patch" if by_patch else "retrieval"
@@ -282,7 +282,7 @@ def retrieval(data: ProbeData) -> dict:
 
 
 def retrieve_images(data: ProbeData, extractor, memory, val, excluded, run: Run) -> tuple[dict, list[int]]:
-    """Confusion matrix int64 [C, C] and size of the memory for each set of `excluded` classes; maps of the first."""
+    """Confusion matrix int64 [C, C] and memory size for each set of `excluded` classes; saves maps of the first."""
     save = writer(data, run, "predictions", val.dataset.dataset)
     known, asked = extractor.objects(memory, "memory"), extractor.objects(val, "queries", save)
     entries, queries = ([sample.id for sample in loader.dataset.dataset.samples] for loader in (memory, val))
@@ -304,7 +304,7 @@ def retrieve_images(data: ProbeData, extractor, memory, val, excluded, run: Run)
 
 
 def retrieve_patches(data: ProbeData, extractor, memory, val, excluded, run: Run) -> tuple[dict, list[int]]:
-    """The same with a label for each feature cell of an object."""
+    """As above, but each feature cell of an object has its own label."""
     vectors, counts = extractor.patches(memory, run.cfg.retrieval.patches, "memory")
     stores = []
     for classes in (majority_label(counts.numpy(), out) for out in excluded.values()):
@@ -326,8 +326,8 @@ def retrieve_patches(data: ProbeData, extractor, memory, val, excluded, run: Run
 def remembered(labelled: np.ndarray, run: Run) -> np.ndarray:
     if not labelled.any():
         raise UserError(
-            f"retrieval.memory={run.cfg.retrieval.memory}: no object of it covers a class; check the masks and the "
-            "saliency"
+            f"retrieval.memory={run.cfg.retrieval.memory}: no object in it covers a class; check masks and "
+            "saliency maps"
         )
     return labelled
 
@@ -336,12 +336,12 @@ def remembered(labelled: np.ndarray, run: Run) -> np.ndarray:
 
 
 def writer(data: ProbeData, run: Run, folder: str, images: SegmentationDataset, num_values: int = 0) -> Save | None:
-    """Writes maps of so many values (of the classes if not said) with save_predictions."""
+    """Writer of label maps with `num_values` values (default: classes); None without save_predictions."""
     return map_writer(run.dir / folder, images, num_values or data.num_classes) if run.cfg.save_predictions else None
 
 
 def paint_objects(folder: Path, names: list[str], numbers: np.ndarray, num_values: int) -> None:
-    """Give the object in <folder>/<name>.png, 1 so far, its own number."""
+    """Replace the value 1 of the object in each <folder>/<name>.png by its number."""
     kind, of = np.uint16 if is_wide(num_values) else np.uint8, dict(zip(names, numbers.tolist(), strict=True))
     relabel(folder, folder, lambda name: np.array([0, of[name]], kind))
 

@@ -1,6 +1,6 @@
-"""The first stage: train a segmentation network on the classes that are labelled.
+"""First stage: train a segmentation network on the labelled classes.
 
-discovery   base classes; novel objects are background          stage base
+discovery   base classes; novel classes are background          stage base
 zero-shot   images without a pixel of an unseen class           stage step1
 
 reads   images and masks of the base list, or of the images with seen classes only
@@ -51,7 +51,7 @@ class SupervisedRecipe(Recipe):
 class SeenRecipe(Recipe):
     """L = CE(f(x), y) / B on images with seen classes only; the network has outputs for all classes (ZS3, step 1)."""
 
-    score = None  # the best epoch by validation images would look at unseen classes
+    score = None  # selecting the best epoch would use labels of unseen classes
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return decoder_and_backbone(self.model, self.settings)
@@ -63,7 +63,7 @@ class SeenRecipe(Recipe):
 
 
 def base_recipe(cfg: DiscoveryConfig, data: DiscoveryData, run: Run) -> Recipe:
-    """Of class discovery."""
+    """The recipe of class discovery."""
     model = run.place(build_network(cfg.model, data.num_known))
     if cfg.init_from:
         load_network(model, cfg.init_from, other_classes=True)
@@ -73,14 +73,14 @@ def base_recipe(cfg: DiscoveryConfig, data: DiscoveryData, run: Run) -> Recipe:
 
 
 def seen_recipe(cfg: ZeroShotConfig, data: ZeroShotData, run: Run) -> Recipe:
-    """Of zero-shot segmentation."""
+    """The recipe of zero-shot segmentation."""
     model = run.place(build_network(cfg.model, data.num_classes))
     if cfg.init_from:
         load_zero_shot_network(model, cfg.init_from, other_classes=True)
     return SeenRecipe(model, cfg.step1, {"seen": data.step1_source(cfg.step1.batch_size)}, data.step1_protocol())
 
 
-STAGES = {  # system -> its stage, what that reads, its recipe
+STAGES = {  # system -> name of the stage, its section of the configuration, its recipe
     "ncdss": ("base", "base_training", base_recipe),
     "zs3": ("step1", "step1", seen_recipe),
 }

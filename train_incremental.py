@@ -1,13 +1,13 @@
-"""Class-incremental segmentation: train the steps of a task one after the other, and evaluate after each.
+"""Class-incremental segmentation: train the steps of a task in order and evaluate after each.
 
 method=ssul      unknown class, frozen trunk, binary cross-entropy, pseudo-labels (SSUL, Cha et al., NeurIPS 2021)
-method=ssul_m    the same with a memory of exemplars (SSUL-M)
+method=ssul_m    SSUL with a memory of exemplars (SSUL-M)
 method=mib       unbiased cross-entropy and distillation (MiB, Cermelli et al., CVPR 2020)
-method=plop      pseudo-labels where the old network is sure, local POD (PLOP, Douillard et al., CVPR 2021)
-method=finetune  cross-entropy alone: what is forgotten without any of these
-method=joint     all classes at once: the upper bound
+method=plop      pseudo-labels where the old network is confident, local POD (PLOP, Douillard et al., CVPR 2021)
+method=finetune  cross-entropy only: the lower bound
+method=joint     all classes in one step: the upper bound
 
-reads   images, masks, for ssul on VOC also saliency maps
+reads   images and masks; for ssul on VOC also saliency maps
 writes  <output_dir>/<task>-<setting>/<method>/step<t>/{best.pth, last.pth, metrics.json, memory.json, ...}
 
     python train_incremental.py configs/demo/incremental.yaml task=15-1 setting=overlap method=ssul
@@ -55,27 +55,27 @@ from utils.report.tables import print_steps
 from utils.run import Run, entry, start_run
 from utils.run_folder import require_stage, stage_dir
 
-MEMORY_THRESHOLD = 0.7  # of the pseudo-labels that exemplars are chosen by
+MEMORY_THRESHOLD = 0.7  # confidence of the pseudo-labels that select exemplars
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a task: classes learned before it (none at step 0), and with it, background included."""
+    """One step of a task: numbers of classes before it (0 at step 0) and after it, with background."""
 
     number: int
     num_old: int
     num_seen: int
-    names: Sequence[str] = ()  # of the classes, for the log
+    names: Sequence[str] = ()  # class names for the log
 
 
 class StepRecipe(Recipe):
-    """Cross-entropy on the labels of the step, everything else background (fine-tuning, joint training, step 0).
+    """L = CE(f(x), y), y the classes of the step, all other pixels background (fine-tuning, joint training, step 0).
 
-    `old` is what the method keeps of the network of the step before, None at step 0.
+    `old` is the part of the previous step's network that the method keeps; None at step 0.
     """
 
     score = "new_miou"
-    linear = True  # heads of one 1x1 convolution
+    linear = True  # each head is one 1x1 convolution
     unknown = False  # whether output 0 is the unknown class
     loss_kind = "ce"
 
@@ -86,11 +86,11 @@ class StepRecipe(Recipe):
 
     @staticmethod
     def start_new_head(model: IncrementalNet, settings: IncrementalConfig) -> None:
-        """Initialise the newest head; as any other convolution here."""
+        """Initialise the newest head. Default: like any convolution."""
 
     @staticmethod
     def keep(network: IncrementalNet) -> nn.Module | None:
-        """What of the previous network is kept as `old`, frozen."""
+        """The part of the previous network that is kept, frozen, as `old`."""
         return None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -117,9 +117,9 @@ class StepRecipe(Recipe):
 
 
 class SsulRecipe(StepRecipe):
-    """L = BCE(f(x), y~): y~ is y with unknown objects apart from background, and old classes where f_(t-1) is sure.
+    """L = BCE(f(x), y~): y~ is y, with unknown objects separated from background and confident old classes of f_(t-1).
 
-    From step 1 on only the newest, the unknown and the background head train. With a memory, exemplars replace a
+    From step 1 on, only the newest, the unknown and the background head train. With a memory, exemplars replace a
     random half of each batch.
     """
 
@@ -129,13 +129,13 @@ class SsulRecipe(StepRecipe):
         super().__init__(model, settings, step, old, **data)
         self.options = settings.ssul
         self.unknown, self.loss_kind = self.options.unknown != "off", self.options.loss
-        self.last_background = 1 if self.unknown else 0  # the last channel that is no class
+        self.last_background = 1 if self.unknown else 0  # last channel that is not a class
         self.frozen = bool(step.number) and self.options.freeze
         if self.frozen:
             self.model.requires_grad_(False)
             for head in self.trained_heads().values():
                 head.requires_grad_(True)
-        if step.number and self.options.freeze_batchnorm:  # last: those of the trained heads are frozen, too
+        if step.number and self.options.freeze_batchnorm:  # includes those of the trained heads
             self.model.freeze_batchnorm()
 
     @staticmethod
@@ -148,13 +148,13 @@ class SsulRecipe(StepRecipe):
         return network
 
     def trained_heads(self) -> dict[str, nn.Module]:
-        """The heads that train from step 1 on when all else is frozen."""
+        """The heads that train from step 1 on if everything else is frozen."""
         head = self.model.classifier.head
         return {"new": head[-1], **({"unknown": head[0], "background": head[1]} if self.unknown else {})}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         training = self.settings.training
-        if not self.frozen:  # as in step 0, also later when nothing is frozen
+        if not self.frozen:  # step 0, or nothing is frozen
             return self.whole_network(training.first_lr, training.first_backbone_lr_factor)
         factors = {"background": self.options.background_lr_factor}
         return [
@@ -174,7 +174,7 @@ class SsulRecipe(StepRecipe):
         """Images and targets; with a memory, exemplars replace a random half of the batch."""
         image, label = batch["new"]["image"], self.target(batch["new"])
         if "memory" in batch:
-            half = torch.randperm(len(image))[: len(image) // 2]  # pinned, so that its copy waits for nothing
+            half = torch.randperm(len(image))[: len(image) // 2]  # pinned, so that the copy is asynchronous
             chosen = (half.pin_memory() if image.is_cuda else half).to(image.device, non_blocking=True)
             image, label = image.clone(), label.clone()
             image[chosen] = batch["memory"]["image"][chosen]
@@ -202,10 +202,10 @@ class SsulRecipe(StepRecipe):
 
 
 class SharedTrunkSsulRecipe(SsulRecipe):
-    """The same step in half the time, where all but three heads are frozen: old and new network share their trunk.
+    """SSUL in half the time if all but three heads are frozen: old and new network share trunk and decoder.
 
-    One pass through it serves both. `old` holds the previous unknown and background heads; the other heads are the
-    same in both networks. Channels that do not train are left out of the loss: they have no gradient.
+    One forward pass serves both. `old` holds the previous unknown and background heads; all other heads are equal in
+    both networks. Frozen channels are left out of the loss because they have no gradient.
     """
 
     @staticmethod
@@ -231,7 +231,7 @@ class SharedTrunkSsulRecipe(SsulRecipe):
 
 
 class DistillationRecipe(StepRecipe):
-    """What MiB and PLOP share: the whole old network is kept, and a new head starts with a share of background."""
+    """Common part of MiB and PLOP: keeps the whole old network; a new head starts from the background head."""
 
     @staticmethod
     def start_new_head(model: IncrementalNet, settings: IncrementalConfig) -> None:
@@ -243,7 +243,7 @@ class DistillationRecipe(StepRecipe):
 
 
 class MibRecipe(DistillationRecipe):
-    """L = unbiased CE + 10 unbiased KD: background may hide old classes in the labels, new ones in the old network."""
+    """L = unbiased CE + 10 unbiased KD: background contains old classes in labels, new classes in the old network."""
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
         image, label = super().inputs(batch)
@@ -261,7 +261,7 @@ class MibRecipe(DistillationRecipe):
 
 
 class PlopRecipe(DistillationRecipe):
-    """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below that class's median."""
+    """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below the class median."""
 
     def __init__(self, model: IncrementalNet, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any):
         if settings.model.decoder == "deeplabv3plus":
@@ -269,7 +269,7 @@ class PlopRecipe(DistillationRecipe):
                 "model.decoder=deeplabv3plus: method=plop distils one feature map; use model.decoder=deeplabv3 or mlp"
             )
         super().__init__(model, settings, step, old, **data)
-        self.thresholds: torch.Tensor | None = None  # entropy of each old class, float [num_old]
+        self.thresholds: torch.Tensor | None = None  # median entropy of each old class, float [num_old]
 
     def sources(self, epoch: int, run: Run) -> Any:
         if self.old is not None and self.thresholds is None:
@@ -304,7 +304,7 @@ class PlopRecipe(DistillationRecipe):
 
 
 def recipe_of(cfg: IncrementalConfig, step: int) -> type[StepRecipe]:
-    """The recipe class of a method; SSUL takes the faster form of the same step where it can."""
+    """The recipe class of a method. SSUL uses the faster form of its step where possible."""
     shared = step > 0 and cfg.ssul.freeze and cfg.ssul.freeze_batchnorm
     ssul = SharedTrunkSsulRecipe if shared else SsulRecipe
     builtin = {"ssul": ssul, "ssul_m": ssul, "mib": MibRecipe, "plop": PlopRecipe}.get(cfg.method, StepRecipe)
@@ -314,7 +314,7 @@ def recipe_of(cfg: IncrementalConfig, step: int) -> type[StepRecipe]:
 def build_network(
     cfg: IncrementalConfig, data: IncrementalData, step: int, previous: Path | None
 ) -> tuple[IncrementalNet, nn.Module | None]:
-    """The network of a step: the one of the step before with one more head, or a new one; and what is kept as `old`."""
+    """(network of a step: the previous one with one more head, or a new one; what is kept as `old`)."""
     method = recipe_of(cfg, step)
     if previous is None:
         unknown = not method.linear and cfg.ssul.unknown != "off"
@@ -336,7 +336,7 @@ def build_recipe(
     run: Run,
     memory: list[str] | None = None,
 ) -> StepRecipe:
-    """The recipe of a step with the network, images and protocol of a run; `memory` are the ids of exemplars."""
+    """The recipe of a step, with network, images and protocol; `memory` are ids of exemplars."""
     model, old = build_network(cfg, data, step, previous)
     feed = {"new": data.source("new", data.train(step))}
     if memory:
@@ -347,7 +347,7 @@ def build_recipe(
 
 
 def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) -> list[str]:
-    """Exemplars for a step from those of the step before and from its training images, which that network labels."""
+    """Select exemplars among the previous ones and the previous step's images, which the previous network labels."""
     options, last = data.cfg.ssul, step - 1
     last_background = int(options.unknown != "off")
     model = run.place(load_incremental(data.cfg.model, previous))
@@ -355,13 +355,15 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     loader = data.context.loader(dataset, data.cfg.evaluation.batch_size)
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "exemplars"):
         label = training_target(batch["label"], batch.get("saliency"), options.unknown).to(run.device)
-        if last:  # the labels of step 0 are complete
-            score, old = best_channel(output.logits, "ce" if options.loss == "ce" else "bce")  # official: focal's, too
+        if last:  # the labels of step 0 are complete already
+            score, old = best_channel(
+                output.logits, "ce" if options.loss == "ce" else "bce"
+            )  # official code: also for focal
             label = pseudo_label(label, score, old, MEMORY_THRESHOLD, last_background)
         for index, values in zip(batch["index"].tolist(), label.cpu().numpy(), strict=True):
             found[index] = describe(dataset.samples[index].id, values, last_background)
     everywhere = {index: candidate for part in dist.gather(found) for index, candidate in part.items()}
-    kept = read_memory(previous.parent / MEMORY_FILE) if last else []  # step 0 has none
+    kept = read_memory(previous.parent / MEMORY_FILE) if last else []  # none at step 0
     candidates = [*kept, *(everywhere[index] for index in sorted(everywhere))]
     rng = np.random.RandomState(run.cfg.seed % 2**32)
     chosen = choose_exemplars(candidates, data.num_seen(last), options.memory, rng)
@@ -375,7 +377,10 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
 
 
 def run_step(data: IncrementalData, step: int, earlier: Sequence[dict] = ()) -> list[dict]:
-    """Train and test one step unless it is finished; the last one writes the summary. Metrics of all steps so far."""
+    """Train and evaluate a step unless it is finished; return the metrics of all steps so far.
+
+    The last step writes the summary.
+    """
     cfg, place = data.cfg, (step + 1, data.num_steps)
     selected = cfg.trained.files[0] + ".pth"  # the network that the next step starts from
     previous = stage_dir(cfg, step_folder(cfg, step - 1)) / selected if step else None

@@ -1,10 +1,10 @@
-"""Weak-shot segmentation on a mask transformer: base classes have masks, novel ones only tags.
+"""Weak-shot segmentation with a mask transformer: base classes have masks, novel classes only image tags.
 
-method=single      classes and masks of proposals; those of novel classes together cover what is not base
-method=simformer   and pairs of images: what SimNet learns of base pixels, score maps learn of novel ones
-stage=pseudo       the network of one of these labels the training images; method=clusters: class discovery does
-method=retrain     all classes learn from those labels
-method=supervised  all classes learn from their masks: the upper bound, or a segmenter of its own
+method=single      train proposals on single images; novel proposals together cover all pixels that are not base
+method=simformer   in addition, train on image pairs: SimNet learns pixel similarity on base classes and teaches novel
+stage=pseudo       label the training images with one of these networks, or with method=clusters by class discovery
+method=retrain     train all classes on these pseudo-labels
+method=supervised  train all classes on their masks: the upper bound, or an ordinary segmenter
 
 reads   images, masks and tags of data.train_list; for retrain <output_dir>/<split>/<labels_by>_pseudo, for clusters
         <output_dir>/<split>/pseudo (cluster_pseudolabel.py)
@@ -65,16 +65,16 @@ from utils.measure.protocol import EvalProtocol
 from utils.recipe import Recipe, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 
-Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", see data/weakshot/crops.py
-STRIDE = 4  # of the cells on which the certainty of pseudo-labels is averaged
+Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", of data/weakshot/crops.py
+STRIDE = 4  # confidence of pseudo-labels is averaged over cells at this stride
 
 
 class MaskFormerRecipe(Recipe):
     """L = sum over decoder layers of CE(classes) + 20 focal(masks) + dice(masks), each after an assignment of proposals
     to the classes of the image.
 
-    B images, Q proposals, K classes, L layers, h w cells at stride 4. Validation picks nothing: it would look at masks
-    of novel classes. The last network is the result.
+    B images, Q proposals, K classes, L layers, h w cells at stride 4. The last network is the result: selecting an
+    epoch would use masks of novel classes.
     """
 
     score = None
@@ -99,7 +99,7 @@ class MaskFormerRecipe(Recipe):
 
     @property
     def masked(self) -> tuple[int, ...]:
-        """Classes whose masks are learned from."""
+        """Classes whose masks are used."""
         return tuple(range(self.num_classes))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -114,14 +114,14 @@ class MaskFormerRecipe(Recipe):
         return self.propose(batch["images"])[1]
 
     def propose(self, images: Images) -> tuple[MaskOutput, dict[str, torch.Tensor]]:
-        """What the network proposes for images [B, 3, H, W], and the losses of each image alone."""
+        """Output of the network for images [B, 3, H, W], and the losses on single images."""
         targets = find_targets(images["label"], images["present"], self.masked, images["padding"])
         output = self.model(self.model.normalize(images["image"]))
         with torch.autocast(self.device.type, enabled=False):
             return output, self.losses(output, targets)
 
     def losses(self, output: MaskOutput, targets: Targets) -> dict[str, torch.Tensor]:
-        """Of classes and masks, summed over layers, times their weights; divided as the batch of all processes asks."""
+        """Weighted losses of classes and masks, summed over layers, normalised over the global batch."""
         weights = self.cfg.losses
         official = weights.matcher == "official"
         assigned = match(output.class_logits, output.mask_logits, targets, official=official)  # [L, T]
@@ -138,11 +138,11 @@ class MaskFormerRecipe(Recipe):
         }
 
     def tag_losses(self, output: MaskOutput, targets: Targets, assigned: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What classes without masks learn from besides."""
+        """Additional losses for classes without masks."""
         return {}
 
     def mean_number(self, count: int) -> torch.Tensor:
-        """Mean over processes."""
+        """Mean of a number over processes."""
         return dist.mean(torch.full((), count, device=self.device))
 
     @property
@@ -151,8 +151,9 @@ class MaskFormerRecipe(Recipe):
 
 
 class SingleImageRecipe(MaskFormerRecipe):
-    """Base classes as above, novel ones without masks, and + 20 focal(U, G) + dice(U, G) of every layer: U the union of
-    the proposals of novel classes, G what is not base.
+    """L = that of MaskFormer, with masks of base classes only, + 20 focal(U, G) + dice(U, G) in each layer.
+
+    U is the union of the proposals of novel classes, G the pixels that are not base.
     """
 
     @property
@@ -179,8 +180,8 @@ class SimFormerRecipe(SingleImageRecipe):
     """L = that of single images + BCE(SimNet(f_i, f_j), same class) on pairs of base pixels of two images
     + distance of the cosine of score maps from SimNet on pairs of pixels that are not base.
 
-    P pairs of images, N points of an image, h w cells, D width. Random draws are those of one process, of which each
-    takes its share; they depend on the seed and on the number of steps before.
+    P pairs of images, N points per image, h w cells, D width. All processes draw the same random numbers and use their
+    shares, so results do not depend on the number of processes.
     """
 
     smallest_batch = 2
@@ -190,13 +191,13 @@ class SimFormerRecipe(SingleImageRecipe):
         shares, pairs = dist.world_size() * self.settings.accumulate, self.settings.batch_size / 2
         if pairs % shares:
             raise UserError(
-                f"training.batch_size={self.settings.batch_size}: {pairs:g} pairs of images do not part evenly over "
-                f"{dist.world_size()} processes and {self.settings.accumulate} parts; an image and its partner are two"
+                f"training.batch_size={self.settings.batch_size}: {pairs:g} pairs of images cannot be divided evenly "
+                f"among {dist.world_size()} processes and {self.settings.accumulate} parts; a pair is two images"
             )
         self.queue, self.drawn = new_queue(), 0
         trusted = torch.zeros(IGNORE + 1, dtype=torch.bool)
         trusted[list(self.base)] = True
-        self.is_base = trusted.to(self.device)  # by label
+        self.is_base = trusted.to(self.device)  # [256], indexed by label
         self.generator = torch.Generator(self.device)
 
     def step(self, batch: dict[str, dict], epoch: int) -> dict[str, torch.Tensor]:
@@ -218,7 +219,7 @@ class SimFormerRecipe(SingleImageRecipe):
     def learn_similarity(
         self, output: MaskOutput, label: torch.Tensor, padding: torch.Tensor, present: torch.Tensor
     ) -> torch.Tensor:
-        """SimNet's loss on all pairs of points of two images of which one is base; label, padding [P, 2, h, w]."""
+        """SimNet's loss on pairs of points of two images, at least one of them base; label, padding [P, 2, h, w]."""
         options, (pairs, _, *cells) = self.cfg.similarity, label.shape
         features = in_pairs(output.features.float())
         shown = (present & self.among(self.base)).to(self.device, non_blocking=True)
@@ -235,7 +236,7 @@ class SimFormerRecipe(SingleImageRecipe):
     def distil(
         self, output: MaskOutput, label: torch.Tensor, padding: torch.Tensor, shares: torch.Tensor
     ) -> torch.Tensor:
-        """SimNet teaches the score maps of novel classes, on points that are not base, of pairs that share one."""
+        """Distil SimNet into the score maps of novel classes, on points that are not base, of pairs that share one."""
         options = self.cfg.distillation
         region = ~self.is_base[label.long()]
         region &= ~padding if not options.padding else True
@@ -254,13 +255,13 @@ class SimFormerRecipe(SingleImageRecipe):
         return options.weight * distillation_loss(student, teacher, shares, options.function, valid)
 
     def among(self, classes: tuple[int, ...]) -> torch.Tensor:
-        """bool [K], true for these; on the host."""
+        """bool [K] on the CPU, true for these classes."""
         chosen = torch.zeros(self.num_classes, dtype=torch.bool)
         chosen[list(classes)] = True
         return chosen
 
     def draw(self, pairs: int, *shape: int) -> torch.Tensor:
-        """Uniform in [0, 1), [pairs, ...]: this process's share of what one process would draw."""
+        """This process's share of uniform random numbers in [0, 1), [pairs, ...]."""
         self.generator.manual_seed((self.cfg.seed << 32) + self.drawn)
         self.drawn += 1
         size = (pairs * dist.world_size(), *shape)
@@ -274,7 +275,7 @@ class SimFormerRecipe(SingleImageRecipe):
 
 
 def side_by_side(batch: Images) -> Images:
-    """A batch of P pairs as one of 2 P images, a partner behind its image."""
+    """Turn a batch of P pairs into 2 P images; each image is followed by its partner."""
     names = ("image", "label", "padding", "present")
     return {name: torch.stack([batch[name], batch[f"partner_{name}"]], 1).flatten(0, 1) for name in names}
 
@@ -288,12 +289,14 @@ def in_pairs(values: torch.Tensor) -> torch.Tensor:
 
 
 def weak_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
-    """single or simformer, from the masks of base classes and tags of novel ones."""
+    """The recipe of single or simformer: masks of base classes, tags of novel classes."""
     pairs, batch = cfg.method == "simformer", cfg.training.batch_size
     model = start_network(cfg, data, run, pairs=pairs and bool(cfg.similarity.weight))
     if pairs:
         method = own_recipe(cfg, SimFormerRecipe)
-        recipe = method(model, cfg, data.novel, protocol=data.protocol())  # fails before images are looked for
+        recipe = method(
+            model, cfg, data.novel, protocol=data.protocol()
+        )  # reports wrong settings before images are listed
         recipe.feed = {"pairs": data.source(batch // 2, pairs=True)}
         return recipe
     return own_recipe(cfg, SingleImageRecipe)(model, cfg, data.novel, {"images": data.source(batch)}, data.protocol())
@@ -312,7 +315,7 @@ def retrain_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
 
 
 def start_network(cfg: WeakShotConfig, data: WeakShotData, run: Run, pairs: bool = False) -> WeakShotNet:
-    """A new network, or that of `init_from`, whose class layer and SimNet are taken where they fit."""
+    """A new network, or that of `init_from`; its class layer and SimNet are loaded if they fit."""
     vectors = data.vectors if cfg.model.classes == "words" else None
     model = build_weak_shot(cfg.model, data.num_classes, pairs, "random" if cfg.init_from else None, vectors)
     if cfg.init_from:
@@ -324,20 +327,20 @@ def start_network(cfg: WeakShotConfig, data: WeakShotData, run: Run, pairs: bool
 
 @torch.inference_mode()
 def propose(network: torch.nn.Module, image: torch.Tensor, run: Run) -> Proposals:
-    """The surest proposals for an image uint8 [3, H, W], for report.py."""
+    """The most confident proposals for an image uint8 [3, H, W], for report.py."""
     with eval_mode(network), run.autocast():
         return surest(respond(network, image[None].to(run.device)), SHOWN)
 
 
 def label_by_network(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
-    """Writes pseudo-labels of all training images by a network into <stage>/labels; returns their quality."""
+    """Label all training images with a network; write to <stage>/labels and return the quality."""
     file = read_weights(start)
     data.check_split(start, file.extra.get("config", {}))
     views = {name: getattr(cfg.pseudo, name) for name in ("tta", "tta_sizes", "tta_longest")}
     labeller = load_segmenter(file, cfg.model_copy(update={"evaluation": cfg.evaluation.model_copy(update=views)}))
 
     def label(output: MaskOutput, batch: dict) -> Iterator[PseudoLabel]:
-        height, width = batch["size"][0].tolist()  # images of a batch have one size
+        height, width = batch["size"][0].tolist()  # equal for all images of a batch
         maps = labeller.decide(output, (height, width)).cpu().numpy()
         certainty = labeller.certainty(output, (-(-height // STRIDE), -(-width // STRIDE)))
         for index, prediction, certain in zip(batch["index"].tolist(), maps, certainty, strict=True):
@@ -350,7 +353,7 @@ def label_by_network(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: 
 
 
 def label_by_clusters(cfg: WeakShotConfig, data: WeakShotData, start: Path, run: Run) -> dict[str, Any]:
-    """Writes pseudo-labels from the clusters of class discovery, named by the images' tags; returns their quality."""
+    """Turn the clusters of class discovery into pseudo-labels, named by image tags; return their quality."""
     labels, settings = data.pseudo_labels(run.dir / PSEUDO), cfg.pseudo.model_dump(mode="json")
     masks = data.cluster_masks(start)
     with labels.writing({"clusters": start / CLUSTERED}, settings) as add:

@@ -1,12 +1,12 @@
-"""Steps 2 and 3 of zero-shot segmentation: classes that no training image was labelled for, from their word vectors.
+"""Steps 2 and 3 of zero-shot segmentation: learn unseen classes from their word vectors.
 
-method=zs3     a generator learns to make pixel features from word vectors; the classifier of all classes trains on
-               real features of images with seen classes only, and on generated ones in the layout of the others
-method=zs3_gc  a second generator does the same for connected regions, which know their neighbours in a graph
-method=zs5     the network is trained anew, with the most certain unseen labels of the one above on its images
-method=devise  baseline: the network gives word vectors, a pixel takes the class whose vector is nearest
+method=zs3     a generator maps word vectors to pixel features; the classifier of all classes trains on real features of
+               images with seen classes only, and on generated features in the label layout of the other images
+method=zs3_gc  adds a generator for the nodes of a graph of connected regions
+method=zs5     self-training: a new network trains on true seen labels and confident unseen labels of zs3 or zs3_gc
+method=devise  baseline: the network predicts word vectors; a pixel takes the class with the nearest vector
 
-reads   <output_dir>/<split>/step1 (train_base.py), for zs5 that of zs3 or zs3_gc; or files of the official code
+reads   <output_dir>/<split>/step1 (train_base.py), for zs5 that of zs3 or zs3_gc; or official files
 writes  <output_dir>/<split>/{zs3, zs3_gc, zs5, devise}/{last.pth, metrics.json, ...}; zs5 also labels/
 
     python train_zeroshot.py configs/demo/zeroshot.yaml method=zs3
@@ -60,11 +60,11 @@ class Zs3Recipe(Recipe):
     """Per image and seen class   L_G = MMD( G(w_c, z), f(x)[y = c] ), a step of the generator G each;
     L = weighted CE( classifier(features), y ), features f(x) where no class is unseen, else G(w_y, z) everywhere.
 
-    B images, C classes, D features, h w feature cells. f is the network of step 1; nothing of it trains but the
-    classifier, yet in training mode its BatchNorm goes on counting (official code), unless zs3.bn=frozen.
+    B images, C classes, D features, h w feature cells. f is the network of step 1, of which only the classifier trains.
+    Its BatchNorm statistics are still updated (official code), unless zs3.bn=frozen.
     """
 
-    score = None  # choosing an epoch by its validation score would look at unseen classes
+    score = None  # selecting an epoch would use labels of unseen classes
 
     def __init__(
         self,
@@ -105,16 +105,16 @@ class Zs3Recipe(Recipe):
         classifier = self.model.network.classifier.parameters()
         return [{"name": "classifier", "params": list(classifier), "lr": self.settings.lr}]
 
-    # ---- what is drawn at random
+    # ---- random draws
 
     def noise(self, cells: int, chosen: torch.Tensor | None = None) -> torch.Tensor:
-        """Noise [n, Z] of the cells of a class, or of the `chosen` ones among them."""
+        """Noise [n, Z] for the cells of a class, or only for the `chosen` ones."""
         sizes = (cells if chosen is None else len(chosen), self.settings.noise_dim)
         draw = torch.rand if self.settings.noise == "uniform" else torch.randn
         return draw(sizes, device=self.weights.device)
 
     def choose(self, cells: int) -> torch.Tensor:
-        """Which cells of a class are compared, real and generated: with replacement, on the host."""
+        """Indices of the cells of a class that the MMD compares: drawn with replacement, on the CPU."""
         return torch.randint(cells, (self.settings.samples,))
 
     # ---- a step
@@ -123,7 +123,7 @@ class Zs3Recipe(Recipe):
         image, label = self.model.normalize(batch["all"]["image"]), batch["all"]["label"]
         with torch.no_grad():
             real = self.model.network.features(image)
-        small = shrink_label(label, real.shape[-2:]).cpu().numpy()  # the one time that the host waits for the device
+        small = shrink_label(label, real.shape[-2:]).cpu().numpy()  # the only host synchronisation of the step
         if self.cfg.strict_unseen:
             label = self.paste(small, label)
         with torch.autocast(label.device.type, enabled=False):
@@ -139,12 +139,12 @@ class Zs3Recipe(Recipe):
         return reported
 
     def cross_entropy(self, logits: torch.Tensor, label: torch.Tensor, images: int = 0) -> torch.Tensor:
-        """Unseen pixels weigh more; divided by the number of images of the whole batch, or by 1 for nodes."""
+        """Cross-entropy, unseen classes weigh more, divided by the images of the global batch; by 1 for nodes."""
         total = dist.mean(label_weight(label, self.weights))
         return weighted_cross_entropy(logits, label, self.weights, images * dist.world_size() or 1, total)
 
     def paste(self, small: np.ndarray, label: torch.Tensor) -> torch.Tensor:
-        """Strict: in some images a seen class is called an unseen one, in `small`, which changes, and in the label."""
+        """Strict training: rename a seen class to an unseen one in some images; changes `small`, copies `label`."""
         label = label.clone()
         for place, swap in enumerate(paste_unseen(small, self.unseen, self.cfg.strict.share, self.background)):
             if swap:
@@ -153,16 +153,16 @@ class Zs3Recipe(Recipe):
         return label
 
     def learn(self, real: torch.Tensor, small: np.ndarray) -> tuple[torch.Tensor, list, dict[str, list[torch.Tensor]]]:
-        """Steps of the generators, and what the classifier is to learn from.
+        """Train the generators; return the features that the classifier trains on.
 
-        real [B, h, w, D], small uint8 [B, h, w] -> features of the same shape; (features, label) of the nodes of each
-        image that has a graph; losses of the generators.
+        real [B, h, w, D], small uint8 [B, h, w] -> (features [B, h, w, D]; (features, label) of the nodes of each image
+        with a graph; losses of the generators by name).
         """
         size, rows = real.shape, real.flatten(1, 2)
         layouts = class_cells(small, self.unseen)
         drawn = self.draw_cells(layouts)
         made, nodes = [], []
-        if self.model.graph_generator is not None:  # processes without any node take part in the loss, too
+        if self.model.graph_generator is not None:  # a process without nodes must take part in the loss
             nodes.append((rows[0, :0], torch.zeros(0, dtype=torch.uint8, device=rows.device)))
         losses: dict[str, list[torch.Tensor]] = {name: [] for name in ("mmd", "graph_mmd")[: len(self.optimizers)]}
         waiting: dict[str, list[torch.Tensor]] = {name: [] for name in self.optimizers}
@@ -174,7 +174,7 @@ class Zs3Recipe(Recipe):
                 losses["mmd"] += found
             if self.model.graph_generator is not None:
                 graph = label_graph(small[place])
-                if len(graph) > 1:  # a single node has no graph and takes no part (official code)
+                if len(graph) > 1:  # a single node is left out (official code)
                     nodes.append(self.regions(graph, layout, rows[place], losses, waiting["graph_generator"]))
         if self.settings.pace == "batch":
             for name, found in waiting.items():
@@ -182,8 +182,8 @@ class Zs3Recipe(Recipe):
         return torch.stack(made).view(size), nodes, losses
 
     def draw_cells(self, layouts: list[ClassCells]) -> list[tuple[list[torch.Tensor], torch.Tensor] | None]:
-        """Per image without unseen class: the drawn places among the cells of each class, and the cells themselves on
-        the device [classes, samples]; all of a batch travel there together.
+        """For each image without unseen classes: drawn positions among the cells of each class, and these cells on the
+        device [classes, samples]; None for other images. One copy to the device serves the batch.
         """
         places = [None if x.has_unseen else [self.choose(len(cells)) for cells in x.cells] for x in layouts]
         flat = [
@@ -198,7 +198,7 @@ class Zs3Recipe(Recipe):
 
     @torch.no_grad()
     def generate(self, layout: ClassCells, rows: torch.Tensor) -> torch.Tensor:
-        """Generated features [hw, D] for every class of the layout, seen ones too; zeros where the label is 255."""
+        """Generated features [hw, D] for all classes of the image, also seen ones; zeros where the label is 255."""
         device, fake = rows.device, torch.zeros_like(rows)
         if not layout.classes:
             return fake
@@ -210,7 +210,7 @@ class Zs3Recipe(Recipe):
         return fake
 
     def compare(self, layout: ClassCells, drawn: Any, rows: torch.Tensor, waiting: list) -> list[torch.Tensor]:
-        """MMD of each class of an image, and the generator's steps, as many as zs3.pace says."""
+        """MMD of each class of an image; trains the generator per class, per image or per batch (zs3.pace)."""
         if drawn is None:
             return []
         places, cells = drawn
@@ -234,8 +234,9 @@ class Zs3Recipe(Recipe):
     def regions(
         self, graph: LabelGraph, layout: ClassCells, rows: torch.Tensor, losses: dict[str, list], waiting: list
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(features, label) of the nodes of one image, after the step of the graph generator: real ones [N, D] where no
-        class is unseen, else generated ones.
+        """(features [N, D], label [N]) of the nodes of an image: real if no class is unseen, otherwise generated.
+
+        Trains the graph generator on images without unseen classes.
         """
         options, device = self.cfg.graph, rows.device
         label = torch.from_numpy(graph.label).to(device, non_blocking=True)
@@ -287,7 +288,7 @@ class DeviseRecipe(Recipe):
 
 
 class SelfTrainingRecipe(Recipe):
-    """L = CE( f(x), y ) / B on images with seen classes, y the truth, and on the others, y the pseudo-label."""
+    """L = CE( f(x), y ) / B; y is the truth on images with seen classes only, else the pseudo-label."""
 
     score = None
 
@@ -343,7 +344,7 @@ def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -
 
 
 def devise_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: None, run: Run) -> Recipe:
-    """The baseline: a network whose outputs are word vectors, with the images and schedule of step 1."""
+    """The recipe of the baseline: the network predicts word vectors; images and schedule of step 1."""
     vectors = data.embeddings
     model = run.place(DeviseNet(build_network(cfg.model, vectors.shape[1]), vectors))
     feed = {"seen": data.step1_source(cfg.step1.batch_size)}
@@ -360,7 +361,7 @@ READS = {
 
 
 def start_file(cfg: ZeroShotConfig) -> Path | None:
-    """The network that a method begins with: of step 1, for zs5 that which makes the labels."""
+    """The checkpoint that a method starts from: that of step 1; for zs5, the network that labels images."""
     if cfg.method == "devise":
         return None
     if cfg.method == "zs5":

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Pseudo labels of one fold, with the arguments of the official script:
+# Pseudo-labels of one fold, with the arguments of the official script:
 #   scripts/clustering_pseudo_labeling.sh OUTPUT_DIR BASE_MODEL FOLD CLUSTERS [key=value ...]
 #   scripts/clustering_pseudo_labeling.sh output/pseudos_fold0 output/base_train_f0/best_model.pth.tar fold0 10
-# BASE_MODEL is a checkpoint, ours or an official one, or the folder of one. They come out in OUTPUT_DIR/FOLD/pseudo.
+# BASE_MODEL is a checkpoint, ours or official, or its folder. The output is OUTPUT_DIR/FOLD/pseudo.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 [ $# -ge 4 ] || { echo "usage: $0 OUTPUT_DIR BASE_MODEL FOLD CLUSTERS [key=value ...]" >&2; exit 2; }
 use_requirements requirements.txt -- "${CONFIG:-configs/discovery/pascal.yaml}" "${@:5}"

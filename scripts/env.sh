@@ -1,8 +1,8 @@
 # Sourced by the scripts of this folder.
-#   VENV=DIR    virtual environment to make or use; default: the active one if it has what is needed, else .venv
-#   VENV=none   use the Python that is active already, whatever it has
-#   PYTHON=...  that makes the environment; default: python3
-#   GPUS=4      start every stage with torchrun on so many processes
+#   VENV=DIR    virtual environment to create or use; default: the active one if it has the packages, else .venv
+#   VENV=none   use the active Python as it is
+#   PYTHON=...  Python that creates the environment; default: python3
+#   GPUS=4      start every stage with torchrun on 4 processes
 #   FOLDS="0 2" the folds of scripts that run several
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

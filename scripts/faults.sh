@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Faults on purpose, each against an undisturbed run: 12 minutes on two cores.
-#   scripts/faults.sh [PART ...]    default: all, processes beside the others
+# Fault injection, each compared with an undisturbed run: 12 minutes on two cores.
+#   scripts/faults.sh [PART ...]    default: all; `processes` runs in parallel with the others
 # processes   50 kills of the chain of discovery at random moments, signals while it saves, a full disk (a tmpfs), two
 #             processes then one, two runs in one folder
 # chaos       kills at file operations (ckpt-chaos) of a training of each system, with one process and with two

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fine-tune with all pseudo labels (basic framework), every fold.
+# Fine-tune with all pseudo-labels (basic framework), all folds.
 #   DATA_ROOT=/data/VOCSegmentation GPUS=4 FOLDS="0 1" scripts/finetune_basic.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 CONFIG=${CONFIG:-configs/discovery/pascal.yaml}

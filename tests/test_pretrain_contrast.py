@@ -258,7 +258,7 @@ def test_a_batch_in_parts(config, tmp_path):
 @pytest.mark.parametrize(
     "override, words",
     [
-        ("training.accumulate=3", "training.batch_size=4: does not part evenly"),
+        ("training.accumulate=3", "training.batch_size=4: cannot be divided evenly"),
         ("contrast.temprature=1", "unknown key 'contrast.temprature'; did you mean 'contrast.temperature'?"),
         ("data.train_list=none", "none.txt: no such image list"),
         ("data.saliency_folder=maps", "has no folder 'maps'"),

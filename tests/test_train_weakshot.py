@@ -164,7 +164,7 @@ def test_the_general_scripts_serve_it(chain, shapes, voc, tmp_path, capsys):
     "options, problem",
     [
         (("method=retrain", "stage=pseudo"), "stage=pseudo: labels are made by method=simformer or single"),
-        (("training.batch_size=5",), "2.5 pairs of images do not part evenly"),
+        (("training.batch_size=5",), "2.5 pairs of images cannot be divided evenly"),
         (("distillation.points=65",), "has 64 cells only"),
         (("similarity.weight=0",), "SimNet would not train"),
         (("method=clusters",), "trains no network; give stage=pseudo"),

@@ -1,21 +1,21 @@
-"""Files are written by threads while the network already computes the next batch."""
+"""Writing of files in threads while the network computes the next batch."""
 
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-MOST = 64  # calls that wait or run: what they hold stays in memory
+MOST = 64  # pending calls; their arguments stay in memory
 
 
 class Background:
-    """A `with` block whose calls run on threads; it ends when all are done, and raises what one of them raised."""
+    """Context manager whose calls run in threads; waits for them at its end and raises their first exception."""
 
     def __init__(self) -> None:
         self.pool, self.pending = ThreadPoolExecutor(), deque[Future]()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """function(*arguments) some time; waits for the oldest call when many are under way."""
+        """Submit function(*arguments); waits for the oldest call if too many are pending."""
         self.pending.append(self.pool.submit(function, *arguments))
         while len(self.pending) > MOST:
             self.pending.popleft().result()

@@ -1,16 +1,15 @@
 """The largest channel of each pixel. B batch, C channels, H W pixels.
 
-On a CPU it pays to go through the channels of a pixel where they lie together (channels last), by numpy, whose arg-max
-uses vector instructions there.
+On a CPU with channels-last memory, numpy's arg-max is faster than torch's because it uses vector instructions.
 """
 
 import torch
 
-PART = 2**18  # logits at a time: what a core's cache takes
+PART = 2**18  # logits per block, which fit into the cache of a core
 
 
 def largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(value, channel) of the largest logit, the first of equal ones: [B, C, H, W] -> [B, H, W] twice."""
+    """(value, channel) of the largest logit [B, C, H, W], both [B, H, W]; the first channel wins a tie."""
     last = logits.detach().movedim(1, -1)
     by_numpy = logits.device.type == "cpu" and logits.dtype == torch.float32 and last.stride(-1) == 1
     if not by_numpy or torch.compiler.is_exporting():
@@ -21,7 +20,7 @@ def largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def most_probable(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(probability, channel) of the largest logit, softmax(1).max(1) up to rounding, without all probabilities."""
+    """(probability, channel) of the largest logit: softmax(1).max(1) up to rounding, in less memory."""
     channels_last = logits.is_contiguous(memory_format=torch.channels_last)
     if logits.device.type != "cpu" or not channels_last:
         value, channel = logits.float().softmax(1).max(1)

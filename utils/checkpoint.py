@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the checkpoints among them."""
+"""Atomic writing of files, reading of lists and JSON, and checkpoints."""
 
 import codecs
 import contextlib
@@ -13,15 +13,15 @@ from typing import Any
 from utils.errors import UserError
 from utils.text import read_text, require_file
 
-FORMAT = 1  # of our checkpoints; raise it when their contents change
+FORMAT = 1  # version of our checkpoints; increase it if their contents change
 
 
 @contextlib.contextmanager
 def atomic(path: Path, settled: bool = True) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it replaces `path` only when the block succeeds.
+    """Yield a temporary path in the same folder; it replaces `path` if the block succeeds.
 
-    The file has then reached the disk. Not `settled`, it may be empty after a power failure until `settle` was called:
-    for thousands of files of a stage that starts from zero anyway.
+    The file is then synced to disk. With `settled` false it is not, and may be empty after a power failure until
+    `settle` is called; this is for stages that write thousands of files and start over after a failure.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -30,7 +30,7 @@ def atomic(path: Path, settled: bool = True) -> Iterator[Path]:
         if settled:
             _sync(temporary)
         os.replace(temporary, path)
-    except OSError as error:  # a full disk, a read-only folder: what counts is the file that was to be written
+    except OSError as error:  # for example a full disk: the message must name the file, not the temporary one
         if error.errno is not None and error.filename in (None, temporary, str(temporary)):
             error.filename = str(path)
         raise
@@ -40,7 +40,7 @@ def atomic(path: Path, settled: bool = True) -> Iterator[Path]:
 
 
 def settle(folder: Path) -> None:
-    """Bring every file below a folder to the disk: the first commits what all of them changed, the rest is quick."""
+    """Sync all files below a folder to disk. The first sync commits most of the changes; the others are fast."""
     for path in (folder, *folder.rglob("*")):
         _sync(path)
 
@@ -63,20 +63,22 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_list(path: Path, names: Sequence[str]) -> None:
-    """A name per line; UserError for one that would not be read back as it is."""
+    """Write one name per line. UserError for a name that would be read back differently."""
     lost = next((name for name in names if [name.strip()] != name.splitlines()), None)
     if lost is not None:
-        raise UserError(f"{path}: {lost!r} cannot be a line, for its spaces at the ends or line breaks; rename it")
+        raise UserError(
+            f"{path}: {lost!r} cannot be a line of a list: it has spaces at an end or line breaks; rename it"
+        )
     write_text(path, "".join(f"{name}\n" for name in names))
 
 
 def read_list(path: Path) -> list[str]:
-    """Ids of a list, one a line; UserError when it cannot be read, and when an id is there twice."""
+    """Ids of a list, one per line. UserError if it cannot be read or an id occurs twice."""
     return unique(read_lines(path), path)
 
 
 def read_lines(path: Path) -> list[str]:
-    """Non-empty lines of a text file in UTF-8, or UTF-16 with a byte order mark; UserError for any other."""
+    """Non-empty lines of a text file in UTF-8, or UTF-16 with a byte order mark. UserError for other encodings."""
     wanted = "expected a list with one image id per line"
     require_file(path, wanted)
     try:
@@ -95,7 +97,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def unique(ids: list[str], where: Path | str) -> list[str]:
-    """The ids; UserError that names `where` when one occurs twice."""
+    """Return the ids. UserError that names `where` if one occurs twice."""
     twice = next((name for name, count in Counter(ids).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{where}: image '{twice}' is twice in the list; keep it once")
@@ -103,7 +105,7 @@ def unique(ids: list[str], where: Path | str) -> list[str]:
 
 
 class Record(dict[str, Any]):
-    """A JSON object of a file. A key that it lacks is a UserError that names the file."""
+    """A JSON object read from a file. A missing key raises UserError that names the file."""
 
     def __init__(self, path: Path, values: dict[str, Any]):
         super().__init__(values)
@@ -114,7 +116,7 @@ class Record(dict[str, Any]):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, as a Record; UserError when it cannot be read or holds something else."""
+    """The object in a JSON file. UserError if the file cannot be read or holds another type."""
     try:
         value = json.loads(read_text(path))
     except UserError:
@@ -127,8 +129,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_as(path: Path, kind: Any) -> Any:
-    """A JSON object of values of one kind, as dict[str, int]; UserError that names the first other one."""
-    from pydantic import TypeAdapter, ValidationError  # not every reader of JSON needs it
+    """A JSON object validated against a type such as dict[str, int]. UserError that names the first wrong value."""
+    from pydantic import TypeAdapter, ValidationError  # slow to import
 
     try:
         return TypeAdapter(kind).validate_json(json.dumps(read_json(path)), strict=True)
@@ -139,11 +141,11 @@ def read_as(path: Path, kind: Any) -> Any:
 
 
 def save(path: Path, state: dict, keep: Path | None = None) -> None:
-    """Write a checkpoint atomically. `state` holds tensors and plain Python values only.
+    """Write a checkpoint atomically. `state` holds only tensors and plain Python values.
 
-    `keep` is the name under which the file that it replaces stays. At every moment one of the two is whole.
+    The previous file is kept as `keep`. At any moment, at least one of the two files is complete.
     """
-    from utils.torch_file import save_torch  # torch takes seconds, and only checkpoints need it
+    from utils.torch_file import save_torch  # torch takes seconds to import
 
     with atomic(path) as temporary:
         save_torch(temporary, {"format": FORMAT, **state})
@@ -155,12 +157,12 @@ def _link(path: Path, other: Path) -> None:
     other.unlink(missing_ok=True)
     try:
         os.link(path, other)
-    except OSError:  # no links on this file system; until the new file is in place, there is this one alone
+    except OSError:  # file system without links: rename instead
         os.replace(path, other)
 
 
 def load(path: Path) -> dict:
-    """Read one of our checkpoints on the CPU, without running code from it."""
+    """Read one of our checkpoints to the CPU, without running code from it."""
     from utils.torch_file import read_torch
 
     state = read_torch(path)
@@ -170,13 +172,13 @@ def load(path: Path) -> dict:
 
 
 def first_line(error: Exception) -> str:
-    """The start of a library's message, for one line of our own."""
+    """First line of a library's error message, at most 120 characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content alone, as `sha256sum` prints it."""
+    """SHA-256 of a file's content, as printed by `sha256sum`."""
     sha = hashlib.sha256()
     _add(sha, path)
     return sha.hexdigest()
@@ -189,7 +191,7 @@ def _add(sha: "hashlib._Hash", path: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, or of the names and contents of a folder's files; tells whether a stage's input changed."""
+    """SHA-256 of names and contents of a file or of all files in a folder; used to detect changed inputs of a stage."""
     sha = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:

@@ -1,4 +1,4 @@
-"""Where a command computes that trains nothing: the option --device of predict.py, export.py and prepare_data.py."""
+"""The option --device of predict.py, export.py and prepare_data.py."""
 
 import torch
 
@@ -8,7 +8,7 @@ CHOICES = "auto, cpu, cuda, cuda:N or mps"
 
 
 def find_device(name: str) -> torch.device:
-    """The named device; auto takes CUDA, else Apple's GPU, else the CPU. UserError for one that is not there."""
+    """The named device; auto selects CUDA, then Apple's GPU, then the CPU. UserError if the device does not exist."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

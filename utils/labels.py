@@ -1,7 +1,7 @@
-"""The label value that means: not counted, not trained on.
+"""The ignored label value: such pixels are neither trained on nor evaluated.
 
-Label maps have 8 bits as long as their values fit (uint8 arrays and tensors, and the int64 that is computed from them);
-wider ones are uint16 arrays, and int32 tensors, because torch computes little with uint16.
+Label maps have 8 bits if their values fit: uint8 arrays and tensors, or int64 computed from them; 255 is ignored.
+Wider label maps are uint16 arrays and int32 tensors (torch supports few operations on uint16); 65535 is ignored.
 """
 
 from typing import Any
@@ -11,15 +11,15 @@ WIDE_IGNORE = 65535
 
 
 def is_wide(num_values: int) -> bool:
-    """Whether so many label values, 0 to num_values - 1, need more than 8 bits beside the ignored one."""
+    """Whether the label values 0 to num_values - 1 and the ignored value need more than 8 bits."""
     return num_values > IGNORE
 
 
 def ignored(num_values: int) -> int:
-    """The ignored value beside so many label values."""
+    """The ignored value of label maps with `num_values` label values."""
     return WIDE_IGNORE if is_wide(num_values) else IGNORE
 
 
 def ignore_of(label: Any) -> int:
-    """The ignored value of an array or tensor, by its type."""
+    """The ignored value of an array or tensor, given by its dtype."""
     return WIDE_IGNORE if str(label.dtype).endswith(("uint16", "int32")) else IGNORE

@@ -1,4 +1,4 @@
-"""Where training stands, and how it is told: progress bar, history.jsonl, one log line per epoch."""
+"""Progress of training and its report: progress bar, history.jsonl, one log line per epoch."""
 
 import time
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from utils.run import Run
 
 @dataclass
 class Progress:
-    """Where training stands: the next step to take, the best score so far, the metrics of the last validation."""
+    """Position in training: next step, best score so far, metrics of the last validation."""
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -28,13 +28,13 @@ class Meter:
 
     def __init__(self, run: Run, progress: Progress, length: int, epochs: int, images: int):
         self.run, self.progress, self.length, self.epochs = run, progress, length, epochs
-        self.images, self.rate = images, 0.0  # in a step, of all sources; of the first parameter group
+        self.images, self.rate = images, 0.0  # images per step, all sources; learning rate of the first parameter group
         self.start = time.perf_counter()
         self.seconds, self.waited, self.steps = 0.0, 0.0, 0
         self.latest: dict[str, float] = {}
 
     def timed(self, batches, steps: int):
-        """The batches, with the time spent waiting for them."""
+        """Yield the batches; measure the time spent waiting for them."""
         bar = tqdm(total=steps, desc=f"epoch {self.progress.epoch + 1}/{self.epochs}", leave=False, disable=None)
         iterator = iter(batches)
         while True:
@@ -58,11 +58,11 @@ class Meter:
             )
 
     def end_of_epoch(self, scores: dict[str, float]) -> None:
-        """The progress has moved on to the next epoch already."""
+        """Log the epoch; `progress` already points to the next one."""
         left = (self.epochs - self.progress.epoch) * (time.perf_counter() - self.start)
         step = 1e3 * self.seconds / max(self.steps, 1)
         waiting = 1e3 * self.waited / max(self.steps, 1)
-        if self.steps:  # of the last epoch: what comes before may be a warm-up
+        if self.steps:  # the last epoch counts; earlier ones may include warm-up
             speed = 1e3 * self.images / step
             self.run.cost = {"ms_per_step": step, "ms_waiting": waiting, "images_per_second": speed}
         parts = " ".join(f"{k} {v:.3f}" for k, v in {**self.latest, **scores}.items())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def step_factor(epoch: int, milestones: Sequence[int], decay: float = 0.1) -> float:
-    """decay to the number of milestones m with epoch > m (0-based epoch, strictly greater as in the official code)."""
+    """decay^n, with n the number of milestones below `epoch` (0-based; strictly below, as in the official code)."""
     return decay ** sum(epoch > milestone for milestone in milestones)
 
 
@@ -15,7 +15,7 @@ def poly_factor(progress: float, power: float = 0.9) -> float:
 
 
 def sigmoid_rampup(epoch: float, length: float) -> float:
-    """exp(-5 (1 - min(epoch, length)/length)^2), rising to 1; 1 when length is 0 (Laine & Aila, ICLR 2017)."""
+    """exp(-5 (1 - min(epoch, length)/length)^2), which rises to 1; 1 if length is 0 (Laine & Aila, ICLR 2017)."""
     if length == 0:
         return 1.0
     remaining = 1 - min(max(epoch, 0.0), length) / length
@@ -23,7 +23,7 @@ def sigmoid_rampup(epoch: float, length: float) -> float:
 
 
 def poly_rate(rate: float, step: int, total: int, floor: float = 1e-6, power: float = 0.9) -> float:
-    """Learning rate of 0-based `step` of `total`: rate (1 - step/total)^power, not below `floor` (SSUL)."""
+    """Learning rate of the 0-based `step` of `total`: rate (1 - step/total)^power, at least `floor` (SSUL)."""
     return max(rate * (1 - step / total) ** power, floor)
 
 

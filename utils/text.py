@@ -1,4 +1,4 @@
-"""Text files, and names in messages; without torch, so that a configuration is read before it is imported."""
+"""Reading of text files, and names in messages. Does not import torch, which takes seconds."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,13 +7,13 @@ from utils.errors import UserError
 
 
 def require_file(path: Path, wanted: str = "") -> None:
-    """UserError for a folder, and for a pipe, which would be waited for; nothing is said of what is not there."""
+    """UserError for a folder or a pipe, from which reading would block. A missing file is no error here."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: not a file{wanted and f'; {wanted}'}")
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8; UserError when it cannot be read, or is of another encoding."""
+    """Content of a UTF-8 text file. UserError if it cannot be read or has another encoding."""
     require_file(path)
     try:
         return path.read_text(encoding="utf-8")
@@ -22,12 +22,10 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def few(names: Iterable[str]) -> str:
-    """Names for a message, in order: all of them, or of more than three their number and the first."""
+    """Sorted names for a message: all of them, or for more than three their number and the first three."""
     listed = sorted(names)
     return f"{len(listed)}: {', '.join(listed[:3])}, ..." if len(listed) > 3 else ", ".join(listed)

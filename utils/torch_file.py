@@ -1,4 +1,4 @@
-"""Files of torch.save from anywhere: read without running code from them, damage found by their checksums."""
+"""Reading of torch.save files from any origin, without running code from them; damage is found by checksums."""
 
 import argparse
 import pickletools
@@ -13,16 +13,16 @@ import torch
 
 from utils.errors import UserError
 
-# a numpy scalar (the best IoU) lies inside official checkpoints, written with numpy 1
+# official checkpoints hold a numpy scalar (the best IoU), written with numpy 1
 MAKE_SCALAR = np.float64(0).__reduce__()[0]
 ALLOWED: list[Any] = [
-    argparse.Namespace,  # the command line, which torchvision's and many other training scripts save
+    argparse.Namespace,  # command-line arguments, saved by torchvision's and many other training scripts
     (MAKE_SCALAR, "numpy.core.multiarray.scalar"),
     (MAKE_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float32, np.float64)),
 ]
-STRANGERS = {  # how files begin that browsers and git leave in the place of weights
+STRANGERS = {  # first bytes of files that are often saved in place of weights
     b"version https://git-lfs": "a git-lfs pointer, not the file itself; get it with: git lfs pull",
     b"<!doctype html": "a web page, saved in place of the file; download it again",
     b"<html": "a web page, saved in place of the file; download it again",
@@ -31,10 +31,10 @@ STRANGERS = {  # how files begin that browsers and git leave in the place of wei
 
 
 def read_torch(path: Path) -> Any:
-    """Content of a file of torch.save, on the CPU. Raises UserError in one line, which names what is refused.
+    """Content of a torch.save file, on the CPU. Raises UserError in one line that names what was refused.
 
-    The archive's own checksums are compared, so that a flipped bit is an error (0.16 s for 500 MB). Files of torch
-    before 1.6 have none.
+    The checksums in the archive are verified, so a flipped bit is an error (0.16 s for 500 MB). Files written by torch
+    before 1.6 have no checksums.
     """
     try:
         if not path.is_file():
@@ -43,7 +43,7 @@ def read_torch(path: Path) -> Any:
         if damaged:
             raise UserError(f"{path}: not a readable checkpoint (damaged: {damaged})")
         with warnings.catch_warnings(), torch.serialization.safe_globals(ALLOWED):
-            warnings.simplefilter("ignore")  # of pickle protocols; what matters is raised
+            warnings.simplefilter("ignore")  # warnings about pickle protocols; real problems raise
             return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -52,7 +52,7 @@ def read_torch(path: Path) -> Any:
 
 
 def save_torch(path: Path, content: Any) -> None:
-    """torch.save to a file. A full disk is the OSError that it was, not a RuntimeError that names a line of C++."""
+    """torch.save to a file. On a full disk, raises the original OSError instead of torch's RuntimeError."""
     try:
         with path.open("wb") as file:
             torch.save(content, file)
@@ -63,7 +63,7 @@ def save_torch(path: Path, content: Any) -> None:
 
 
 def _damaged_part(path: Path) -> str | None:
-    """What of an archive has another checksum than it should; None as well for a file that is no archive."""
+    """The part of an archive whose checksum is wrong; None if there is none, or if the file is not an archive."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return None
@@ -96,7 +96,7 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def _first_global(path: Path) -> str:
-    """The first class or function that a plain pickle asks for, found without unpickling it."""
+    """First class or function that a plain pickle refers to, found without unpickling."""
     strings: list[str] = []
     try:
         with path.open("rb") as file:

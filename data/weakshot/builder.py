@@ -39,7 +39,10 @@ from utils.run_folder import require_stage
 
 TAGS_OF_MASKS = ("crop", "image")  # values of data.tags that are no file
 PSEUDO = "labels"  # folder of the pseudo-labels in their stage
-TRAIN, EXCLUDED = "train", "excluded.txt"  # the list; beside a class list: images that the official program leaves out
+TRAIN, EXCLUDED = (
+    "train",
+    "excluded.txt",
+)  # list name; file next to a class list with images that the official program leaves out
 
 
 class WeakShotData(TwoGroups[WeakShotConfig]):

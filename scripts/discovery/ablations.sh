@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The ablations of the paper, each one an override of the default chain, and their table.
+# The ablations of the paper, each an override of the default chain, and their table.
 #   scripts/discovery/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/discovery.yaml
 #   OUT=output/ablations/seed2 FOLD=fold0 scripts/discovery/ablations.sh configs/demo/discovery.yaml seed=2
 # Runs go to $OUT/<variant>/$FOLD; stages that a variant does not change are those of $OUT/default. Finished stages are skipped.

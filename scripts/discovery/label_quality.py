@@ -1,12 +1,12 @@
-"""How good are the labels that EUMS trains on? Pseudo labels and the teacher's, against the truth that no stage reads.
+"""Quality of the labels that EUMS trains on: pseudo-labels and teacher predictions against true masks.
 
 reads   pseudo/, ranking/ and eums/ of a finished chain, and the masks of its novel training images
 prints  for the clean and the unclean images of the first ranking, and of the last reassignment if there was one: their
-        number; the share of objects whose cluster's majority class is theirs (purity); novel mIoU of the pseudo labels,
+        number; the share of objects whose cluster's majority class is theirs (purity); novel mIoU of the pseudo-labels,
         and of what the teacher says at the end, in the mode it had in training; how many clusters the list holds
 
 Networks that eums.keep_every kept make a second table: what the teacher says, epoch by epoch.
-Clusters are matched to classes once, on all pseudo labels, by the official rule.
+Clusters are matched to classes once, on all pseudo-labels, by the official rule.
 
     python scripts/discovery/label_quality.py configs/demo/discovery.yaml
 """
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     clusters = np.array(images.clusters(ids))
     on = matrices[:, 0].sum(0)
     sizes = np.bincount(clusters[clusters >= 0], minlength=cfg.cluster.k)
-    rows = [["images", "number", "purity", "pseudo labels", "teacher", "clusters", "in the smallest"]]
+    rows = [["images", "number", "purity", "pseudo-labels", "teacher", "clusters", "in the smallest"]]
     lists = {"all": images.novel, "clean": read_list(folder / "easy_split.txt")}
     lists["unclean"] = read_list(folder / "hard_split.txt")
     if (run / "easy_split.txt").exists():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper's table from what is evaluated: novel mIoU per fold, mean and deviation over seeds, the published value, and of
-# every method the difference to basic over its standard error, marked (*) above 2.
+# The paper's table from finished evaluations: novel mIoU per fold, mean and deviation over seeds, the published value, and
+# the difference to basic over its standard error, with a star if significant (two-sided t-test, 5 %).
 #   scripts/discovery/table.sh [FOLDER ...] [--style text|markdown|latex]
 #   scripts/discovery/table.sh output/pascal output/pascal_seed1 --style latex
 # A FOLDER is the output_dir of one seed, output/pascal when none is given.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper's table from what is trained: tasks and methods, mean and deviation over seeds, the published value, and the
-# difference to PLOP over its standard error, marked (*) above 2.
+# The paper's table from finished runs: tasks and methods, mean and deviation over seeds, the published value, and the
+# difference to PLOP over its standard error, with a star if significant (two-sided t-test, 5 %).
 #   scripts/incremental/table.sh [FOLDER ...] [--style text|markdown|latex]          a FOLDER is the output_dir of one seed
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt

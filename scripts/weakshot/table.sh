@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Splits and methods of what is trained, mean and deviation over seeds, MaskFormer's published upper bounds beside them.
+# Splits and methods of finished runs, mean and deviation over seeds, next to MaskFormer's published upper bounds.
 #   scripts/weakshot/table.sh [FOLDER ...] [--style text|markdown|latex]          a FOLDER is the output_dir of one seed
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt

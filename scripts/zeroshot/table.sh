@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper's tables from what is trained: splits and methods, mean and deviation over seeds, the published values beside them.
-# * from memory, confirmed by no second text; "not known" where we could not find the paper's value.
+# The paper's tables from finished runs: splits and methods, mean and deviation over seeds, next to the published values.
+# * recalled, not verified against a second source; "not known" if the paper's value was not found.
 #   scripts/zeroshot/table.sh [FOLDER ...] [--style text|markdown|latex]          a FOLDER is the output_dir of one seed
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt

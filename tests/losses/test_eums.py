@@ -15,7 +15,7 @@ NUM_BASE = 15
 
 @pytest.fixture(scope="module")
 def official() -> tuple[torch.Tensor, torch.Tensor, list[float]]:
-    """Logits [12, 26, 32, 40], pseudo labels [12, 32, 40] and the official code's score of every image."""
+    """Logits [12, 26, 32, 40], pseudo-labels [12, 32, 40] and the official code's score of every image."""
     arrays = np.load(VECTORS / "c11_entropy_inputs.npz")
     logits, labels = (np.kron(arrays[f"{name}_quarter"], np.ones((4, 4))) for name in ("logits", "labels"))
     scores = json.loads((VECTORS / "c11_entropy_rank.json").read_text())["entropy_official"]

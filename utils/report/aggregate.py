@@ -343,7 +343,7 @@ def _compared_with(row: Row, rows: Sequence[Row], against: str) -> Row | None:
 
 
 def _with_paper(table: Rows, rows: Sequence[Row], about: ResultTable, options: Options) -> Rows:
-    """Published columns beside ours, or published rows below."""
+    """Adds published values as columns next to ours, or as rows below."""
     paper, headings = about.paper, table[0]
     if paper is None or options.rows == "variant":
         return table

@@ -91,7 +91,7 @@ def test_confusion_of_clusters_where_it_was_saved(evaluated):
     [
         ("metrics.json", b"{}", "metrics.json: empty; do the stage again"),
         ("metrics.json", b"[1]", "metrics.json: holds a list, not an object"),
-        ("metrics.json", b"\xff\xfe", "metrics.json: not a text in UTF-8"),
+        ("metrics.json", b"\xff\xfe", "metrics.json: not UTF-8 text"),
         ("config.yaml", b"", "config.yaml: no key 'system'"),
         ("config.yaml", b"[1]", "config.yaml: expected key: value lines, got list"),
         ("confusion.npy", b"\x93NUMPY\x01\x00v\x00", "confusion.npy: not a readable array"),
