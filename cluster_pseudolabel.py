@@ -54,12 +54,12 @@ from utils.measure.num_clusters import estimate_k
 from utils.measure.word_regression import suggest
 from utils.run import Run, entry, start_run
 
-FEW = 3  # a cluster with fewer objects causes a warning
+FEW = 3  # clusters with fewer objects cause a warning
 MAPS = ("full_pred", "high_base_pred", "high_base_map", "novel_map")
 
 
 def base_removal(logits: torch.Tensor, saliency: torch.Tensor, threshold: float) -> dict[str, torch.Tensor]:
-    """Separate pixels that are confidently of a base class from the remaining salient pixels.
+    """Separate the pixels of confident base classes from the remaining salient pixels, the novel region.
 
     logits [B, C, H, W] of the base model, saliency uint8 [B, H, W] -> the four maps of MAPS [B, H, W], uint8 or, for
     more than 255 classes, int32. A pixel is confident if its softmax maximum exceeds `threshold`; confident
@@ -146,7 +146,10 @@ def feature_network(cfg: DiscoveryConfig) -> FeatureNetwork:
 
 
 def find_units(data: DiscoveryData, pixels: dict[str, int], describer: Describer | None, run: Run) -> list[Unit]:
-    """The units to cluster: the whole novel region of each image, or its parts that are large enough."""
+    """The units to cluster: the whole novel region of each image, or its parts of at least `cluster.min_share`.
+
+    Leaves out images whose novel region has at most `cluster.min_pixels` pixels.
+    """
     c, sizes = data.cfg.cluster, {image_id: [count] for image_id, count in pixels.items()}
     if c.unit != "image":
         sizes = divide(list(pixels), describer if c.unit == "region" else None, c.min_share, run)
@@ -196,7 +199,9 @@ def how_many(objects: np.ndarray, base: dict[int, np.ndarray], run: Run) -> int:
 def suggest_names(
     data: DiscoveryData, objects: np.ndarray, ids: np.ndarray, base: dict[int, np.ndarray], run: Run
 ) -> None:
-    """Write names.json: for each cluster 1..K, the words whose predicted features are closest to its objects."""
+    """Write names.json: for each cluster, the words whose predicted features (regressed from the base classes) are
+    closest to the cluster mean.
+    """
     c, names = run.cfg.cluster, data.groups.names[1 : data.num_known]
     words = vocabulary(names, c.name_vectors, run.cfg.data.dataset, c.candidates)
     k = int(ids.max()) + 1
@@ -264,18 +269,18 @@ def check_settings(cfg: DiscoveryConfig, data: DiscoveryData) -> None:
     """UserError for settings of `cluster` that contradict each other or the split."""
     c = cfg.cluster
     if c.k == "auto" and c.assign != "kmeans":
-        raise UserError(f"cluster.k=auto: cluster.assign={c.assign} has no objects to count; give a number")
+        raise UserError(f"cluster.k=auto: needs cluster.assign=kmeans, not {c.assign}; set cluster.k to a number")
     if c.assign == "oracle" and data.is_unknown:
-        raise UserError(f"cluster.assign=oracle: split={cfg.split} does not know the novel classes; leave it out")
+        raise UserError(f"cluster.assign=oracle: the novel classes of split={cfg.split} are unknown; leave it out")
     if c.assign == "oracle" and c.k != "auto" and c.k < len(data.novel_names):
         raise UserError(
-            f"cluster.k={c.k}: cluster.assign=oracle has a cluster for each novel class of split={cfg.split}; use at "
+            f"cluster.k={c.k}: cluster.assign=oracle needs a cluster for each novel class of split={cfg.split}; use at "
             f"least {len(data.novel_names)}"
         )
     if c.features == "maskcontrast" and not c.features_checkpoint:
-        raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, a network of pretrain_contrast.py")
+        raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, an encoder of pretrain_contrast.py")
     if c.names == "suggest" and c.assign != "kmeans":
-        raise UserError(f"cluster.names=suggest: cluster.assign={c.assign} describes no objects; leave it out")
+        raise UserError(f"cluster.names=suggest: needs cluster.assign=kmeans, not {c.assign}; leave it out")
 
 
 def summary(units: list[Unit], clusters: np.ndarray, k: int, classes: np.ndarray | None) -> dict[str, Any]:
@@ -284,7 +289,7 @@ def summary(units: list[Unit], clusters: np.ndarray, k: int, classes: np.ndarray
     found: dict[str, Any] = {"kept": len({unit.image for unit in units}), "k": k, "cluster_sizes": sizes}
     if min(sizes) < FEW:
         few = [f"{number} ({size})" for number, size in enumerate(sizes, start=1) if size < FEW]
-        log.warning("clusters of fewer than %d objects: %s; fewer clusters may do better", FEW, ", ".join(few))
+        log.warning("clusters with fewer than %d objects: %s; lower cluster.k if they are noise", FEW, ", ".join(few))
     if (clusters < 0).any():
         found["base_objects"] = int((clusters < 0).sum())
     if classes is not None:

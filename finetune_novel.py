@@ -113,7 +113,7 @@ class EumsRecipe(BasicRecipe):
         log.info("epoch %d: reassigned, %d clean and %d unclean images", epoch + 1, len(self.easy), len(self.hard))
 
     def before_step(self) -> None:
-        self.model.update_teacher()  # before the optimiser step: the teacher lags one step
+        self.model.update_teacher()  # before the optimiser step, so with the student of the previous step
 
     def step(self, batch: dict, epoch: int) -> dict:
         base, easy, hard = batch["base"], batch["easy"], batch.get("hard")
@@ -163,7 +163,7 @@ def read_ranking(folder: Path, images: FineTuningImages) -> dict[str, list[str]]
 
 
 def build_recipe(cfg: DiscoveryConfig, data: DiscoveryData, pseudo_dir: Path, network: nn.Module, run: Run) -> Recipe:
-    """The recipe of `method` with the network, images and protocol of a run."""
+    """The recipe of `cfg.method` with its network, images and validation protocol."""
     settings = getattr(cfg, cfg.method)
     images = FineTuningImages.open(data, pseudo_dir, settings.batch_size)
     protocol = data.novel_protocol()

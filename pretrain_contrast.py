@@ -65,10 +65,10 @@ class ContrastRecipe(Recipe):
 
     @torch.no_grad()
     def key_prototypes(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prototypes of this process's masks [B, D], and of all processes' in rank order.
+        """(prototypes of this process's masks [B, D], those of all processes [W B, D] in rank order); W processes.
 
-        Images change places between processes on their way through the key encoder, so that its BatchNorm does not see
-        the batch of the query encoder (MoCo). Their masks go with them, and only the prototypes come back.
+        Images and masks are shuffled between processes before the key encoder, so that its BatchNorm does not see the
+        batch of the query encoder (MoCo). Afterwards the prototypes are put back in order.
         """
         images, masks = dist.gather_rows(image), dist.gather_rows(mask)
         order = dist.broadcast_(torch.randperm(len(images), device=image.device))
@@ -84,13 +84,14 @@ class ContrastRecipe(Recipe):
         return (output.logits[:, 0] > SALIENT).long()
 
     def evaluate(self, run: Run) -> dict[str, Any]:
-        """IoU of the saliency head with the masks of the validation images."""
+        """Saliency mIoU on the validation images; empty without validation images."""
         if self.protocol is None:
             return {}
         return {"saliency_miou": super().evaluate(run)["miou"], "images": len(self.protocol.images)}
 
 
 def build_recipe(cfg: ContrastConfig, data: ContrastData, run: Run) -> ContrastRecipe:
+    """The recipe with its network and images. Raises UserError if the batch does not divide over the processes."""
     shares, options = dist.world_size() * cfg.training.accumulate, cfg.contrast
     if cfg.training.batch_size % shares:
         raise UserError(

@@ -62,7 +62,7 @@ READS = ("evaluation", "foreground", "save_predictions")  # keys that clustering
 
 
 class LinearRecipe(Recipe):
-    """L = CE(W f(x) + b, y): W and b train, the network f is frozen and in evaluation mode."""
+    """L = CE(W f(x) + b, y). W and b train; the network f is frozen and in evaluation mode."""
 
     score = "miou"
 
@@ -97,7 +97,7 @@ class LinearRecipe(Recipe):
 
 
 def linear(data: ProbeData) -> dict:
-    """Train a probe unless `checkpoint` is one, then score it at image size."""
+    """Trains a linear probe unless `checkpoint` is one; returns the metrics of its evaluation at image size."""
     cfg = data.cfg
     if cfg.evaluation.crf:
         require_crf()
@@ -115,7 +115,7 @@ def linear(data: ProbeData) -> dict:
 
 
 def evaluate_linear(data: ProbeData, paths: dict[str, Path]) -> dict:
-    """Metrics of the first probe. All probes share the frozen network, so one pass scores all."""
+    """Metrics of the first probe; `compared` has mIoU and pixel accuracy of all. One pass of the frozen network."""
     cfg = data.cfg
     first, *others = paths.values()
     stage = "eval_linear_crf" if cfg.evaluation.crf else "eval_linear"
@@ -148,7 +148,7 @@ def last_layer(path: Path, probe: LinearProbe) -> nn.Conv2d:
 
 
 def head_maps(probe: LinearProbe, heads: list[nn.Conv2d], protocol, run: Run) -> Iterator[tuple[dict, Maps]]:
-    """Yield (batch, label maps of each head). With a CRF, only the first head, at image size."""
+    """Yield (batch, label maps of each head [B, M, H, W]). With a CRF, only the first head, [1, h, w] at image size."""
 
     def forward(images: torch.Tensor) -> list[torch.Tensor]:
         embedding = probe.features(probe.normalize(images))
@@ -227,7 +227,7 @@ def cluster_images(data: ProbeData, extractor: FeatureExtractor, loader, run: Ru
 
 
 def cluster_patches(data: ProbeData, extractor: FeatureExtractor, loader, run: Run) -> dict[int, np.ndarray]:
-    """As `by_image`, but each feature cell of an object has its own cluster."""
+    """Confusion matrix int64 [C, 1 + K] of each seed; each feature cell of an object has its own cluster."""
     k = number_of_clusters(data)
     vectors, _ = extractor.patches(loader, run.cfg.kmeans.patches, "patches")
     fitted = [fit_clusters(vectors.numpy(), k, seed, run) for seed in run.cfg.kmeans.seeds]
@@ -246,6 +246,7 @@ def cluster_patches(data: ProbeData, extractor: FeatureExtractor, loader, run: R
 
 
 def fit_clusters(vectors: np.ndarray, k: int, seed: int, run: Run) -> Quantizer:
+    """Mini-batch k-means of vectors [N, D] with the settings of the section `kmeans`."""
     options = run.cfg.kmeans
     settings = {"pca_dim": options.pca_dim, "whiten": options.whiten, "n_init": options.n_init}
     return fit_minibatch(vectors, k, seed=seed, batch_size=options.batch_size, **settings)
@@ -304,7 +305,7 @@ def retrieve_images(data: ProbeData, extractor, memory, val, excluded, run: Run)
 
 
 def retrieve_patches(data: ProbeData, extractor, memory, val, excluded, run: Run) -> tuple[dict, list[int]]:
-    """As above, but each feature cell of an object has its own label."""
+    """Confusion matrix int64 [C, C] and memory size for each set of `excluded` classes; one label per feature cell."""
     vectors, counts = extractor.patches(memory, run.cfg.retrieval.patches, "memory")
     stores = []
     for classes in (majority_label(counts.numpy(), out) for out in excluded.values()):
@@ -324,6 +325,7 @@ def retrieve_patches(data: ProbeData, extractor, memory, val, excluded, run: Run
 
 
 def remembered(labelled: np.ndarray, run: Run) -> np.ndarray:
+    """`labelled` bool [N]. Raises UserError if no entry of the memory has a class."""
     if not labelled.any():
         raise UserError(
             f"retrieval.memory={run.cfg.retrieval.memory}: no object in it covers a class; check masks and "

@@ -36,7 +36,7 @@ from utils.run import Run, entry, start_run
 
 
 class SupervisedRecipe(Recipe):
-    """L = CE(f(x), y) on images with at least one base class; novel pixels are background."""
+    """Class discovery: L = CE(f(x), y) on images with at least one base class; novel pixels are background."""
 
     score = "miou"
 

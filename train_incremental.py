@@ -99,13 +99,14 @@ class StepRecipe(Recipe):
         return self.whole_network(rate, training.first_backbone_lr_factor if first else training.backbone_lr_factor)
 
     def whole_network(self, rate: float, factor: float) -> list[dict[str, Any]]:
+        """Parameter groups of the whole network; the backbone has the learning rate `rate * factor`."""
         return [
             {"name": "decoder", "params": self.model.decoder_parameters(), "lr": rate},
             {"name": "backbone", "params": self.model.backbone_parameters(), "lr": rate * factor},
         ]
 
     def inputs(self, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised images and train ids."""
+        """Normalised images float [B, 3, H, W] and labels int64 [B, H, W]."""
         return self.model.normalize(batch["new"]["image"]), batch["new"]["label"].long()
 
     def step(self, batch: dict, epoch: int) -> dict:
@@ -117,7 +118,7 @@ class StepRecipe(Recipe):
 
 
 class SsulRecipe(StepRecipe):
-    """L = BCE(f(x), y~): y~ is y, with unknown objects separated from background and confident old classes of f_(t-1).
+    """L = BCE(f(x), y~): y~ is y with salient background as the unknown class and the confident old classes of f_(t-1).
 
     From step 1 on, only the newest, the unknown and the background head train. With a memory, exemplars replace a
     random half of each batch.
@@ -211,7 +212,7 @@ class SharedTrunkSsulRecipe(SsulRecipe):
     @staticmethod
     def keep(network: IncrementalNet) -> nn.Module | None:
         heads = network.classifier
-        unknown = heads.num_classes[0] == 1  # otherwise the first head is background with the classes of step 0
+        unknown = heads.num_classes[0] == 1  # otherwise head 0 contains background and the classes of step 0
         return heads.head[: 2 if unknown else 1]
 
     def step(self, batch: dict, epoch: int) -> dict:
@@ -223,7 +224,7 @@ class SharedTrunkSsulRecipe(SsulRecipe):
             old = classifier(decoder.join(parts), [*self.old, *heads[len(self.old) : -1]])
             label = self.with_pseudo(label, self.model.upsample(old, size))
             features = decoder.join(decoder.drop(parts))
-        if self.options.loss != "bce" or not self.unknown:  # softmax needs every class
+        if self.options.loss != "bce" or not self.unknown:  # softmax needs all channels
             return self.loss(classifier(features), label)
         trained = classifier(features, [heads[0], heads[1], heads[-1]])
         newest = range(1 + self.num_old, 1 + self.num_seen)
@@ -261,7 +262,9 @@ class MibRecipe(DistillationRecipe):
 
 
 class PlopRecipe(DistillationRecipe):
-    """L = nu CE(f(x), y~) + local POD: y~ is the old network's class where its entropy is below the class median."""
+    """L = nu CE(f(x), y~) + local POD: on background, y~ is the old network's class where its entropy is below the
+    median of that class, else 255.
+    """
 
     def __init__(self, model: IncrementalNet, settings: IncrementalConfig, step: Step, old: Any = None, **data: Any):
         if settings.model.decoder == "deeplabv3plus":
@@ -314,13 +317,13 @@ def recipe_of(cfg: IncrementalConfig, step: int) -> type[StepRecipe]:
 def build_network(
     cfg: IncrementalConfig, data: IncrementalData, step: int, previous: Path | None
 ) -> tuple[IncrementalNet, nn.Module | None]:
-    """(network of a step: the previous one with one more head, or a new one; what is kept as `old`)."""
+    """(network, `old`) of a step: the previous network with one more head, or a new network and None at step 0."""
     method = recipe_of(cfg, step)
     if previous is None:
         unknown = not method.linear and cfg.ssul.unknown != "off"
         return build_incremental(cfg.model, head_sizes(data.task, 0, unknown), method.linear), None
     model = load_incremental(cfg.model, previous)
-    assert isinstance(model, SegmentationNet)  # steps are written here, not by the official MiB or PLOP code
+    assert isinstance(model, SegmentationNet)  # our own steps; only official MiB and PLOP files give another type
     kept = method.keep(model)
     old = None if kept is None else copy.deepcopy(kept).requires_grad_(False)
     model.classifier.add(len(data.task.groups[step]))
@@ -356,9 +359,7 @@ def choose_memory(data: IncrementalData, step: int, previous: Path, run: Run) ->
     for batch, output in predict(lambda x: model(model.normalize(x)), model, loader, run, "exemplars"):
         label = training_target(batch["label"], batch.get("saliency"), options.unknown).to(run.device)
         if last:  # the labels of step 0 are complete already
-            score, old = best_channel(
-                output.logits, "ce" if options.loss == "ce" else "bce"
-            )  # official code: also for focal
+            score, old = best_channel(output.logits, "ce" if options.loss == "ce" else "bce")  # official: focal as bce
             label = pseudo_label(label, score, old, MEMORY_THRESHOLD, last_background)
         for index, values in zip(batch["index"].tolist(), label.cpu().numpy(), strict=True):
             found[index] = describe(dataset.samples[index].id, values, last_background)
@@ -403,7 +404,7 @@ def run_step(data: IncrementalData, step: int, earlier: Sequence[dict] = ()) -> 
             scores = data.test_protocol(step).score(recipe.model, run, recipe.decide, "test")
             run.finish(scores | {"epoch": best["epoch"], "validation": best["new_miou"], "checkpoint": selected})
         metrics = [*earlier, run.metrics()]
-        if len(metrics) == data.num_steps and dist.is_main():  # before the command counts as finished
+        if len(metrics) == data.num_steps and dist.is_main():  # inside start_run, so before the command is recorded
             groups = [[data.task.names[number] for number in data.task.ids(step)] for step in range(data.num_steps)]
             write_summary(metrics, groups, stage_dir(cfg, cfg.own_method or cfg.method))
         return metrics

@@ -1,10 +1,10 @@
 """Weak-shot segmentation with a mask transformer: base classes have masks, novel classes only image tags.
 
 method=single      train proposals on single images; novel proposals together cover all pixels that are not base
-method=simformer   in addition, train on image pairs: SimNet learns pixel similarity on base classes and teaches novel
+method=simformer   adds image pairs: SimNet learns pixel similarity on base classes and teaches the novel score maps
 stage=pseudo       label the training images with one of these networks, or with method=clusters by class discovery
 method=retrain     train all classes on these pseudo-labels
-method=supervised  train all classes on their masks: the upper bound, or an ordinary segmenter
+method=supervised  train all classes on their masks: the upper bound, or a plain MaskFormer
 
 reads   images, masks and tags of data.train_list; for retrain <output_dir>/<split>/<labels_by>_pseudo, for clusters
         <output_dir>/<split>/pseudo (cluster_pseudolabel.py)
@@ -66,7 +66,7 @@ from utils.recipe import Recipe, own_keys, own_recipe
 from utils.run import Run, entry, start_run
 
 Images = dict[str, torch.Tensor]  # "image", "label", "padding", "present", of data/weakshot/crops.py
-STRIDE = 4  # confidence of pseudo-labels is averaged over cells at this stride
+STRIDE = 4  # pixels per cell over which the confidence of pseudo-labels is averaged
 
 
 class MaskFormerRecipe(Recipe):
@@ -151,7 +151,7 @@ class MaskFormerRecipe(Recipe):
 
 
 class SingleImageRecipe(MaskFormerRecipe):
-    """L = that of MaskFormer, with masks of base classes only, + 20 focal(U, G) + dice(U, G) in each layer.
+    """L = MaskFormer losses with masks of base classes only + CompLoss: 20 focal(U, G) + dice(U, G) in each layer.
 
     U is the union of the proposals of novel classes, G the pixels that are not base.
     """
@@ -177,8 +177,9 @@ class SingleImageRecipe(MaskFormerRecipe):
 
 
 class SimFormerRecipe(SingleImageRecipe):
-    """L = that of single images + BCE(SimNet(f_i, f_j), same class) on pairs of base pixels of two images
-    + distance of the cosine of score maps from SimNet on pairs of pixels that are not base.
+    """L = loss of SingleImageRecipe
+    + SimLoss: BCE(SimNet(f_i, f_j), same class) on cross-image point pairs, at least one of them base
+    + DistLoss: distance between the cosine of score maps and SimNet's output on points that are not base.
 
     P pairs of images, N points per image, h w cells, D width. All processes draw the same random numbers and use their
     shares, so results do not depend on the number of processes.
@@ -294,9 +295,7 @@ def weak_recipe(cfg: WeakShotConfig, data: WeakShotData, run: Run) -> Recipe:
     model = start_network(cfg, data, run, pairs=pairs and bool(cfg.similarity.weight))
     if pairs:
         method = own_recipe(cfg, SimFormerRecipe)
-        recipe = method(
-            model, cfg, data.novel, protocol=data.protocol()
-        )  # reports wrong settings before images are listed
+        recipe = method(model, cfg, data.novel, protocol=data.protocol())  # first: it checks the batch size
         recipe.feed = {"pairs": data.source(batch // 2, pairs=True)}
         return recipe
     return own_recipe(cfg, SingleImageRecipe)(model, cfg, data.novel, {"images": data.source(batch)}, data.protocol())

@@ -1,9 +1,9 @@
-"""Steps 2 and 3 of zero-shot segmentation: learn unseen classes from their word vectors.
+"""Steps 2 and 3 of zero-shot segmentation: segment unseen classes by their word vectors.
 
 method=zs3     a generator maps word vectors to pixel features; the classifier of all classes trains on real features of
                images with seen classes only, and on generated features in the label layout of the other images
-method=zs3_gc  adds a generator for the nodes of a graph of connected regions
-method=zs5     self-training: a new network trains on true seen labels and confident unseen labels of zs3 or zs3_gc
+method=zs3_gc  ZS3 with a second generator for connected regions, a network on the graph of neighbouring regions
+method=zs5     self-training: a new network trains on true seen labels and confident pseudo-labels of zs3 or zs3_gc
 method=devise  baseline: the network predicts word vectors; a pixel takes the class with the nearest vector
 
 reads   <output_dir>/<split>/step1 (train_base.py), for zs5 that of zs3 or zs3_gc; or official files
@@ -57,8 +57,9 @@ from utils.run_folder import require_stage
 
 
 class Zs3Recipe(Recipe):
-    """Per image and seen class   L_G = MMD( G(w_c, z), f(x)[y = c] ), a step of the generator G each;
-    L = weighted CE( classifier(features), y ), features f(x) where no class is unseen, else G(w_y, z) everywhere.
+    """Generator G: L_G = MMD( G(w_c, z), f(x)[y = c] ) per image and seen class; one optimiser step each (`zs3.pace`).
+    Classifier: L = weighted CE( classifier(features), y ); features are f(x) for images without unseen classes, else
+    G(w_y, z) for every pixel.
 
     B images, C classes, D features, h w feature cells. f is the network of step 1, of which only the classifier trains.
     Its BatchNorm statistics are still updated (official code), unless zs3.bn=frozen.
@@ -84,8 +85,8 @@ class Zs3Recipe(Recipe):
         self.totals = {name: self._total(optimizer) for name, optimizer in self.optimizers.items()}
         if dist.world_size() > 1 and self.settings.pace != "batch":
             raise UserError(
-                f"zs3.pace={self.settings.pace}: processes have other classes in their images, so that steps of the "
-                "generator do not pair up; with several processes use zs3.pace=batch"
+                f"zs3.pace={self.settings.pace}: the number of generator steps depends on the classes of the images, "
+                "which differ between processes; with several processes use zs3.pace=batch"
             )
 
     def _adam(self, generator: nn.Module) -> torch.optim.Optimizer:
@@ -240,7 +241,7 @@ class Zs3Recipe(Recipe):
         """
         options, device = self.cfg.graph, rows.device
         label = torch.from_numpy(graph.label).to(device, non_blocking=True)
-        vectors = self.model.vectors[torch.where(label == IGNORE, 0, label).long()]  # 255 as row 0 (official code)
+        vectors = self.model.vectors[torch.where(label == IGNORE, 0, label).long()]  # official code: 255 has row 0
         adjacency = graph.adjacency(device, options.self_loops, options.normalize)
         fake = self.model.graph_generator(vectors, self.noise(len(graph)), adjacency)
         if layout.has_unseen:
@@ -263,7 +264,7 @@ class Zs3Recipe(Recipe):
         self.optimizers[name].step()
 
     def vectors(self, classes: list[int]) -> torch.Tensor:
-        """Word vectors [K, E] of some classes."""
+        """Word vectors [K, E] of K classes."""
         return torch.stack([self.model.vectors[number] for number in classes])
 
     def state(self) -> dict:
@@ -275,7 +276,7 @@ class Zs3Recipe(Recipe):
 
 
 class DeviseRecipe(Recipe):
-    """L = mean of 1 - cos( f(x), w_y ) on images with seen classes only."""
+    """DeViSE baseline: L = mean of 1 - cos( f(x), w_y ) over the labelled pixels of images with seen classes only."""
 
     score = None
 
@@ -303,7 +304,10 @@ class SelfTrainingRecipe(Recipe):
 
 
 def label_unseen(cfg: ZeroShotConfig, data: ZeroShotData, labelled_by: Path, run: Run) -> Path:
-    """Pseudo-labels of the training images that show an unseen class, in <stage>/labels; kept if finished already."""
+    """Writes pseudo-labels of the training images that show an unseen class; returns their folder <stage>/labels.
+
+    Finished labels of the same network and settings are kept.
+    """
     labels, options = data.pseudo_labels(run.dir / "labels"), cfg.self_training
     made_from, settings = {"network": labelled_by}, options.model_dump(mode="json")
     if labels.finished(made_from, settings):
@@ -325,7 +329,7 @@ def label_unseen(cfg: ZeroShotConfig, data: ZeroShotData, labelled_by: Path, run
 
 
 def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
-    """Step 2, with or without graph, from the network of step 1."""
+    """Step 2 (zs3, zs3_gc) on the network of step 1 in the file `start`."""
     network = build_network(cfg.model, data.num_classes, init="random")
     file = load_zero_shot_network(network, start)
     data.check_split(file.path, file.extra.get("config", {}))
@@ -336,7 +340,7 @@ def zs3_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -
 
 
 def zs5_recipe(cfg: ZeroShotConfig, data: ZeroShotData, start: Path, run: Run) -> Recipe:
-    """Step 3: the labels of step 2's network, and a new network that learns them."""
+    """Step 3 (zs5): pseudo-labels by the network of step 2 in the file `start`, and a new network to train on them."""
     folder = label_unseen(cfg, data, start, run)
     model = run.place(build_network(cfg.model, data.num_classes))
     feed = {"labels": data.step3_source(folder, cfg.step3.batch_size)}

@@ -136,10 +136,10 @@ def _usable(vectors: np.ndarray, names: Sequence[str], where: str) -> np.ndarray
         if not np.isfinite(row).all():
             raise UserError(f"{where}: the vector of '{name}' is not finite; give it another, or {_advice()}")
         if not row.any():
-            log.warning("%s: the vector of '%s' is zero, which tells nothing of it", where, name)
+            log.warning("%s: the vector of '%s' is zero, so it carries no information", where, name)
         other = known.setdefault(row.tobytes(), name)
         if other != name:
-            log.warning("%s: '%s' and '%s' have one vector, so that nothing tells them apart", where, other, name)
+            log.warning("%s: '%s' and '%s' have the same vector and cannot be distinguished", where, other, name)
     return vectors
 
 

@@ -23,7 +23,7 @@ reference() {  # reference random|oracle [key=value ...]
     step finetune_novel.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
     step eval.py "$CONFIG" method=basic cluster.assign="$1" "${@:2}"
 }
-if [ "${REFERENCES:-0}" = 1 ]; then  # at the same time: two processes of one thread do more than one of two
+if [ "${REFERENCES:-0}" = 1 ]; then  # at the same time: two processes of one thread are faster than one of two
     wait_background
     background
     reference random run.threads=1 "$@"

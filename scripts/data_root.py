@@ -1,7 +1,7 @@
-"""The data root of CONFIG.yaml [key=value ...], found without any package; exit status 2 when there is no such folder.
+"""Prints the data root of CONFIG.yaml [key=value ...]; exit status 2 if the folder does not exist.
 
-The scripts ask it before they install anything (scripts/env.sh). Commands read the configuration as a whole, and agree
-(tests/scripts/test_data_root.py).
+Needs no package, because the scripts call it before they install any (scripts/env.sh). The result is that of the full
+reader of configurations (tests/scripts/test_data_root.py).
 """
 
 import os

@@ -1,13 +1,13 @@
 # Sourced by the scripts of this folder.
 #   VENV=DIR    virtual environment to create or use; default: the active one if it has the packages, else .venv
-#   VENV=none   use the active Python as it is
+#   VENV=none   use the active Python without checking its packages
 #   PYTHON=...  Python that creates the environment; default: python3
 #   GPUS=4      start every stage with torchrun on 4 processes
 #   FOLDS="0 2" the folds of scripts that run several
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Whether every package that the given files list is installed, without importing any.
+# Exits with 0 if every package listed in the given files is installed; imports none of them.
 HAS_REQUIREMENTS='
 import re, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -20,8 +20,8 @@ except PackageNotFoundError:
     sys.exit(1)
 '
 
-# use_requirements FILE ... [-- CONFIG.yaml key=value ...]: the packages of the files; the data root of a configuration is
-# looked for before minutes of installing
+# use_requirements FILE ... [-- CONFIG.yaml key=value ...]: activate an environment with the packages listed in the files.
+# With a configuration, check its data root before an installation that takes minutes.
 use_requirements() {
     local files=()
     while [ $# -gt 0 ] && [ "$1" != -- ]; do files+=("$1"); shift; done
@@ -57,7 +57,7 @@ read_folders() {
     done
 }
 
-# launch SCRIPT.py ...: in one process, or in $GPUS of them by torchrun; exit status of the script
+# launch SCRIPT.py ...: run it in one process, or with torchrun in $GPUS; the exit status is that of the script
 launch() {
     if [ "${GPUS:-1}" -gt 1 ]; then python -m utils.launch --standalone --nproc_per_node="$GPUS" "$@"; else python "$@"; fi
 }
@@ -66,7 +66,7 @@ launch() {
 STEPS=()
 step() { STEPS+=(-- "$@"); }                    # step SCRIPT.py ...: in $GPUS processes
 step_alone() { STEPS+=(-- --alone "$@"); }      # in one process
-background() { STEPS+=(-- --background "$@"); } # background [LOGFILE]: the next commands run beside those after `foreground`
+background() { STEPS+=(-- --background "$@"); } # background [LOGFILE]: the next commands run at the same time as those after `foreground`
 foreground() { STEPS+=(-- --foreground); }
 wait_background() { STEPS+=(-- --wait); }
 run_steps() {

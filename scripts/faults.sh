@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Fault injection, each compared with an undisturbed run: 12 minutes on two cores.
+# Inject faults and compare every result with that of an undisturbed run; 12 minutes on two cores.
 #   scripts/faults.sh [PART ...]    default: all; `processes` runs in parallel with the others
-# processes   50 kills of the chain of discovery at random moments, signals while it saves, a full disk (a tmpfs), two
-#             processes then one, two runs in one folder
-# chaos       kills at file operations (ckpt-chaos) of a training of each system, with one process and with two
-# fuzz        400 damaged copies for every reader of files
-# properties  1,000 cases of each property that tests hold against a slow reference
-# POINTS=4 file operations of each training; all of one of them, in an hour:
+# processes   the discovery chain: 50 kills at random times, signals during saving, a full disk (a tmpfs), two processes
+#             continued by one, two runs in one folder
+# chaos       one training of each system, killed at file operations (ckpt-chaos), with one process and with two
+# fuzz        every reader of files on 400 damaged copies
+# properties  1,000 cases of every property test against a slow reference
+# POINTS=4 is the number of file operations at which each training is killed. All of one training take an hour:
 #   TRAININGS=base POINTS=1000 MODES=before,torn scripts/faults.sh chaos
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 use_requirements requirements.txt tests/requirements.txt
@@ -30,7 +30,7 @@ properties() {
 
 chaos() {
     local failed=0 ranks name
-    python tests/make_tiny.py "$work" >/dev/null  # the configurations below, on a data set of a few drawn images
+    python tests/make_tiny.py "$work" >/dev/null  # writes the configurations below and a few drawn images
     python train_base.py "$work/zero_shot.yaml" output_dir="$work/before" >/dev/null
     for ranks in ${RANKS:-1 2}; do
         for name in ${TRAININGS:-base incremental contrast zeroshot weakshot}; do
@@ -44,7 +44,7 @@ chaos() {
     return $failed
 }
 
-training() {  # training NAME: its `command`, and the `folder` of its stage
+training() {  # training NAME: sets `command`, and `folder` to that of its stage
     case $1 in
         base)
             folder=two/base
@@ -74,7 +74,7 @@ else
     run fuzz properties chaos
     wait $!
 fi
-times >"$work/times"  # of the shell, of its children
+times >"$work/times"  # line 1: the shell, line 2: its children
 echo "took $((SECONDS - begun)) s; CPU, user and system: $(tail -1 "$work/times")"
 if [ -e "$work/failed" ]; then
     echo "failed: $(xargs <"$work/failed"); logs: $work"

@@ -163,7 +163,7 @@ def ranks(place: Workplace) -> str:
 
 
 def full_disk(place: Workplace) -> str:
-    """Somebody fills the disk in the middle of a training: one line, and all goes on when there is room again."""
+    """A disk that fills up during training ends it with one line; the training resumes once there is space."""
     finish(place.train("roomy"))
     with small_disk(place.folder / "disk") as room:
         process = start(place.train("disk/full"))

@@ -93,7 +93,7 @@ def test_clusters_get_names_from_word_vectors(chain, tmp_path, capsys):
     assert len({file.read_text() for file in files}) == 1  # names change nothing else
     capsys.readouterr()
     assert run(cluster_pseudolabel.main, config, *options, words, "cluster.assign=random", "resume=false") == 2
-    assert "cluster.names=suggest: cluster.assign=random describes no objects" in capsys.readouterr().err
+    assert "cluster.names=suggest: needs cluster.assign=kmeans, not random" in capsys.readouterr().err
 
 
 def test_clustering_on_maskcontrast_features(chain, tmp_path):
@@ -247,7 +247,7 @@ def test_references(chain):
 
 
 def test_official_folders_move_in(chain, tmp_path):
-    """Pseudo labels and clean/unclean lists given by path start EUMS without the stages before it."""
+    """Pseudo-labels and clean/unclean lists given by path start EUMS without the stages before it."""
     out, config = chain
     given = [f"pseudo_dir={out / 'pseudo'}", f"split_dir={out / 'ranking'}", f"output_dir={tmp_path}", "eums.epochs=1"]
     assert run(finetune_novel.main, config, "method=eums", *given) == 0

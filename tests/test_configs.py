@@ -1,7 +1,7 @@
 """Every shipped configuration starts: two steps of every stage, through saving, loading and evaluation.
 
-Each configured network is built once and trains on a batch; in the dry runs, which write it many times, a small one
-stands in for the large ones.
+Each configured network is built once and trains on a batch. The dry runs, which save it many times, replace the large
+networks by a small one.
 """
 
 import json

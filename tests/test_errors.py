@@ -289,7 +289,7 @@ def test_fewer_clusters_than_novel_classes(fail, config, root, tmp_path):
     base = save_network(tmp_path / "base.pth", config, 3)
     oracle = fail(cluster_pseudolabel.main, f"base_checkpoint={base}", "cluster.k=1", "cluster.assign=oracle")
     assert (
-        "cluster.k=1: cluster.assign=oracle has a cluster for each novel class of split=two; use at least 2" in oracle
+        "cluster.k=1: cluster.assign=oracle needs a cluster for each novel class of split=two; use at least 2" in oracle
     )
 
 

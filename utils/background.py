@@ -9,7 +9,10 @@ MOST = 64  # pending calls; their arguments stay in memory
 
 
 class Background:
-    """Context manager whose calls run in threads; waits for them at its end and raises their first exception."""
+    """Context manager whose calls run in threads; waits for them at its end and raises their first exception.
+
+    If its block raises, calls that have not started are cancelled.
+    """
 
     def __init__(self) -> None:
         self.pool, self.pending = ThreadPoolExecutor(), deque[Future]()

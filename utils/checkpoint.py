@@ -92,7 +92,7 @@ def read_lines(path: Path) -> list[str]:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}: line {line} is not in {error.encoding}; save the list as UTF-8") from None
     if "\0" in text:
-        raise UserError(f"{path}: holds zero bytes, no UTF-8 text (UTF-16 without a mark?); save the list as UTF-8")
+        raise UserError(f"{path}: contains zero bytes (UTF-16 without a byte order mark?); save the list as UTF-8")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

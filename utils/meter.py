@@ -50,6 +50,7 @@ class Meter:
         bar.close()
 
     def report(self, losses: dict[str, torch.Tensor], every: int) -> None:
+        """Record the losses, averaged over processes, in history.jsonl: after step 1 and every `every` steps."""
         if self.progress.step % every == 0 or self.progress.step == 1:
             values = dist.mean(torch.stack(list(losses.values()))).tolist()
             self.latest = {name: round(value, 6) for name, value in zip(losses, values, strict=True)}
@@ -58,7 +59,7 @@ class Meter:
             )
 
     def end_of_epoch(self, scores: dict[str, float]) -> None:
-        """Log the epoch; `progress` already points to the next one."""
+        """Log the epoch that has ended and set the run's cost; `progress.epoch` is the number of finished epochs."""
         left = (self.epochs - self.progress.epoch) * (time.perf_counter() - self.start)
         step = 1e3 * self.seconds / max(self.steps, 1)
         waiting = 1e3 * self.waited / max(self.steps, 1)

@@ -1,10 +1,10 @@
-"""What torchrun says to a process, which stands in its environment: its rank, and how many there are."""
+"""Rank and number of processes, from the environment variables that torchrun sets. Does not import torch."""
 
 import os
 
 
 def launched() -> bool:
-    """Whether torchrun started this process."""
+    """Whether this process is one of several that torchrun started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

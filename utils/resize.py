@@ -86,7 +86,7 @@ def resize_box(name: str, values: np.ndarray, size: tuple[int, int], rows: slice
 
 
 def resize_fast(name: str, values: np.ndarray, size: tuple[int, int], rows: slice, columns: slice) -> np.ndarray:
-    """`resize_part` by OpenCV: bilinear for enlarging (at most one grey level off), area means for shrinking.
+    """`resize_part` by OpenCV for images: bilinear (at most one grey level off), area means for smaller heights.
 
     A shrunk image is sharper than PIL's, whose triangle filter is twice as wide.
     """

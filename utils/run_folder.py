@@ -198,8 +198,8 @@ def _require_own(folder: Path) -> None:
 def open_stage(cfg: Common, folder: Path, made: Made) -> tuple[bool, Path | None]:
     """(finished, checkpoint to resume from) of a locked folder. Unless it is finished, the folder is ready for a run.
 
-    What happens, by `resume`: a path starts over from that checkpoint, "false" starts over, "auto" and "true" go by
-    `state_of`. Raises UserError if the stage differs, if "true" finds nothing to resume, and for an unusable path.
+    `resume`: a path starts over from that checkpoint, "false" starts over, "auto" and "true" depend on `state_of`.
+    Raises UserError if the stage differs, if "true" finds nothing to resume, and for an unusable path.
     """
     resume = cfg.resume.lower()
     if resume not in ("auto", "true", "false"):

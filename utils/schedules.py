@@ -30,7 +30,7 @@ def poly_rate(rate: float, step: int, total: int, floor: float = 1e-6, power: fl
 def warm_poly_rate(
     rate: float, step: int, total: int, warm: float = 0.1, start: float = 0.001, power: float = 0.9
 ) -> float:
-    """poly_rate without a floor, times a factor rising from `start` to 1 over the first tenth of the steps (SSUL)."""
+    """rate (1 - step/total)^power, times a linear warm-up from `start` to 1 over a share `warm` of the steps (SSUL)."""
     length = int(warm * total)
     factor = start * (1 - step / length) + step / length if step < length else 1.0
     return rate * factor * (1 - step / total) ** power

@@ -7,7 +7,7 @@ from utils.errors import UserError
 
 
 def require_file(path: Path, wanted: str = "") -> None:
-    """UserError for a folder or a pipe, from which reading would block. A missing file is no error here."""
+    """UserError for a folder, or a pipe, which would block. A missing file passes. `wanted` completes the message."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: not a file{wanted and f'; {wanted}'}")
 

@@ -76,6 +76,7 @@ def _damaged_part(path: Path) -> str | None:
 
 
 def _reason(path: Path, error: Exception) -> str:
+    """Why the file cannot be read, for a message in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     with path.open("rb") as file:
@@ -88,11 +89,11 @@ def _reason(path: Path, error: Exception) -> str:
     wanted = re.search(r"GLOBAL (\S+)|unsupported class:? (\S+)", str(error))
     name = next(filter(None, wanted.groups()), "") if wanted else _first_global(path)
     if name:
-        return f"it holds a {name}, and making one could run code; save tensors and plain values only"
+        return f"it contains a {name}, and loading that could run code; save tensors and plain values only"
     if start.startswith(b"\x80") and start[1] > 2:
         return f"a plain pickle of protocol {start[1]}; write it with torch.save"
     text = re.sub(r"\s+", " ", str(error).split("WeightsUnpickler error:")[-1])
-    return "cut short or no file of torch.save" if "operand" in text else text.strip()[:120] or type(error).__name__
+    return "truncated, or not a torch.save file" if "operand" in text else text.strip()[:120] or type(error).__name__
 
 
 def _first_global(path: Path) -> str:

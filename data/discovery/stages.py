@@ -52,5 +52,5 @@ def num_clusters(cfg: DiscoveryConfig) -> int:
     path = pseudo_folder(cfg) / METRICS
     k = read_json(path).get("k") if path.is_file() else None
     if not isinstance(k, int):
-        raise UserError(f"cluster.k=auto: {path} does not tell the number of clusters; give it as cluster.k")
+        raise UserError(f"cluster.k=auto: {path} does not contain the number of clusters; set cluster.k")
     return k

@@ -17,7 +17,7 @@ from utils.errors import UserError
 
 Tensors = dict[str, torch.Tensor]
 CLASSES, QUERIES = "class_embed.weight", "query_embed.weight"  # [K + 1, D] and [Q, D]
-VECTORS = "class_embed.vectors"  # [K, E] instead of the former, where words tell the classes
+VECTORS = "class_embed.vectors"  # [K, E] instead of the former with model.classes=words
 NETWORK, SIMNET = "network.", "simnet."  # where both lie in our checkpoints of weak-shot training
 HEAD, PREDICTOR = "sem_seg_head.", "sem_seg_head.predictor."
 OFFICIAL_SIMNET = "criterion.cro_pixel_sim_net."

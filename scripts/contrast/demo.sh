@@ -9,7 +9,7 @@ OUT=${OUT:-output/demo_contrast}
 
 probe() {  # probe NAME "MODES" [key=value ...]: evaluations of one network
     for mode in $2; do
-        local rate=()  # of the linear probe, which is the only mode that trains
+        local rate=()  # learning rate of the linear probe, the only mode that trains
         [ "$mode" != linear ] || rate=(${LR:+training.lr="$LR"})
         step probe_features.py configs/demo/probe.yaml mode="$mode" output_dir="$OUT/probes" name="$1" "${rate[@]}" "${@:3}"
     done
@@ -20,7 +20,7 @@ mkdir -p "$OUT"
 step pretrain_contrast.py configs/demo/contrast.yaml output_dir="$OUT" "$@"
 wait_background
 trained=(model.kind=maskcontrast "checkpoint=$OUT/pretrain/last.pth")
-background "$OUT/references.log"  # two processes of one thread do more than one of two
+background "$OUT/references.log"  # two processes of one thread are faster than one of two
 LR=10 probe untrained "kmeans retrieval linear" model.kind=untrained run.threads=1 "$@"  # best of 0.1, 1, 10
 probe imagenet "kmeans retrieval" model.kind=backbone run.threads=1 "$@"
 foreground

@@ -3,7 +3,7 @@
 # of the papers in bf16. Prints time, images per second and memory of every stage, the difference between CPU and GPU results,
 # and the speed of a training step of every system (benchmarks/gpu.py). Without a GPU it stops at once (exit status 2).
 #   DATA_ROOT=/data/voc scripts/discovery/gpu_check.sh [key=value ...]
-#   SYSTEMS=ncdss scripts/discovery/gpu_check.sh model.backbone=resnet50 model.trained=null    # ImageNet weights must be at hand
+#   SYSTEMS=ncdss scripts/discovery/gpu_check.sh model.backbone=resnet50 model.trained=null    # needs ImageNet weights
 # SYSTEMS="ncdss ssul maskcontrast zs3": systems with a function check_NAME below. OUT=output/gpu_check, DEVICE=cuda and SIZE
 # (image side of all systems, pixels) can be set, e.g. DEVICE=cpu SIZE=64 to try the script itself.
 SYSTEMS=${SYSTEMS:-ncdss ssul maskcontrast zs3}

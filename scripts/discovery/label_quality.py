@@ -1,11 +1,11 @@
 """Quality of the labels that EUMS trains on: pseudo-labels and teacher predictions against true masks.
 
 reads   pseudo/, ranking/ and eums/ of a finished chain, and the masks of its novel training images
-prints  for the clean and the unclean images of the first ranking, and of the last reassignment if there was one: their
-        number; the share of objects whose cluster's majority class is theirs (purity); novel mIoU of the pseudo-labels,
-        and of what the teacher says at the end, in the mode it had in training; how many clusters the list holds
+prints  for all, clean and unclean images of the first ranking, and of the last reassignment if there was one: number of
+        images; purity (share of objects in the majority class of their cluster); novel mIoU of the pseudo-labels and of
+        the labels of the last teacher, in its training mode; number of clusters, and objects in the smallest
 
-Networks that eums.keep_every kept make a second table: what the teacher says, epoch by epoch.
+A second table shows the teacher's novel mIoU by epoch for the networks kept by eums.keep_every.
 Clusters are matched to classes once, on all pseudo-labels, by the official rule.
 
     python scripts/discovery/label_quality.py configs/demo/discovery.yaml
@@ -40,6 +40,7 @@ KINDS = {"clean": "easy", "unclean": "hard"}
 
 
 def teacher_of(path: Path, data: DiscoveryData) -> SegmentationNet:
+    """The teacher in a checkpoint of EUMS, in its training mode."""
     model = build_network(data.cfg.model, data.num_outputs, init="random")
     load_network(model, path, which="teacher")
     return model.train(data.cfg.eums.teacher_mode == "train")
@@ -68,7 +69,7 @@ def count(
 
 
 def purity_of(clusters: np.ndarray, classes: np.ndarray, chosen: Sequence[bool]) -> float:
-    """Share of the chosen objects whose class is the majority of their cluster, among all objects."""
+    """Share of the chosen objects that belong to the majority class of their cluster; all objects vote."""
     kinds = int(classes.max()) + 1
     majority = {c: np.bincount(classes[clusters == c], minlength=kinds)[1:].argmax() + 1 for c in set(clusters)}
     return float(np.mean([majority[c] == k for c, k in zip(clusters[chosen], classes[chosen], strict=True)]))
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def novel_miou(data: DiscoveryData, on: np.ndarray, matrices: np.ndarray) -> float:
-    """Of counts [N, true, outputs], the clusters matched as `on` [true, outputs] says."""
+    """Novel mIoU of the summed counts [N, true, outputs], with clusters matched on the confusion matrix `on`."""
     return confusion_metrics(matrices.sum(0), data.novel_protocol().spec, on)["novel_miou"]
 
 

@@ -1,12 +1,12 @@
-"""How good is the estimate of cluster.k=auto? The number of unknown classes against what its criteria say.
+"""Accuracy of cluster.k=auto: the true number of novel classes against the estimate of each criterion.
 
 reads   images and masks of data.train_list of a data set whose classes are all known
 prints  for class splits, and for novel classes drawn at random, the true number and the estimates: mean ± standard
         deviation over seeds, or over drawn classes
 
-Objects are described by their true masks, so that neither saliency nor base model errs: of an image with novel classes
-the largest of them, of the others every base class; in scenes (data.images=mixed) base classes of the labelled images,
-novel ones of the others. Classes with fewer than ten objects are left out.
+Prototypes come from true masks, which excludes errors of saliency and base model: the largest novel object of an image
+with novel classes, every base class of the others; in scenes (data.images=mixed) base classes of the labelled images
+and novel classes of the others. Classes with fewer than ten objects are left out.
 
     python scripts/discovery/number_of_clusters.py configs/discovery/pascal_subset.yaml --splits fold1 fold2 fold3
 """

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# EUMS on a few hundred real photographs: basic, EUMS as published, EUMS without reassignment, and EUMS with both rankings
-# per cluster; folds 1-3 and fold4 (the animals), three seeds; random and oracle labels for the first seed.
+# EUMS on a few hundred photographs: basic, EUMS as published, EUMS without reassignment, and EUMS that ranks within each
+# cluster; folds 1-3 and fold4 (the animals), three seeds; random and oracle labels for the first seed.
 #   DATA_ROOT=/data/voc_subset scripts/discovery/subset_study.sh [key=value ...]
 #   SEEDS="1 2 3" FOLDS="1 2 3 4" LANES=2 OUT=output/subset_study
 # 1,500 steps per network; published epochs, momentum and ramp-up. About 22 hours on two CPU cores (estimated from the
-# time per step of the 300-step runs). Finished stages are skipped and stopped ones resumed: it can be restarted at any time.
+# time per step of the 300-step runs). Finished stages are skipped, stopped ones resumed.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt -- configs/discovery/pascal_subset.yaml "$@"
 CONFIG=configs/discovery/pascal_subset.yaml OUT=${OUT:-output/subset_study} LANES=${LANES:-2}

@@ -1,11 +1,11 @@
-"""How pure are clusters of novel things, whatever is clustered as one: whole images, connected parts, or regions?
+"""Purity of the clusters of novel objects, comparable between units of clustering (image, component, region).
 
 reads   pseudo-label folders of finished chains, and the masks of their images
-prints  for each folder its objects, and how many are novel, base or neither by most of their pixels; the purity of the
-        novel ones (share whose cluster's majority class is theirs); and images with two or more of them
+prints  for each folder: number of objects; how many of them are novel, base or neither by the majority of their pixels;
+        purity of the novel objects (share in the majority class of their cluster); images with several novel objects
 
-The purity in metrics.json takes images that are clustered whole for novel however little of them is, and counts parts
-of base classes, so that it compares no units.
+The purity in metrics.json cannot be compared between units: a whole image always counts as novel, however few of its
+pixels are, and parts of base classes are included.
 
     python scripts/discovery/unit_purity.py output/units/seed1/*/fold0/pseudo
 """

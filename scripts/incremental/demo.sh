@@ -16,7 +16,7 @@ run() {  # run CONFIG "METHODS" [key=value ...]: the methods that are also in $M
 
 python prepare_data.py demo
 mkdir -p "$OUT"
-background "$OUT/baselines.log"  # two processes of one thread do more than one of two
+background "$OUT/baselines.log"  # two processes of one thread are faster than one of two
 run configs/demo/incremental_baselines.yaml "finetune mib plop" run.threads=1 "$@"
 foreground
 run configs/demo/incremental.yaml "ssul ssul_m joint" run.threads=1 "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SimFormer without each of its losses, and with the pairing of the paper, compared with single images and with pairs as configured.
+# SimFormer without each of its losses and with the pairing of the paper, compared with single images and the default.
 #   scripts/weakshot/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/weakshot.yaml
 #   OUT=output/weakshot_ablations/seed2 SPLIT=fold3 scripts/weakshot/ablations.sh configs/demo/weakshot.yaml seed=2
 # Runs go to $OUT/<variant>/$SPLIT. Finished stages are skipped; a quarter of an hour on one core with the demo set.

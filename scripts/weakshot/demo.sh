@@ -13,7 +13,7 @@ OPTIONS=(output_dir="$OUT" run.threads=1 "$@")
 
 python prepare_data.py demo
 mkdir -p "$OUT"
-background "$OUT/others.log"  # two processes of one thread do more than one of two
+background "$OUT/others.log"  # two processes of one thread are faster than one of two
 all_stages "$CONFIG" "$SPLIT" "single supervised" "" "" "${OPTIONS[@]}"
 foreground
 all_stages "$CONFIG" "$SPLIT" "simformer retrain" "" "" "${OPTIONS[@]}"

@@ -4,7 +4,7 @@
 #   scripts/weakshot/discover.sh [key=value ...]                                           the demo set
 #   DISCOVERY=configs/discovery/pascal_subset.yaml CONFIG=configs/weakshot/voc_subset.yaml SPLIT=fold1 DATA_ROOT=/data/voc \
 #       OUT=output/discovered_tags_voc scripts/weakshot/discover.sh
-# Arguments go to train_weakshot.py and eval.py; both configurations must know $SPLIT.
+# Arguments go to train_weakshot.py and eval.py. Both configurations must have the split $SPLIT.
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt
 source scripts/weakshot/steps.sh

@@ -1,9 +1,9 @@
-"""A table of CLIP text embeddings of class names, for data.embeddings (pip install open-clip-torch).
+"""Writes a table of CLIP text embeddings of class names, for data.embeddings (pip install open-clip-torch).
 
     python -m scripts.zeroshot.clip_table --dataset pascal --to pascal_clip.npz
     python -m scripts.zeroshot.clip_table --names "zebra, canoe" --model ViT-B-16 --weights openai --to clip.npz
 
-The vector of a name is the mean of its sentences' unit vectors, made a unit vector again. open_clip downloads the
+The vector of a name is the normalised mean of the normalised embeddings of several sentences. open_clip downloads the
 weights, or reads them from the file given by --weights.
 """
 
@@ -21,7 +21,7 @@ from utils.errors import UserError, missing_package
 from utils.run import entry
 
 SENTENCES = ("a photo of a {}.", "a photo of the {}.", "a photo of many {}.", "a close-up photo of a {}.", "{}")
-WORDS = {  # of names that are written as one word
+WORDS = {  # names that the lists write as one word
     "diningtable": "dining table",
     "pottedplant": "potted plant",
     "tvmonitor": "tv monitor",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ZS3Net on Pascal-Context, all steps for 2 to 10 unseen classes, with and without graph; finished stages are skipped.
+# ZS3Net on Pascal-Context: all steps for 2 to 10 unseen classes, with and without graph context. Finished stages are skipped.
 #   DATA_ROOT=datasets/context GPUS=2 SPLITS="unseen2 unseen10" METHODS="devise zs3 zs3_gc zs5" scripts/zeroshot/context.sh [key=value ...]
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
 use_requirements requirements.txt -- "${CONFIG:-configs/zeroshot/context.yaml}" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Zero-shot segmentation on the drawn demo set: step 1, DeViSE-like baseline, ZS3 published and strict, ZS5; a table and report.html.
+# Zero-shot segmentation on the drawn demo set: step 1, DeViSE baseline, ZS3, ZS3 strict, ZS5; a table and report.html.
 # For two CPU cores. Finished stages are skipped, stopped ones resumed.
 #   scripts/zeroshot/demo.sh [key=value ...]
 # OUT=output/demo_zeroshot_1 scripts/zeroshot/demo.sh seed=1 keeps seeds apart.
@@ -13,7 +13,7 @@ OPTIONS=(output_dir="$OUT" run.threads=1 "$@")
 
 python prepare_data.py demo
 mkdir -p "$OUT"
-background "$OUT/devise.log"  # two processes of one thread do more than one of two
+background "$OUT/devise.log"  # two processes of one thread are faster than one of two
 all_classes "$CONFIG" "$SPLIT" devise "${OPTIONS[@]}"
 foreground
 seen_classes "$CONFIG" "$SPLIT" "${OPTIONS[@]}"

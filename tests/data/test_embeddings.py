@@ -77,7 +77,7 @@ def test_vectors_of_no_numbers_are_refused(tmp_path, row):
 def test_two_names_of_one_vector_are_warned_of(tmp_path, caplog):
     write_table(tmp_path / "t.npz", ["cow", "dog"], np.ones((2, 3)))
     look_up(["cow", "dog"], str(tmp_path / "t.npz"), "pascal")
-    assert "'cow' and 'dog' have one vector" in caplog.text
+    assert "'cow' and 'dog' have the same vector" in caplog.text
     write_table(tmp_path / "t.npz", ["cow", "dog"], np.eye(2, 3, k=1) * [[1], [0]])
     look_up(["cow", "dog"], str(tmp_path / "t.npz"), "pascal")
     assert "the vector of 'dog' is zero" in caplog.text

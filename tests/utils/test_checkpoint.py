@@ -126,7 +126,7 @@ def test_lists(tmp_path):
         assert checkpoint.read_list(tmp_path / "c.txt") == ["caf\u00e9", "x"]
     for encoding, text, wrong in (
         ("latin-1", "x\ncaf\u00e9", "line 2 is not in utf-8"),
-        ("utf-16-le", "x\ny", "zero bytes, no UTF-8 text"),
+        ("utf-16-le", "x\ny", "contains zero bytes"),
     ):
         (tmp_path / "c.txt").write_bytes(text.encode(encoding))
         with pytest.raises(UserError, match=rf"c.txt: .*{wrong}.*; save the list as UTF-8"):

@@ -1,4 +1,4 @@
-"""What report.py --env tells of a machine."""
+"""The description of a machine by report.py --env."""
 
 import subprocess
 import sys

@@ -51,7 +51,7 @@ def test_a_command_line_and_numpy_numbers_beside_the_weights(tmp_path, zipped):
 )
 def test_what_is_refused_is_named(tmp_path, zipped, thing, name):
     torch.save({"model": thing}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    assert f"it holds a {name}" in refusal(tmp_path / "a.pth")
+    assert f"it contains a {name}" in refusal(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -59,7 +59,7 @@ def test_plain_pickles(tmp_path, protocol):
     path = tmp_path / "a.pkl"
     for thing, name in ((Command(), "posix.system"), (fractions.Fraction(1, 2), "fractions.Fraction")):
         path.write_bytes(pickle.dumps({"a": thing}, protocol))
-        assert f"it holds a {name}, and making one could run code" in refusal(path)
+        assert f"it contains a {name}, and loading that could run code" in refusal(path)
     path.write_bytes(pickle.dumps({"a": 1}, 4))
     assert "a plain pickle of protocol 4; write it with torch.save" in refusal(path)
 
@@ -72,7 +72,7 @@ def test_plain_pickles(tmp_path, protocol):
         (b"<HTML><body>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
         (b"\x1f\x8b\x08\x00" + b"0" * 99, "compressed with gzip"),
-        (b"words of any kind", "cut short or no file of torch.save"),
+        (b"words of any kind", "truncated, or not a torch.save file"),
         (b"PK\x03\x04" + b"0" * 99, "damaged: its archive cannot be read"),
     ],
 )

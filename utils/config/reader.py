@@ -177,7 +177,7 @@ def _first_mistake(error: ValidationError, schema: type[Common]) -> str:
     if elsewhere:
         own = next(name for name in SYSTEMS if issubclass(schema, schema_of(name)))
         return f"key '{key}' means nothing to system {own}; it is one of {' and '.join(elsewhere)}"
-    if isinstance(given, dict) and given:  # of a section that is misspelt: what stands in it tells which is meant
+    if isinstance(given, dict) and given:  # a misspelt section: its keys show which one is meant
         key = f"{key}.{next(iter(flatten(given)))}"
     same_end = [name for name in names if name.split(".")[-1] == key.split(".")[-1]]
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5) or same_end

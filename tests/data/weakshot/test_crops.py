@@ -112,7 +112,7 @@ def test_both_orders_of_the_colour_changes():
 
 
 def scene(seed: int = 0) -> dict[str, np.ndarray]:
-    """Levels of the image tell the class of a pixel, in blocks of 20."""
+    """An image whose grey levels encode the class of a pixel, in blocks of 20."""
     label = np.random.default_rng(seed).integers(0, 5, (6, 8)).astype(np.uint8).repeat(20, 0).repeat(20, 1)
     return {"image": np.repeat(40 * label[..., None] + 20, 3, axis=-1), "label": label}
 

@@ -40,7 +40,7 @@ def test_numbers_of_a_data_set_without_background_count_from_0(tmp_path):
         ("tags.csv", "id,tags\n", r"tags\.csv: no image; expected a CSV file"),
         ("tags.csv", 'a,"cat\n', r"tags\.csv: unexpected end of data; expected a CSV file"),
         ("tags.csv", f"a,{'b' * 200_000}\n", r"tags\.csv: field larger than field limit"),
-        ("tags.csv", "a\0,cat\n", r"tags\.csv: holds zero bytes"),
+        ("tags.csv", "a\0,cat\n", r"tags\.csv: contains zero bytes"),
         ("tags.yaml", "- a\n", r"tags\.yaml: no mapping; expected a CSV file"),
         ("tags.yaml", "a: cat\n", r"tags\.yaml, image 'a': expected a list of class names or numbers, got 'cat'"),
     ],

@@ -1,4 +1,4 @@
-"""BASNet against its published size and names, and the parts that a shape cannot tell."""
+"""BASNet against its published size and names, and details that shapes do not determine."""
 
 import pytest
 import torch

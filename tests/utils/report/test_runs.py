@@ -1,4 +1,4 @@
-"""Runs on disk: how far they came, and what tells two of them apart."""
+"""Runs on disk: their progress, and the keys in which two of them differ."""
 
 import fcntl
 import json
