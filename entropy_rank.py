@@ -14,6 +14,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 from functools import partial
 
 from data.discovery.builder import DiscoveryData, FineTuningImages
+from data.discovery.label_errors import label_errors
 from data.discovery.stages import basic_model, pseudo_files, pseudo_folder
 from losses.eums import object_entropy
 from models.segmentation import build_network
@@ -35,8 +36,11 @@ def main(argv: list[str] | None = None) -> None:
         load_network(model, checkpoint)
         images = FineTuningImages.open(data, pseudo_dir, cfg.basic.batch_size)
         names, loader = images.to_rank(images.novel)
-        entropy = partial(object_entropy, num_known=data.num_known)
-        scores = image_scores(run.place(model), entropy, loader, run, "entropy")
+        if cfg.ranking.by == "truth":
+            scores = label_errors(images, names).error.tolist()
+        else:
+            entropy = partial(object_entropy, num_known=data.num_known)
+            scores = image_scores(run.place(model), entropy, loader, run, "entropy")
         clusters = images.clusters(names) if cfg.ranking.balance == "cluster" else None
         easy, hard = split_by_score(names, scores, cfg.ranking.proportion, clusters)
         write_split(run.dir, easy, hard, names, scores)

@@ -139,6 +139,23 @@ def test_eums_may_start_from_the_whole_basic_model(chain, tmp_path):
                 torch.testing.assert_close(eums[f"{network}.{name}"], value, rtol=0, atol=1e-6)
 
 
+def test_ranking_by_the_truth(chain, voc, tmp_path):
+    """The images with the largest error of their pseudo-label are unclean; the error is 1 in a foreign cluster."""
+    out, config = chain
+    options = [f"pseudo_dir={out / 'pseudo'}", f"basic_checkpoint={out / 'basic' / 'best.pth'}"]
+    assert run(entropy_rank.main, config, *options, f"output_dir={tmp_path}", "ranking.by=truth") == 0
+    folder = tmp_path / "two" / "ranking"
+    errors = json.loads((folder / "entropy.json").read_text())
+    easy, hard = (read_list(folder / f"{name}_split.txt") for name in ("easy", "hard"))
+    assert max(errors[name] for name in easy) <= min(errors[name] for name in hard)
+    for name, error in errors.items():
+        pseudo = read_label(out / "pseudo" / "pseudo_labels" / f"{name}.png")
+        label = read_label(voc / "SegmentationClassAug" / f"{name}.png")
+        found, true, valid = pseudo > 2, (label > 2) & (label != 255), label != 255
+        iou = (found & true & valid).sum() / ((found | true) & valid).sum()
+        assert error == pytest.approx(1 - iou) or error == 1.0
+
+
 def test_reassignment_keeps_half_of_the_clean_list(chain):
     out, _ = chain
     before, after = (read_list(out / stage / "easy_split.txt") for stage in ("ranking", "eums"))

@@ -2,8 +2,9 @@
 
 reads   pseudo/, ranking/ and eums/ of a finished chain, and the masks of its novel training images
 prints  for all, clean and unclean images of the first ranking, and of the last reassignment if there was one: number of
-        images; purity (share of objects in the majority class of their cluster); novel mIoU of the pseudo-labels and of
-        the labels of the last teacher, in its training mode; number of clusters, and objects in the smallest
+        images; purity (share of objects in the majority class of their cluster); mean IoU of the masks, whatever the
+        class; novel mIoU of the pseudo-labels and of the labels of the last teacher, in its training mode; number of
+        clusters, and objects in the smallest
 
 A second table shows the teacher's novel mIoU by epoch for the networks kept by eums.keep_every.
 Clusters are matched to classes once, on all pseudo-labels, by the official rule.
@@ -12,7 +13,6 @@ Clusters are matched to classes once, on all pseudo-labels, by the official rule
 """
 
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data.discovery.builder import DiscoveryData, FineTuningImages, main_class
+from data.discovery.builder import DiscoveryData, FineTuningImages
+from data.discovery.label_errors import label_errors
 from data.discovery.stages import pseudo_folder, ranking_folder
 from data.label_map import LabelMap
 from data.transforms import ValTransform
@@ -47,32 +48,21 @@ def teacher_of(path: Path, data: DiscoveryData) -> SegmentationNet:
 
 
 @torch.no_grad()
-def count(
-    data: DiscoveryData, images: FineTuningImages, teacher: SegmentationNet
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """(ids [N], true class 0..n of every object [N], counts [N, 2, true, outputs] of pseudo and teacher's labels)."""
+def count(data: DiscoveryData, images: FineTuningImages, teacher: SegmentationNet) -> tuple[list[str], np.ndarray]:
+    """(ids [N], confusion matrices [N, 2, true, outputs] of pseudo-labels and of the teacher's labels)."""
     fields = ("image", "label", "pseudo")
     samples = data.context.index(images.novel, ("image", "label"))
     samples = data.pseudo_labels(images.pseudo_dir).added_to(samples)
     allowed = LabelMap.from_pairs({value: value for value in range(data.num_outputs)})
     transform, maps = ValTransform(data.cfg.data.image_size), {"label_map": data.full_map(), "pseudo_map": allowed}
     dataset = data.context.dataset(samples, fields, transform=transform, **maps)
-    rows, classes = [], []
+    rows = []
     for batch in data.context.loader(dataset, data.cfg.eums.batch_size):
         found = batch["pseudo"], teacher_label(teacher(teacher.normalize(batch["image"])).logits, 0)
         shape = data.num_outputs, len(data.groups.names)
         for place, label in enumerate(batch["label"]):
-            region = (batch["pseudo"][place] >= data.num_known).numpy()
-            classes.append(main_class(label.numpy(), region, data.num_known))
             rows.append(np.stack([confusion_matrix(maps[place], label, *shape).numpy() for maps in found]))
-    return [sample.id for sample in samples], np.array(classes), np.stack(rows)
-
-
-def purity_of(clusters: np.ndarray, classes: np.ndarray, chosen: Sequence[bool]) -> float:
-    """Share of the chosen objects that belong to the majority class of their cluster; all objects vote."""
-    kinds = int(classes.max()) + 1
-    majority = {c: np.bincount(classes[clusters == c], minlength=kinds)[1:].argmax() + 1 for c in set(clusters)}
-    return float(np.mean([majority[c] == k for c, k in zip(clusters[chosen], classes[chosen], strict=True)]))
+    return [sample.id for sample in samples], np.stack(rows)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -80,11 +70,11 @@ def main(argv: list[str] | None = None) -> None:
     data, folder = DiscoveryData.open(cfg), ranking_folder(cfg)
     images = FineTuningImages.open(data, pseudo_folder(cfg), cfg.eums.batch_size)
     run = cfg.output_dir / cfg.folder / "eums"
-    ids, classes, matrices = count(data, images, teacher_of(run / "last.pth", data))
-    clusters = np.array(images.clusters(ids))
+    ids, matrices = count(data, images, teacher_of(run / "last.pth", data))
+    clusters, errors = np.array(images.clusters(ids)), label_errors(images, ids)
     on = matrices[:, 0].sum(0)
     sizes = np.bincount(clusters[clusters >= 0], minlength=cfg.cluster.k)
-    rows = [["images", "number", "purity", "pseudo-labels", "teacher", "clusters", "in the smallest"]]
+    rows = [["images", "number", "purity", "mask IoU", "pseudo-labels", "teacher", "clusters", "in the smallest"]]
     lists = {"all": images.novel, "clean": read_list(folder / "easy_split.txt")}
     lists["unclean"] = read_list(folder / "hard_split.txt")
     if (run / "easy_split.txt").exists():
@@ -94,13 +84,13 @@ def main(argv: list[str] | None = None) -> None:
     for name, listed in lists.items():
         chosen = np.isin(ids, listed)
         held = np.bincount(clusters[chosen & (clusters >= 0)], minlength=cfg.cluster.k)
-        purity = percent(purity_of(clusters, classes, chosen))
+        parts = (percent(float(values[chosen].mean())) for values in (errors.right, errors.iou))
         scores = (percent(score(matrices[chosen, which])) for which in (0, 1))
-        rows.append([name, str(int(chosen.sum())), purity, *scores, str(np.count_nonzero(held)), str(held.min())])
+        rows.append([name, str(int(chosen.sum())), *parts, *scores, str(np.count_nonzero(held)), str(held.min())])
     print(table(rows))
     rows = [["teacher after epoch", *lists]]
     for epoch, path in sorted((int(path.stem.removeprefix("epoch_")), path) for path in run.glob("epoch_*.pth")):
-        _, _, matrices = count(data, images, teacher_of(path, data))
+        _, matrices = count(data, images, teacher_of(path, data))
         rows.append([str(epoch), *(percent(score(matrices[np.isin(ids, listed), 1])) for listed in lists.values())])
     if rows[1:]:
         print(f"\n{table(rows)}")

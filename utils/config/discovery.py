@@ -149,6 +149,11 @@ class Cluster(Section):
 
 
 class Ranking(Section):
+    by: Literal["entropy", "truth"] = Field(
+        "entropy",
+        description="what ranks images: entropy of the basic model (published), or the true error of their "
+        "pseudo-labels, an upper bound that reads the masks of novel images",
+    )
     proportion: PositiveFloat = Field(0.67, description="lambda, fraction of clean images; 1 or more: number of images")
     balance: Balance = Field("none", description=BALANCE)
     batch_size: Annotated[PositiveInt, NEUTRAL] = Field(8, description="images per forward pass")
