@@ -75,7 +75,7 @@ def result_tables(stages: list[Stage], options: Options) -> dict[str, Rows]:
 
 
 def explain(stages: list[Stage], rows: Rows, about: ResultTable, options: Options) -> None:
-    """What the numbers are, on stderr, so that a table can be piped."""
+    """Explain the numbers on stderr, so that the table on stdout can be piped."""
     over = {"seeds": "seeds", "splits": "splits and seeds", "datasets": "data sets, splits and seeds"}[options.over]
     notes = [f"mean ± standard deviation over {over} in per cent"]
     notes += ["number of runs in brackets, if any row has several"] if options.columns == "metrics" else []

@@ -118,7 +118,7 @@ def _eums(cfg: DiscoveryConfig) -> Recipe:
 
 
 def _incremental(cfg: IncrementalConfig, step: int = 0) -> Recipe:
-    """As train_incremental.build_recipe for SSUL."""
+    """A recipe of SSUL, built like in train_incremental.build_recipe."""
     data, method = IncrementalData.open(cfg), recipe_of(cfg, step)
     model, old = build_incremental(cfg.model, head_sizes(data.task, max(step - 1, 0), True), method.linear), None
     if step:

@@ -35,7 +35,7 @@ class NewClasses(NamedTuple):
 
 
 class TrainedNetwork(Protocol):
-    """What an evaluation depends on; see models.segmenter.Segmenter."""
+    """The properties of a network that an evaluation depends on; see models.segmenter.Segmenter."""
 
     @property
     def path(self) -> Path: ...

@@ -40,7 +40,7 @@ CLUSTERED = "pseudo_labels"  # folder of label maps inside a folder of cluster_p
 
 @dataclass(frozen=True)
 class Origin:
-    """What the values of label maps mean: class names by value, and the novel or unseen classes of the split."""
+    """Meaning of the values of label maps: class names by value, and the novel or unseen classes of the split."""
 
     split: str
     classes: tuple[str, ...]

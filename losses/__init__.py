@@ -1,6 +1,6 @@
 """Losses: one file per method, pure functions of tensors.
 
-`name` and `name_plain`. `name` is what training calls. Where it is written for speed or memory, `name_plain` beside it
+`name` and `name_plain`. `name` is what training calls. Where it is written for speed or memory, `name_plain` next to it
 is the formula of the paper in a few lines of tensor code; tests/losses compare both in value and gradient. A function
 without a plain twin is the formula itself. Plain forms compute in the dtype of their inputs.
 

@@ -1,4 +1,4 @@
-"""What every network's forward returns."""
+"""The return type of every network's forward."""
 
 from typing import NamedTuple
 

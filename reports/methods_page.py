@@ -1,6 +1,6 @@
 """The page of a split whose methods are evaluated one by one, for settings with two kinds of classes.
 
-A setting declares what the page shows in a `MethodsPage`; sections of its own are functions of a `MethodsRun`.
+A setting declares the content of its page in a `MethodsPage`; additional sections are functions of a `MethodsRun`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ Config = ZeroShotConfig | WeakShotConfig  # the configurations with `split` and 
 
 @dataclass(frozen=True)
 class MethodsPage:
-    """What the page of a setting shows, in the order of `sections`."""
+    """Content of the page of a setting, in the order of `sections`."""
 
     title: str
     table: ResultTable

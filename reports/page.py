@@ -22,7 +22,7 @@ from utils.report.tables import Rows
 
 @dataclass(frozen=True)
 class Page:
-    """What report.py writes and prints about a run."""
+    """The page that report.py writes and the lines that it prints about a run."""
 
     title: str
     lead: str  # HTML, a line below the title
@@ -47,7 +47,7 @@ def results(
     more: tuple[str, Rows] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """The first section: tiles (value, what it is), a table, bars beside it, a second table to unfold, notes.
+    """The first section: tiles (value, what it is), a table with bars next to it, a second table to unfold, notes.
 
     `rows` have the heading first; `styles` maps the name of a row to "best" or "reference"; `bars` has a bar per entry
     of `colors`; `more` is (summary, rows).

@@ -18,7 +18,7 @@ def written(path: Path, key: str) -> str | None:
 
 
 def data_root(config: Path, pairs: list[str]) -> Path:
-    """As utils.inputs.data_roots: of the command line, the file, what it extends, $DATA_ROOT, datasets/<dataset>."""
+    """The first data root found in: command line, file, the file that it extends, $DATA_ROOT, datasets/<dataset>."""
     below = written(config, "base")
     files = [config, *([config.parent / Path(below).expanduser()] if below else [])]
 

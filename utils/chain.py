@@ -2,7 +2,7 @@
 
     python -m utils.chain [--gpus N] -- train_base.py CONFIG.yaml -- eval.py CONFIG.yaml method=base -- ...
 
-One process decides for all commands, without importing torch; the unfinished ones run in processes of their own, with
+One process decides for all commands, without importing torch; the unfinished ones run in separate processes, with
 `--gpus N` by torchrun. The scripts of scripts/ build the list with the functions of scripts/env.sh. Besides a command,
 an element of the list is one of
 
@@ -53,7 +53,7 @@ class Step:
 
     @property
     def line(self) -> list[str]:
-        """What to execute."""
+        """The command line to execute."""
         launcher = ["-m", "utils.launch", "--standalone", f"--nproc_per_node={self.processes}"]
         return [sys.executable, *(launcher if self.processes > 1 else []), *self.words]
 

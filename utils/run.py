@@ -47,7 +47,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 @dataclass
 class Run:
-    """What a stage needs besides its method.
+    """A running stage: everything that it needs in addition to its method.
 
     finished         nothing is left to do
     resume_from      checkpoint to go on from, None for a new run

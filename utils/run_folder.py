@@ -35,7 +35,7 @@ NO_RESULT = ("resume", "expected")  # keys that do not change what a finished st
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage is made from, besides the keys that decide every stage (utils.config.common.Decides).
+    """Inputs of a stage, in addition to the keys that decide every stage (utils.config.common.Decides).
 
     reads    sections and keys of the configuration that decide its result
     inputs   name -> file or folder that it reads
@@ -53,7 +53,7 @@ class Made:
 
 
 class State(NamedTuple):
-    """What is in the folder of a stage, compared with what the stage would be made from now.
+    """State of the folder of a stage, compared with a run of the stage now.
 
     new        nothing, or the incomplete files of a stage that cannot be resumed
     resumable  a checkpoint of an unfinished run
@@ -66,7 +66,7 @@ class State(NamedTuple):
 
 
 def stage_dir(cfg: Common, stage: str) -> Path:
-    """<output_dir>/<split or task>/<stage>; dry runs have folders of their own."""
+    """<output_dir>/<split or task>/<stage>; dry runs have separate folders."""
     return cfg.output_dir / ("dry" if cfg.run.dry else "") / cfg.folder / stage
 
 

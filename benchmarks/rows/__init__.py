@@ -1,4 +1,4 @@
-"""What `python -m benchmarks` measures: the way of the released programs and ours, on the same inputs of paper size.
+"""Benchmarks of `python -m benchmarks`: the released implementation and ours, on the same inputs of paper size.
 
 losses      forward and backward, with the memory they take
 decisions   maps of classes, entropies, prototypes

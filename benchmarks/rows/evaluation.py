@@ -112,7 +112,7 @@ def native_counts(pred: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def our_counts(maps: list[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
-    """The same counts from confusion matrices."""
+    """The counts of the released code, computed from confusion matrices."""
     matrix = sum(image_confusion(t, p[None], OUTPUTS, OUTPUTS)[0] for p, t in maps)
     hit = matrix.diagonal()
     return torch.stack([hit, matrix.sum(0) - hit, matrix.sum(1) - hit])

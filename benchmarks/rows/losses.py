@@ -47,7 +47,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def memory(quick: bool = False) -> Iterator[Memory]:
-    """What a loss and its gradient take for one image beyond the output of the network, at the sizes of the papers."""
+    """Memory of a loss and its gradient for one image, without the network's output, at the sizes of the papers."""
     large, square, small, view = (65,) * 4 if quick else (CROP, SQUARE, 312, VIEW)
     for name, classes, size, stride, *ways in (
         ("SSUL, VOC: 22 channels", 22, large, STRIDE, binary_cross_entropy_plain, binary_cross_entropy),

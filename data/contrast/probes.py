@@ -60,7 +60,7 @@ class ProbeData(SystemData[ProbeConfig]):
 
     @property
     def foreground(self) -> Literal["head", "saliency"]:
-        """Where objects come from: the network's saliency head, or saliency maps of the data."""
+        """Source of the object masks: the network's saliency head, or saliency maps of the data."""
         return self.cfg.foreground or ("head" if self.cfg.model.kind == "maskcontrast" else "saliency")
 
     def train(self) -> SegmentationDataset:

@@ -145,7 +145,7 @@ def _require_own(root: Path, inputs: Sequence[Path]) -> None:
     made = [(root / part).resolve() for part in PARTS]
     inside = next((path for path in inputs if any(path.resolve().is_relative_to(part) for part in made)), None)
     if inside:
-        raise UserError(f"--root {root}: {inside} lies in a folder that is made anew; choose another --root")
+        raise UserError(f"--root {root}: {inside} is inside a folder that will be overwritten; choose another --root")
     split = root / f"{SPLIT}.yaml"
     there = next((root / name for name in (*PARTS, "classes.yaml") if (root / name).exists()), None)
     if there and not (split.is_file() and split.read_text(encoding="utf-8", errors="replace") == SPLIT_TEXT):

@@ -11,7 +11,7 @@ from models.segmentation import SegmentationNet
 class TeacherStudent(nn.Module):
     """Two copies of a network.
 
-    Decoder and classifier of each are initialised anew, so the two differ at step 0 (official code). With
+    Decoder and classifier of each are initialised separately, so the two differ at step 0 (official code). With
     `from_scratch` false, they stay equal copies.
     """
 

@@ -1,4 +1,4 @@
-"""What all backbones have in common. B batch, H W pixels, h w feature cells."""
+"""Base class of all backbones. B batch, H W pixels, h w feature cells."""
 
 import torch
 from torch import nn

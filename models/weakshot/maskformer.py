@@ -133,7 +133,7 @@ class WordClasses(nn.Module):
 
 
 class Rates(Protocol):
-    """What parameter groups need of utils.config.common.Training."""
+    """The attributes of utils.config.common.Training that parameter groups use."""
 
     @property
     def lr(self) -> float: ...

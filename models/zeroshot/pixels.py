@@ -1,4 +1,4 @@
-"""What step 2 of ZS3Net needs to know of a label map at feature resolution, found on the host in one go.
+"""Classes and cells of label maps at feature resolution, for step 2 of ZS3Net; computed on the host.
 
 B images, h w feature cells.
 """
@@ -28,10 +28,10 @@ def shrink_label(label: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def class_cells(label: np.ndarray, unseen: Collection[int]) -> list[ClassCells]:
-    """The layout of each of [B, h, w] label maps, uint8.
+    """The classes and cells of each of the label maps [B, h, w], uint8.
 
-    Whether a class is there is asked of this map, not of the image: an unseen object that the crop cut away, or that
-    falls between the cells, leaves an image of seen classes (official code).
+    The map decides which classes an image has, as in the official code: an unseen object outside the crop or between
+    the cells does not count.
     """
     return [_cells_of(one.ravel(), unseen) for one in label]
 
@@ -39,7 +39,7 @@ def class_cells(label: np.ndarray, unseen: Collection[int]) -> list[ClassCells]:
 def _cells_of(label: np.ndarray, unseen: Collection[int]) -> ClassCells:
     counts = np.bincount(label, minlength=IGNORE + 1)
     classes = np.flatnonzero(counts[:IGNORE]).tolist()
-    order = np.argsort(label, kind="stable")  # of uint8 a radix sort
+    order = np.argsort(label, kind="stable")  # a radix sort for uint8
     cells = np.split(order, np.cumsum(counts[classes]))[:-1]  # 255 sorts last
     return ClassCells(classes, cells, any(number in unseen for number in classes))
 
@@ -47,10 +47,10 @@ def _cells_of(label: np.ndarray, unseen: Collection[int]) -> ClassCells:
 def paste_unseen(
     label: np.ndarray, unseen: Sequence[int], share: float, background: int | None, draw: torch.Generator | None = None
 ) -> list[tuple[int, int] | None]:
-    """For each of [B, h, w] label maps without unseen classes: (class, unseen class that takes its place), or None.
+    """For each of the label maps [B, h, w] without unseen classes: (class, unseen class that replaces it), or None.
 
-    With probability `share` a class of the image, other than background, becomes a random unseen one: a layout for
-    generated features that owes nothing to the labels of unseen classes. An image of background alone has None.
+    With probability `share`, a random class of the image other than background is replaced by a random unseen class.
+    This gives layouts for generated features without any label of unseen classes. None for images of background only.
     """
     swaps: list[tuple[int, int] | None] = []
     for one in label:

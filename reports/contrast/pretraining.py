@@ -43,7 +43,7 @@ def page(cfg: ContrastConfig) -> Page:
 
 
 def result_rows(folder: Path, finished: Mapping[str, Mapping[str, Any]]) -> Rows:
-    """The last reported losses, ranks and saliency mIoU of each pre-training beside `folder`, that one first."""
+    """The last reported losses, ranks and saliency mIoU of `folder` and of the other pre-trainings next to it."""
     rows = [["pre-training", "epochs", *(f"{name} loss" for name in LOSSES), "top 1", "top 5", "saliency mIoU"]]
     trained = [name for name in finished if (folder.parent / name / "history.jsonl").exists() and name != folder.name]
     for name in (folder.name, *trained):

@@ -26,7 +26,7 @@ PUBLISHED = {
 
 
 def after_last_step(stage: Stage) -> Mapping[str, Any]:
-    """Of summary.json: metrics after the last step, the mean over steps of the mIoU of all classes, forgetting."""
+    """Columns from summary.json: metrics after the last step, mean over steps of mIoU over all classes, forgetting."""
     last, means = stage.metrics.get("last", {}), stage.metrics.get("mean_over_steps", {})
     return {**last, "mean_over_steps": means.get("miou"), "forgetting": stage.metrics.get("forgetting")}
 

@@ -234,7 +234,7 @@ class DeepLab(Section):
 
 
 class Segmentation(DeepLab):
-    """Of a network with a classifier, models/segmentation.py."""
+    """Keys of a network with a classifier (models/segmentation.py)."""
 
     trains_all: ClassVar[bool] = True  # without `trained`, all parts of the backbone train
 
@@ -312,7 +312,7 @@ def free_section(values: dict[str, Any]) -> EasyDict:
 
 
 class Trained(NamedTuple):
-    """What eval.py evaluates without `checkpoint`: files of a finished stage; the first file gives the metrics."""
+    """The files of a finished stage that eval.py evaluates without `checkpoint`; the first one gives the metrics."""
 
     stage: str  # folder; `*` stands for the last of several
     made_by: str  # the command that makes it
@@ -384,5 +384,5 @@ class Common(Section):
 
     @property
     def trained(self) -> Trained:
-        """What eval.py evaluates without `checkpoint`."""
+        """The stage that eval.py evaluates without `checkpoint`."""
         raise NotImplementedError(f"system {self.system} does not say what is evaluated")

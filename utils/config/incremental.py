@@ -26,7 +26,7 @@ TRAINS = "train_incremental.py"
 class Model(
     Segmentation, defaults={"backbone": "resnet101", "output_stride": 16, "atrous_rates": (6, 12, 18), "dropout": 0.1}
 ):
-    """Of the network of every step."""
+    """Keys of the network of every step."""
 
 
 class CroppedData(Data, defaults={"image_size": 513}):

@@ -125,7 +125,7 @@ def _help(files: list[str], systems: Sequence[str]) -> str:
         name = systems[0]
         return f"keys of system {name} (key=value overrides the file):\n{describe(schema_of(name))}"
     listed = "\n".join(f"  {name:34} {SYSTEMS[name].title}" for name in systems)
-    return f"systems (CONFIG.yaml --help lists the keys of its own):\n{listed}\n\ncommon keys:\n{describe(Common)}"
+    return f"systems (CONFIG.yaml --help lists the keys of its system):\n{listed}\n\ncommon keys:\n{describe(Common)}"
 
 
 def _file_layers(path: Path) -> list[tuple[str, dict]]:

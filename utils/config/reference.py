@@ -91,7 +91,7 @@ def _shown(default: Any) -> str:
 
 
 def _notes(marks: Sequence[Mark]) -> list[str]:
-    """What the marks of a key say, most telling first."""
+    """The meaning of the marks of a key, most important first."""
     decides: set[str] = {mark.what for mark in marks if isinstance(mark, Decides)}
     notes = ["*neutral*"] if "nothing" in decides else ["*all stages*"] if "every stage" in decides else sorted(decides)
     for mark in (mark for mark in marks if isinstance(mark, Only)):

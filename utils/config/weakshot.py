@@ -25,8 +25,8 @@ from utils.config.common import (
 from utils.errors import UserError
 
 TRAINS = "train_weakshot.py"
-STRIDE = 4  # of the pixel embeddings
-WEAK = ("simformer", "single")  # methods whose networks know novel classes by their tags alone
+STRIDE = 4  # stride of the pixel embeddings
+WEAK = ("simformer", "single")  # methods that learn novel classes from tags only
 LABELLERS = (*WEAK, "clusters")
 
 

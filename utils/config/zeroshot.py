@@ -59,7 +59,7 @@ class Model(
         "multi_grid": (1, 2, 4),
     },
 ):
-    """Of the network of every step."""
+    """Keys of the network of every step."""
 
 
 class SeenTraining(

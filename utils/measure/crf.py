@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from utils.errors import missing_package
 from utils.labels import is_wide
 
-STEPS = 10  # of mean field; these and the kernels below are those of MaskContrast's code
+STEPS = 10  # mean-field iterations; these and the kernels below are those of MaskContrast's code
 SMOOTHNESS = {"sxy": 1, "compat": 3}
 APPEARANCE = {"sxy": 67, "srgb": 3, "compat": 4}
 

@@ -14,8 +14,8 @@ import torch
 from utils.config.common import Absent
 from utils.labels import IGNORE, ignore_of
 
-LEVELS = 256  # of a uint8 array
-EXACT = 2**24  # OpenCV counts in float32
+LEVELS = 256  # values of a uint8 array
+EXACT = 2**24  # largest exact count of OpenCV, which counts in float32
 
 
 def confusion_matrix(
@@ -37,7 +37,7 @@ def confusion_matrix(
 
 
 def confusion_of_step(pred: torch.Tensor, label: torch.Tensor, num_pred: int, num_true: int) -> torch.Tensor:
-    """`confusion_matrix` without a wait for the device, which bincount needs: for a training step, and on GPUs."""
+    """`confusion_matrix` without bincount, which synchronises with the device: for training steps, and on GPUs."""
     cell = _cells(pred, label, num_pred)
     counts = torch.zeros(num_true * num_pred + 1, dtype=torch.int64, device=cell.device)
     return counts.scatter_add_(0, cell, torch.ones_like(cell))[1:].view(num_true, num_pred)
@@ -46,12 +46,12 @@ def confusion_of_step(pred: torch.Tensor, label: torch.Tensor, num_pred: int, nu
 def _cells(pred: torch.Tensor, label: torch.Tensor, num_pred: int) -> torch.Tensor:
     """The bin of each pixel, row by row from 1 on."""
     pred, label = pred.reshape(-1).long(), label.reshape(-1).long()
-    # ignored pixels go to bin 0, which is cut off: cheaper than selecting the others, and no wrong label hides there
+    # ignored pixels go to bin 0, which is cut off: faster than selecting the others, and wrong labels stay visible
     return torch.where(label == ignore_of(label), 0, label * num_pred + pred + 1)
 
 
 def _histogram(pred: np.ndarray, label: np.ndarray, num_pred: int, num_true: int, later: int | None) -> torch.Tensor:
-    """`confusion_matrix` of uint8 arrays by OpenCV, which reads them as they are: many times as fast as bincount."""
+    """`confusion_matrix` of uint8 arrays by OpenCV, many times faster than bincount because it needs no conversion."""
     counts = np.zeros((LEVELS, num_pred), np.int64)
     pred, label = pred.reshape(1, -1), label.reshape(1, -1)
     for start in range(0, label.size, EXACT):

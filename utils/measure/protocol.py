@@ -41,7 +41,7 @@ def no_classes(_metrics: dict[str, Any]) -> Classes:
 
 @dataclass(frozen=True)
 class EvalProtocol:
-    """With `native`, pixels are counted at file size; clusters are still matched at network resolution."""
+    """`native` counts pixels at file size; clusters are still matched at network resolution."""
 
     loader: DataLoader
     spec: Spec

@@ -1,7 +1,7 @@
 """Tables over many finished stages: a row per method or variant, mean ± deviation over runs, published values.
 
 A run is everything in one output_dir that belongs to one split. Runs of different data sets or splits are averaged
-only on request (`Options.over`). The `ResultTable` of each system lies in reports/<setting>/.
+only on request (`Options.over`). The `ResultTable` of each system is in reports/<setting>/.
 """
 
 import statistics
@@ -46,7 +46,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """What the table of a system shows, and how stages become its rows."""
+    """Content of the table of a system, and how stages become its rows."""
 
     columns: tuple[Column, ...]
     evaluated_by: str  # script that writes the stages
@@ -67,7 +67,7 @@ class ResultTable:
 
 @dataclass(frozen=True)
 class Options:
-    """What collect.py was asked for."""
+    """The options of collect.py."""
 
     rows: Literal["method", "variant"] = "method"
     columns: Literal["metrics", "split"] = "metrics"
@@ -98,7 +98,7 @@ class Entry:
         return self.stage.dataset, self.split, self.stage.seed
 
     def data(self, scored: bool) -> dict[str, Any]:
-        """What it was trained and, if `scored`, evaluated on. Runs that differ in it are not averaged."""
+        """The data that it was trained and, if `scored`, evaluated on. Runs that differ in it are not averaged."""
         data = self.stage.config.get("data", {})
         found = {name: data.get(name) for name in ("dataset", "train_list", "val_list", "lists")}
         images = self.stage.metrics.get("images") if scored else None

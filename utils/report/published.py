@@ -1,4 +1,4 @@
-"""Published IoU of single classes, in per cent. Published values of whole methods lie in reports/<setting>/table.py."""
+"""Published IoU of single classes, in per cent. Published values of methods are in reports/<setting>/table.py."""
 
 # (linear, k-means): supervised saliency, ImageNet start (README of the code of Van Gansbeke et al., ICCV 2021)
 _PROBES = {

@@ -1,4 +1,4 @@
-"""What a command prints about its finished stages. Nothing here imports torch."""
+"""The lines that a command prints about its finished stages. Nothing here imports torch."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a class-incremental task writes and logs while it is trained."""
+"""Logs and summary of a class-incremental task during training."""
 
 from collections.abc import Sequence
 from pathlib import Path

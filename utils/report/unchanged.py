@@ -1,6 +1,6 @@
 """Whether report.py would make the same page again: a record of everything that a page was made from.
 
-Compared are the configuration, all files beside the page and in the stages, the data files that the stages read, and
+Compared are the configuration, all files next to the page and in the stages, the data files that the stages read, and
 this program. Nothing here imports torch.
 """
 
@@ -17,7 +17,7 @@ from utils.inputs import RECORD as DATA
 from utils.inputs import changed_data, stamp
 from utils.run_folder import COMMANDS, LOCK, command_name, stage_dir
 
-RECORD = "report.json"  # beside the page
+RECORD = "report.json"  # next to the page
 NO_RESULT = {LOCK, COMMANDS, RECORD}  # files that change without a change of what is shown
 ROOT = Path(__file__).parents[2]
 PROGRAM = ("report.py", "reports/**/*.py", "data/**/*.py", "models/**/*.py", "utils/**/*.py")
@@ -29,7 +29,7 @@ def record_page(cfg: Common, folder: Path, printed: str) -> None:
 
 
 def unchanged_page(cfg: Common) -> str | None:
-    """What report.py printed, if it would make the same page again; None otherwise, and in any doubt."""
+    """The former output of report.py if it would write the same page again; None otherwise, and in any doubt."""
     deepest = stage_dir(cfg, "")
     for folder in (deepest, *deepest.parents) if cfg.resume == "auto" else ():  # a page may cover several networks
         try:

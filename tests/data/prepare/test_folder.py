@@ -117,7 +117,7 @@ def test_nothing_is_deleted_that_was_not_made_here(tmp_path, capsys, case):
     before = sorted(path.name for path in (mine / part).iterdir())
     given = [word.replace(str(tmp_path / source), str(mine / part)) for word in given]
     assert guarded(prepare_data.main, given) == 2
-    said = "was not made by this command" if case == "others" else "lies in a folder that is made anew"
+    said = "was not made by this command" if case == "others" else "is inside a folder that will be overwritten"
     assert said in capsys.readouterr().err
     assert sorted(path.name for path in (mine / part).iterdir()) == before
 
