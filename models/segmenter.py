@@ -61,7 +61,7 @@ def square_segmenter(file: WeightsFile, model: nn.Module, config: Common, output
 
 
 def saved_classes(file: WeightsFile, outputs: int) -> tuple[list[tuple[int, str]], int]:
-    """(number and name of the class of each output, as far as the file knows them; number of labelled outputs).
+    """(class number and name of each output that the file names; number of labelled outputs).
 
     Unnamed clusters take their names from clusters.yaml in the parent of the stage's folder, if it was written for the
     clustering that inputs.json of the stage records.

@@ -1,4 +1,4 @@
-"""The page that report.py writes: what it holds, and the sections that settings share.
+"""The page that report.py writes: its content, and the sections that settings share.
 
 A section is HTML, "" if the run has nothing for it. Images are uint8 [H, W, 3], labels [H, W].
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def written(path: Path, key: str) -> str | None:
-    """The value of a key in a file of YAML, wherever it stands; the first one, without quotes."""
+    """The first value of a key in a YAML file, at any level, without quotes."""
     lines = (re.sub(r"(^|\s)#.*", "", line) for line in path.read_text(encoding="utf-8").splitlines())
     found = re.search(rf"(?:^|[\s{{,]){key}:[ ]+([^\s,}}]+)", "\n".join(lines))
     return found[1].strip("\"'") if found else None

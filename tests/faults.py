@@ -148,7 +148,7 @@ def signals(place: Workplace, count: int = 9, seed: int = 1) -> str:
 
 
 def ranks(place: Workplace) -> str:
-    """Two processes stopped by SIGTERM to the launcher, then one goes on."""
+    """Two processes stopped by SIGTERM to the launcher, then continued by one process."""
     command = place.train("ranks", "base_training.epochs=40")
     launch = [sys.executable, "-m", "utils.launch", "--standalone", "--nproc_per_node=2", *command[1:]]
     process = start(launch)

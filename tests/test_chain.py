@@ -315,7 +315,7 @@ def test_more_base_classes_than_eight_bits_hold():
 
 
 def test_more_clusters_than_eight_bits_hold(voc, tmp_path):
-    """k=300: pseudo-labels are 16-bit files, and training, ranking, scoring and predicting go on."""
+    """k=300: pseudo-labels are 16-bit files; training, ranking, evaluation and prediction work."""
     from tests.conftest import write_tiny
 
     config = write_tiny(tmp_path, voc)

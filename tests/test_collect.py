@@ -117,7 +117,7 @@ def test_incremental_tasks_beside_the_paper(tmp_path, capsys):
 
 
 def test_mean_over_class_orders(tmp_path, capsys):
-    """60, 64 and 68 in three orders: 64 ± 4; another data set keeps a row of its own."""
+    """60, 64 and 68 in three orders: 64 ± 4; another data set has a separate row."""
     for order, miou in (("b", 0.60), ("c", 0.64), ("d", 0.68)):
         write_task(tmp_path, miou, "pascal", task=f"15-1_{order}")
     write_task(tmp_path / "other", 0.2, "demo")

@@ -101,7 +101,7 @@ def test_kill_points_of_starting_over(tiny, tmp_path):
 
 
 def test_train_base_itself(tiny, tmp_path):
-    """Its checkpoints cut in half; at other points, in processes of their own: scripts/faults.sh."""
+    """Checkpoints cut in half. scripts/faults.sh tests other points, in separate processes."""
 
     def run(output: Path, **how) -> int:
         options = [str(tiny), f"output_dir={output}", *SMALL, "base_training.epochs=1"]

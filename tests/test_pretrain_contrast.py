@@ -239,7 +239,7 @@ def test_stopped_and_resumed(config, tmp_path, monkeypatch):
 
 
 def test_without_masks_of_validation_images(config, tmp_path):
-    assert run(config, "data.val_list=trainaug") == 0  # a list of one's own
+    assert run(config, "data.val_list=trainaug") == 0  # a custom list
     assert read(tmp_path / "out" / "pretrain")["images"] == 48
     data = load(config).data.root
     (tmp_path / "bare").mkdir()

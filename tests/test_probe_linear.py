@@ -90,7 +90,7 @@ def test_step_is_cross_entropy_of_one_convolution(config):
 
 
 def test_train_miou_is_of_the_pixels_before_each_step(config, tmp_path, monkeypatch):
-    """All predictions of an epoch in one list, as the official program's meter; nothing of the epoch before."""
+    """All predictions of one epoch in one matrix, as in the official program; none of the previous epoch."""
     plain, seen = LinearProbe.forward, []
 
     def forward(self, image):

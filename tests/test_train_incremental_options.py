@@ -38,7 +38,7 @@ def test_steps_after_the_first_may_be_shorter(task_config, tmp_path, capsys):
 
 
 def test_plop_says_what_it_trusts(task_config, tmp_path, monkeypatch):
-    """A line per step, a class after the other; a warning where next to nothing of a class is kept."""
+    """One line per step with all classes in order; a warning for classes of which almost nothing is kept."""
     options = ("method=plop", "plop.median=exact", "training.epochs=1")
     assert run(task_config, *options) == 0
     folder, said = tmp_path / "out" / "abc-overlap" / "plop", "entropy threshold and trusted share of background: "

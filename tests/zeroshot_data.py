@@ -77,7 +77,7 @@ def make_context(root: Path, images: dict[str, dict[str, tuple[int, ...]]] | Non
 
 
 def write_labels(root: Path) -> dict[str, int]:
-    """labels.txt with 459 names, the 59 classes at places of their own; name -> number, from 1."""
+    """labels.txt with 459 names, the 59 classes scattered among them; name -> number, from 1."""
     classes = load_classes("context").names[1:]
     names = [f"other {number}" for number in range(459)]
     for place, name in enumerate(classes):

@@ -125,12 +125,12 @@ class ProbeData(SystemData[ProbeConfig]):
     # ---- evaluation of a linear probe
 
     def protocol(self, images: SegmentationDataset) -> EvalProtocol:
-        """At network resolution, to choose an epoch."""
+        """Evaluation at network resolution, which selects the best epoch."""
         spec = Spec(self.classes, self.num_classes, absent=self.cfg.evaluation.absent)
         return EvalProtocol(self.loader(images), spec, classes=lambda metrics: list(enumerate(self.classes)))
 
     def test_protocol(self) -> EvalProtocol:
-        """At the size of the mask files."""
+        """Evaluation at the size of the mask files."""
         name = "image size, CRF" if self.cfg.evaluation.crf else "image size"
         images = self.val()
         loader = self.loader(images, native=True)

@@ -275,7 +275,7 @@ class DiscoveryData(SystemData[DiscoveryConfig]):
 
 
 def unlabelled_set(context: DataContext[DiscoveryConfig], ids: Sequence[str]) -> ImageSet:
-    """Novel images, with saliency if it is used."""
+    """The samples of the novel images, with saliency if it is used."""
     cfg = context.cfg
     fields = ("image", "saliency") if cfg.cluster.salient else ("image",)
     missing, folder = cfg.data.missing, cfg.cluster.saliency_folder

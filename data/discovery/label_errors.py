@@ -11,7 +11,7 @@ from utils.labels import ignore_of
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """How good each pseudo-label is, for N images.
+    """Quality of the pseudo-labels of N images.
 
     right  bool [N], whether the class of the object is the majority class of its cluster
     iou    float [N], IoU of the cluster's region with the pixels of novel classes, 1 for equal masks

@@ -177,11 +177,11 @@ class IncrementalData(SystemData[IncrementalConfig]):
         return EvalProtocol(loader, spec, later=later, classes=partial(self.output_classes, step))
 
     def validation(self, step: int) -> EvalProtocol:
-        """On the validation images of a step; `new` are the classes that it adds."""
+        """Evaluation on the validation images of a step; `new` are the classes that it adds."""
         return self.protocol(self.val(step), step, num_old=self.num_seen(step - 1))
 
     def test_protocol(self, step: int, native: bool = False) -> EvalProtocol:
-        """On all validation images, as centre crops or at image size."""
+        """Evaluation on all validation images, as centre crops or at image size."""
         images = self.test(native)
         made = self.protocol(images, step)
         if native:  # images differ in size

@@ -259,7 +259,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
     # ---- how networks are scored
 
     def protocol(self) -> EvalProtocol:
-        """All validation images and classes, shorter side `evaluation.size`, counted at file size."""
+        """Evaluation on all validation images and classes: shorter side `evaluation.size`, counted at file size."""
         return self._protocol(self.val_images())
 
     def _protocol(self, images: SegmentationDataset) -> EvalProtocol:
@@ -274,7 +274,7 @@ class WeakShotData(TwoGroups[WeakShotConfig]):
         )
 
     def evaluation(self, network: TrainedNetwork) -> EvalProtocol:
-        """For eval.py."""
+        """Evaluation of a network by eval.py."""
         own = self.output_classes({})
         if network.num_outputs != self.num_classes or (network.classes and network.classes != own):
             raise UserError(

@@ -245,7 +245,7 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         return self._protocol(self.val_images(size, self.cfg.data.step1_val == "seen"), size)
 
     def protocol(self, native: bool = False) -> EvalProtocol:
-        """On all validation images, shorter side `data.image_size`."""
+        """Evaluation on all validation images, shorter side `data.image_size`."""
         size = self.cfg.data.image_size
         return self._protocol(self.val_images(size), size, native)
 

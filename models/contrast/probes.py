@@ -71,7 +71,7 @@ class LastLevel(Decoder):
 
 
 class LinearProbe(SegmentationNet[nn.Conv2d]):
-    """A segmentation network of which the classifier trains; all of it stays in evaluation mode, so without dropout."""
+    """A segmentation network whose classifier alone trains. All of it stays in evaluation mode, without dropout."""
 
     def __init__(self, backbone: Backbone, decoder: Decoder, num_classes: int):
         super().__init__(backbone, decoder, nn.Conv2d(decoder.out_channels, num_classes, 1), trained=())

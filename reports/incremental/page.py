@@ -272,5 +272,5 @@ def _after(method: Trained) -> list[str]:
 
 
 def _group_names(groups: Sequence[Sequence[str]]) -> list[str]:
-    """The class of a step, or how many it has."""
+    """The name of a step's class, or the number of its classes."""
     return [names[0] if len(names) == 1 else f"{len(names)} of step {step}" for step, names in enumerate(groups)]

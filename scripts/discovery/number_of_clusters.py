@@ -44,7 +44,7 @@ CRITERIA = ("silhouette", "stability", "known classes")
 
 
 class Objects(NamedTuple):
-    """Prototypes [N, D], and of each its image, class number and pixels."""
+    """Prototypes [N, D], and the image, class number and pixels of each."""
 
     rows: np.ndarray
     images: np.ndarray
@@ -77,7 +77,7 @@ def describe(cfg: DiscoveryConfig, classes: int) -> Objects:
 
 
 def estimates(objects: Objects, novel: set[int], cfg: DiscoveryConfig, seed: int) -> list[int]:
-    """[true number, what each criterion prefers, the median]."""
+    """[true number, the number that each criterion prefers, the median]."""
     base, one = (in_scenes if cfg.data.images == "mixed" else apart)(objects, novel, cfg, seed)
     sizes = Counter(one.classes.tolist())
     one = one.where(np.array([sizes[number] >= FEWEST for number in one.classes.tolist()]))
@@ -89,7 +89,7 @@ def estimates(objects: Objects, novel: set[int], cfg: DiscoveryConfig, seed: int
 
 
 def apart(objects: Objects, novel: set[int], _cfg: DiscoveryConfig, _seed: int) -> tuple[Objects, Objects]:
-    """(known objects, unknown ones): of an image with novel classes the largest of them, of the others every class."""
+    """(known, unknown): all objects of images without novel classes; the largest novel object of each other image."""
     is_novel = np.isin(objects.classes, list(novel))
     with_novel = np.isin(objects.images, objects.images[is_novel])
     one = objects.where(is_novel)
@@ -99,7 +99,7 @@ def apart(objects: Objects, novel: set[int], _cfg: DiscoveryConfig, _seed: int) 
 
 
 def in_scenes(objects: Objects, novel: set[int], cfg: DiscoveryConfig, seed: int) -> tuple[Objects, Objects]:
-    """(known objects, unknown ones): base classes of the labelled images, novel ones of the others."""
+    """(known, unknown): objects of base classes in labelled images; objects of novel classes in the other images."""
     is_novel = np.isin(objects.classes, list(novel))
     images = np.unique(objects.images)
     labelled = np.isin(objects.images, images[draw_labelled(len(images), cfg.data.labelled, seed)])
@@ -107,7 +107,7 @@ def in_scenes(objects: Objects, novel: set[int], cfg: DiscoveryConfig, seed: int
 
 
 def drawn(objects: Objects, count: int, seed: int) -> set[int]:
-    """`count` classes at random among those with objects enough."""
+    """`count` random classes among those with enough objects."""
     sizes = Counter(objects.classes.tolist())
     enough = sorted(number for number, size in sizes.items() if size >= 2 * FEWEST)
     return set(np.random.default_rng(seed).permutation(enough)[:count].tolist())

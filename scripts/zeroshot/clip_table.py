@@ -33,7 +33,7 @@ Encode = Callable[[Sequence[str]], torch.Tensor]  # N sentences -> [N, D]
 
 
 def load_encoder(model: str, weights: str) -> Encode:
-    """The text encoder of a CLIP; UserError when open_clip is not installed, or does not know these."""
+    """The text encoder of a CLIP model. Raises UserError without open_clip, and for an unknown model or weights."""
     try:
         import open_clip
     except ImportError:
@@ -48,7 +48,7 @@ def load_encoder(model: str, weights: str) -> Encode:
 
 @torch.inference_mode()
 def text_vectors(names: Sequence[str], encode: Encode) -> np.ndarray:
-    """float32 [N, D] of unit length."""
+    """Text embeddings float32 [N, D] of unit length."""
     rows = []
     for name in names:
         words = WORDS.get(name, name.replace("_", " ").replace("-", " "))

@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_every_row_checks_and_measures_both_ways():
-    """Rows without a check of their own have the same values by construction, or draw by another generator."""
+    """Rows without a check have the same values by construction, or use another random generator."""
     threads = torch.get_num_threads()
     try:
         found = main.run("", repeats=1, quick=True)

@@ -91,7 +91,7 @@ def test_scales(words):
     assert class_vectors(names, options(words)).tolist() == [[1, 0], [4, 0], [0, 2]]
     assert class_vectors(names, options(words, vector_scale="largest")).tolist() == [[0.25, 0], [1, 0], [0, 0.5]]
     assert class_vectors(names, options(words, vector_scale="unit")).tolist() == [[1, 0], [1, 0], [0, 1]]
-    # names of one's own in the scale of the classes, not in their own
+    # additional names are scaled like the classes
     new = name_vectors(["airplane", "Paris"], options(words, vector_scale="largest"), names)
     assert new.tolist() == [[0, 0.25], [1.75, 1.75]]
     assert name_vectors(["traffic"], options(words, vector_scale="unit"), names).tolist() == [[0, 1]]

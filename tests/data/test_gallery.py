@@ -1,4 +1,4 @@
-"""Images that stand for a data set are chosen by their labels."""
+"""The images of galleries are chosen by their labels."""
 
 import numpy as np
 

@@ -184,7 +184,7 @@ def test_voc_colours_at_other_numbers_are_refused(tmp_path):
         ([[0, 1]], voc_palette()[[0, 15]], "its value 1 has PASCAL VOC's colour of class 15"),
         ([[1, 0, 2]], voc_palette()[[8, 15, 0]], "its value 0 has PASCAL VOC's colour of class 8"),
         ([[0, 1, 1]], voc_palette()[[0, 1]], None),  # shortened, not renumbered
-        ([[0, 1]], np.array([[0, 0, 0], [255, 0, 0]]), None),  # colours of one's own
+        ([[0, 1]], np.array([[0, 0, 0], [255, 0, 0]]), None),  # custom colours
         ([[0, 1]], np.array([[0, 0, 0], [128, 128, 128], [60, 40, 222]]), None),  # and others of VOC's that occur here
         ([[0, 1]], np.zeros((2, 3)), None),  # no colours at all
     ):

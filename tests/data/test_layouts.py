@@ -80,7 +80,7 @@ def test_images_without_a_map_are_dropped_when_asked(root, caplog):
     with caplog.at_level(logging.INFO, "beyond_fixed_classes"):
         samples = index_samples(root, IDS, fields=("image", "saliency"), missing="drop")
         assert [sample.id for sample in samples] == ["a", "c"]
-        index_samples(root, ["a"], fields=("image", "saliency"), missing="drop")  # nothing to tell
+        index_samples(root, ["a"], fields=("image", "saliency"), missing="drop")  # drops nothing, logs nothing
     folder = root / "saliency_supervised_model"
     assert caplog.messages == [f"1 of 3 images left out: 1 without a file in {folder}"]
 

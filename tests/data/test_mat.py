@@ -11,7 +11,7 @@ from data.mat import read_context, read_sbd, read_stuff
 from utils.errors import UserError
 
 LABEL = np.array([[0, 15, 15], [7, 0, 20]], np.uint8)
-# how MATLAB's 7.3 begins: 512 bytes of its own before the HDF5
+# start of a MATLAB 7.3 file: a header of 512 bytes before the HDF5 content
 HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + bytes(8) + b"\x00\x02IM"
 
 

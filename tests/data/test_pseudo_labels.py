@@ -108,7 +108,7 @@ def test_an_official_folder_has_no_manifest(tmp_path):
     write_json(tmp_path / "pseudo_labels" / MANIFEST, {"split": "new", "classes": ["sky"], "novel": ["cat"]})
     with pytest.raises(UserError, match=r"pseudo-labels of split=new \(cat novel of 1 classes\), but split=own has"):
         clustered_labels(tmp_path, ORIGIN).paths(["a"])
-    assert clustered_labels(tmp_path).paths(["a"])  # a reader without classes of its own
+    assert clustered_labels(tmp_path).paths(["a"])  # a reader that does not check classes
 
 
 def test_mean_certainty_is_over_the_pixels_that_took_the_prediction():

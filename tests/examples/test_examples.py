@@ -84,7 +84,7 @@ def overrides(tree: dict) -> list[str]:
 
 
 def test_the_method_from_training_to_the_report(tiny, pseudo, voc, tmp_path, capsys):
-    """In the output_dir of the built-in methods: a stage, a column of report.py and a row of collect.py of its own."""
+    """In the output_dir of the built-in methods, it has a stage, a column of report.py and a row of collect.py."""
     small = {key: value for key, value in yaml.safe_load(tiny.read_text()).items() if key != "system"}
     path = [str(HERE / "own_method" / "gce.yaml"), *overrides(small), "model.trained=null", f"pseudo_dir={pseudo}"]
     assert guarded(finetune_novel.main, path) == 0

@@ -71,7 +71,7 @@ def test_the_fast_forms_are_the_plain_ones(seed, num_old, num_new, ignored):
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 5), st.integers(1, 4))
 def test_unbiased_losses_do_not_see_how_background_is_shared(seed, num_old, num_new):
-    """Moving probability between background and the classes it may stand for changes nothing."""
+    """Moving probability between background and the classes that it may contain changes nothing."""
     prob = draw(seed, 1, num_old + num_new, 2, 2).softmax(1)
     moved = prob.clone()
     old_part = prob[:, :num_old].sum(1)

@@ -24,7 +24,7 @@ def test_arrays_of_every_protocol(tmp_path, protocol):
     assert torch.equal(file.state["a.weight"], torch.arange(6.0).view(2, 3))
     assert file.state["big"].tolist() == [0, 1] and int(file.state["counter"]) == 7
     assert file.extra == more
-    file.state["a.weight"] += 1  # in memory of its own
+    file.state["a.weight"] += 1  # writable: the tensor owns its memory
 
 
 def test_numpy_1_and_python_2_names(tmp_path):

@@ -30,7 +30,7 @@ class Labelled(Protocol):
 
 
 class Counts(NamedTuple):
-    """Confusion matrices int64 [M, true classes, outputs], summed over processes; None where not asked for."""
+    """Confusion matrices int64 [M, true classes, outputs], summed over processes; None if not requested."""
 
     network: torch.Tensor | None  # at network resolution
     native: torch.Tensor | None  # at file size

@@ -145,7 +145,7 @@ def test_state_round_trip():
 
 
 def test_parts_that_trained_before_are_still_averaged_after_a_resume_that_freezes_them():
-    """Resumed with another `trained`: the official average is over all parameters, so theta_k goes on to theta_q."""
+    """Resumed with another `trained`: theta_k still approaches theta_q (official: averages all parameters)."""
     before = build(momentum=0.5, trained=("layer3", "layer4"))
     disturb(before.student)
     before.update_teacher()

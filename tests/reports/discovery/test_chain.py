@@ -74,7 +74,7 @@ def test_the_table_over_runs_leaves_it_out_as_well(tmp_path):
 
 
 def test_stages_of_other_methods_have_rows(tmp_path):
-    """A stage eval_NAME is a row NAME, whoever wrote it; other stages are none."""
+    """Any stage eval_NAME is a row NAME; other stages have no row."""
     names = {"eval_eums": "EUMS", "eval_basic_oracle": "basic, oracle labels", "eval_mine": "mine", "pseudo": None}
     found = {name: discovery_table.TABLE.method(Stage(tmp_path / name, "ncdss", {}, {})) for name in names}
     assert found == names

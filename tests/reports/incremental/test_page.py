@@ -66,7 +66,7 @@ def opened(config) -> incremental.TaskRun:
 def test_methods_with_the_steps_that_they_share(task):
     config, folder = task
     found = {method.name: method for method in opened(config).methods}
-    assert list(found) == ["mib", "ssul", "ssul_m"]  # fine-tuning has no step of its own
+    assert list(found) == ["mib", "ssul", "ssul_m"]  # fine-tuning has only the shared step 0
     assert [path.relative_to(folder).as_posix() for path in found["ssul_m"].folders] == ["ssul/step0", "ssul_m/step1"]
     assert found["mib"].folders[0] == folder / "finetune" / "step0"
     assert found["mib"].title == "mib, to step 1" and found["ssul"].title == "ssul"

@@ -73,7 +73,7 @@ def test_a_prototype_for_each_part():
 
 
 def test_semi_supervised_clusters_are_numbered_beside_the_classes():
-    """Objects near the class at place 1 get -2, the group of their own gets 0."""
+    """Objects near the class at place 1 get -2; a separate group gets 0."""
     rng = np.random.default_rng(0)
     known = [rng.normal(0, 0.1, (5, 2)) + centre for centre in ([0, 0], [4, 0])]
     objects = np.concatenate([rng.normal(0, 0.1, (4, 2)) + [4, 0], rng.normal(0, 0.1, (3, 2)) + [0, 9]])

@@ -79,7 +79,7 @@ def test_agreement_before_and_behind_matching_by_hand():
     # pairs in one cluster and class 6 + 1 + 1; by cluster 8, by class 12, of 28: (8 - 96/28) / (10 - 96/28)
     assert metrics["ari_before_match"] == pytest.approx((8 - 96 / 28) / (10 - 96 / 28))
     left = clustering_metrics({1: np.array([[4, 0, 0], [0, 2, 2]])}, ["ground", "thing"], "one_to_one")
-    assert left["nmi_after_match"] == left["nmi_before_match"]  # the cluster without class stays one of its own
+    assert left["nmi_after_match"] == left["nmi_before_match"]  # the cluster without a class stays separate
 
 
 @pytest.mark.parametrize("clusters", [21, 31])
@@ -112,7 +112,7 @@ def test_scores_equal_the_plain_evaluation(scenes, clusters):
 
 
 def test_whitening_finds_the_classes():
-    """Prototypes whose largest direction says nothing of the class: the published steps still part the classes."""
+    """Prototypes whose largest direction is independent of the class: the published steps still separate them."""
     scenes = [found for index in range(200) if not (found := scene(50000, index)).empty]
     vectors = np.stack([found.prototype() for found in scenes]).astype(np.float32)
     classes = [found.number for found in scenes]

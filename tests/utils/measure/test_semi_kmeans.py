@@ -4,7 +4,7 @@ from utils.measure.semi_kmeans import semi_supervised_kmeans
 
 
 def test_known_classes_keep_their_points_and_take_those_near_them():
-    """On a line: class 0 at 0 and 1, class 1 at 10 and 12; unlabelled points near them, and two groups of their own."""
+    """On a line: class 0 at 0 and 1, class 1 at 10 and 12; unlabelled points near them, and two further groups."""
     known, labels = np.array([[0.0], [1], [10], [12]]), np.array([0, 0, 1, 1])
     points = np.array([[0.4], [11], [30], [31], [-20], [-21], [10.5]])
     found = semi_supervised_kmeans(points, known, labels, 2, seed=0, n_init=5)
