@@ -133,9 +133,11 @@ def keep_images(pixels: dict[str, int], least: int) -> list[str]:
     return kept
 
 
-def feature_network(cfg: DiscoveryConfig) -> FeatureNetwork:
-    """The network that embeds objects: a trunk (published: ImageNet) or a MaskContrast encoder."""
+def feature_network(cfg: DiscoveryConfig, base: SegmentationNet) -> FeatureNetwork:
+    """The network that embeds objects: a trunk (published: ImageNet), the base model, or a MaskContrast encoder."""
     cluster, model = cfg.cluster, cfg.model
+    if cluster.layer == "embedding":
+        return FeatureNetwork(base)
     stride, path = cluster.features_stride or model.output_stride, cluster.features_checkpoint
     if cluster.features == "maskcontrast":
         return FeatureNetwork(load_encoder(model.model_copy(update={"output_stride": stride}), path))
@@ -279,6 +281,11 @@ def check_settings(cfg: DiscoveryConfig, data: DiscoveryData) -> None:
         )
     if c.features == "maskcontrast" and not c.features_checkpoint:
         raise UserError("cluster.features=maskcontrast: needs checkpoint=FILE, an encoder of pretrain_contrast.py")
+    if c.layer == "embedding" and (c.features != "base" or c.features_checkpoint or c.features_stride):
+        raise UserError(
+            "cluster.layer=embedding: uses the base model as it was trained; set cluster.features=base, and leave out "
+            "cluster.features_checkpoint and cluster.features_stride"
+        )
     if c.names == "suggest" and c.assign != "kmeans":
         raise UserError(f"cluster.names=suggest: needs cluster.assign=kmeans, not {c.assign}; leave it out")
 
@@ -311,7 +318,7 @@ def main(argv: list[str] | None = None) -> None:
         model = build_network(cfg.model, data.num_known, init="random")
         load_network(model, inputs["base_checkpoint"])
         pixels = remove_base_classes(data, run.place(model), run)
-        describer = Describer(data, run.place(feature_network(cfg)), run) if cfg.cluster.describes else None
+        describer = Describer(data, run.place(feature_network(cfg, model)), run) if cfg.cluster.describes else None
         units = find_units(data, pixels, describer, run)
         classes = true_classes(data, units, run)
         clusters = assign_clusters(data, units, classes, describer, run)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 
 import cluster_pseudolabel
 import entropy_rank
@@ -20,6 +20,8 @@ from data.discovery.builder import DiscoveryData
 from data.embeddings import write_table
 from data.io import read_label
 from models.contrast.encoder import build_encoder
+from models.segmentation import build_network
+from models.segmentation_files import load_network
 from utils.checkpoint import read_list
 from utils.config.contrast import Encoder
 from utils.config.reader import load_config
@@ -122,6 +124,31 @@ def test_maskcontrast_features_need_their_file(chain, capsys):
     _, config = chain
     assert run(cluster_pseudolabel.main, config, "cluster.features=maskcontrast") == 2
     assert "needs checkpoint=FILE" in capsys.readouterr().err
+
+
+def test_clustering_on_the_embedding_of_the_base_model(chain, tmp_path):
+    """Before PCA, an object is the normalised mean of the classifier's input over its novel region."""
+    out, config = chain
+    options = [f"base_checkpoint={out / 'base' / 'best.pth'}", f"output_dir={tmp_path}", "cluster.pca_dim=null"]
+    assert run(cluster_pseudolabel.main, config, *options, "cluster.layer=embedding") == 0
+    pseudo, data = tmp_path / "two" / "pseudo", DiscoveryData.open(load_config([str(config)], ""))
+    model = build_network(data.cfg.model, data.num_known, init="random").eval()
+    load_network(model, out / "base" / "best.pth")
+    dataset = data.objects(read_list(pseudo / "novel.txt"), pseudo, 32)
+    for batch in data.context.loader(dataset, 1):
+        with torch.no_grad():
+            embedding = model(model.normalize(batch["image"])).embedding
+        large = interpolate(embedding, batch["saliency"].shape[-2:], mode="bilinear")
+        vector = normalize((large * batch["saliency"][:, None]).sum((0, 2, 3)), dim=0).numpy()
+        found = np.load(pseudo / "prototypes" / f"{dataset.samples[int(batch['index'])].id}.npy")
+        np.testing.assert_allclose(found, vector, atol=1e-5)
+
+
+def test_the_embedding_is_that_of_the_base_model(chain, capsys):
+    _, config = chain
+    options = ["cluster.layer=embedding", "cluster.features=imagenet"]
+    assert run(cluster_pseudolabel.main, config, *options) == 2
+    assert "set cluster.features=base" in capsys.readouterr().err
 
 
 def test_eums_may_start_from_the_whole_basic_model(chain, tmp_path):

@@ -32,9 +32,12 @@ class Described(NamedTuple):
 
 
 class FeatureNetwork(nn.Module):
-    """Pixel embeddings and foreground of a MaskContrast encoder, or the features of a backbone."""
+    """Pixel embeddings and foreground of a MaskContrast encoder, or features of a trunk or a segmentation network.
 
-    def __init__(self, network: ContrastEncoder | Backbone):
+    The features of a segmentation network are the input of its classifier.
+    """
+
+    def __init__(self, network: ContrastEncoder | Backbone | SegmentationNet[nn.Conv2d]):
         super().__init__()
         self.network = network
         self.has_head = isinstance(network, ContrastEncoder)
@@ -44,6 +47,8 @@ class FeatureNetwork(nn.Module):
         return self.network.normalize(image)
 
     def forward(self, image: torch.Tensor) -> Described:
+        if isinstance(self.network, SegmentationNet):
+            return Described(self.network(image).embedding, None)
         if not isinstance(self.network, ContrastEncoder):
             return Described(self.network(image), None)
         features = self.network.features(image)

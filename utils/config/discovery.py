@@ -116,6 +116,11 @@ class Cluster(Section):
     features_checkpoint: Path | None = Field(
         None, description="weights of that network; with features=imagenet or base, any network whose trunk is used"
     )
+    layer: Literal["trunk", "embedding"] = Field(
+        "trunk",
+        description="feature map that embeds the objects: last level of the trunk (published), or the input of the "
+        "base model's classifier (with features=base)",
+    )
     features_size: Side | None = Field(None, description="input side of that network; default: data.image_size")
     features_stride: Literal[8, 16, 32] | None = Field(
         None, description="output stride of that network; default: model.output_stride"
