@@ -49,7 +49,7 @@ def with_own_classes(network: Segmenter, data: SystemData) -> Segmenter:
     if own is None:
         return network
     if network.extend is None:
-        raise UserError(f"{network.path}: takes no classes but those it was trained on; leave `classes` out")
+        raise UserError(f"{network.path}: accepts no other classes than those it was trained on; leave `classes` out")
     return network.extend(*own)
 
 

@@ -121,7 +121,7 @@ def open_segmenter(file: WeightsFile) -> Segmenter:
     """The network of a file, on the CPU. Raises UserError if the file does not name its classes."""
     segmenter = load_segmenter(file)
     if len(segmenter.classes) != segmenter.num_outputs:
-        raise UserError(f"{file.path}: does not know the classes of its outputs; give a best.pth or model.pth")
+        raise UserError(f"{file.path}: does not name the classes of its outputs; give a best.pth or model.pth")
     segmenter.model.eval()
     return segmenter
 
@@ -168,7 +168,7 @@ def require_used(options: argparse.Namespace) -> None:
         if given and not labels:
             raise UserError(f"{name}: {what} writes a network and labels nothing; leave it out")
     if options.size and options.format != ONNX:
-        raise UserError(f"--size: {what} has no use for it, --format onnx has; leave it out")
+        raise UserError(f"--size: has an effect with --format onnx only, not with {what}; leave it out")
 
 
 def main(argv: list[str] | None = None) -> int:

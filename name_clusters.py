@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = stage_dir(cfg, "pseudo").parent
     split = load_split(cfg.split, cfg.data.dataset)
     if split.groups[1]:
-        raise UserError(f"split={cfg.split}: knows its novel classes, which name the clusters; see `novel: unknown`")
+        raise UserError(f"split={cfg.split}: its novel classes name the clusters; only `novel: unknown` takes names")
     if FOLDER in words:
         print(folder)
         return 0

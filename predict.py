@@ -76,7 +76,7 @@ def open_model(
     segmenter = load_segmenter(file)
     if len(segmenter.classes) != segmenter.num_outputs:
         cure = f"python eval.py CONFIG checkpoint={path} makes a model.pth that does"
-        raise UserError(f"{path}: does not know the classes of its outputs; {cure}")
+        raise UserError(f"{path}: does not name the classes of its outputs; {cure}")
     if added:
         segmenter = with_classes(segmenter, file, added, embeddings, generator)
     segmenter.model.eval().to(device)
@@ -95,7 +95,7 @@ def with_classes(
     if not names:
         raise UserError(f"--classes {added!r}: the network has all of these classes; name others, or leave it out")
     if segmenter.extend is None:
-        raise UserError(f"{file.path}: takes no classes but those it was trained on; leave --classes out")
+        raise UserError(f"{file.path}: accepts no other classes than those it was trained on; leave --classes out")
     source = read_config(file.extra["config"], file.path).data
     source = source.model_copy(update={"embeddings": embeddings} if embeddings else {})
     vectors = [

@@ -116,7 +116,7 @@ def folder(options: argparse.Namespace) -> None:
 def saliency(options: argparse.Namespace) -> None:
     """Writes a 0/255 PNG per image with an object, saliency.json, no_mask.txt and overview.jpg."""
     if options.model == "spectral" and options.weights:
-        raise UserError(f"--weights {options.weights}: --model spectral has none; leave it away, or choose a network")
+        raise UserError(f"--weights {options.weights}: --model spectral has none; leave it out, or choose a network")
     if options.model == "spectral":
         estimator = spectral
     else:

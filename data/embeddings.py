@@ -119,8 +119,8 @@ def _choose(tokens: Mapping[str, Sequence[tuple[str, ...]]], known: Vectors, whe
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing)
         raise UserError(
-            f"{where}: no vector for {len(missing)} of {len(found)} names: {listed}; say by data.aliases under which "
-            f"words to look, or {_advice()}"
+            f"{where}: no vector for {len(missing)} of {len(found)} names: {listed}; name other words "
+            f"for them in data.aliases, or {_advice()}"
         )
     other = [f"{name}: {' + '.join(words)}" for name, words in found.items() if words and words != (name,)]
     if other:

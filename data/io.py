@@ -97,7 +97,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"{path}: no such image or folder")
     twice = next((stem for stem, count in Counter(path.stem for path in found).items() if count > 1), None)
     if twice:
-        raise UserError(f"{paths[0]}: two images are called '{twice}'; give them apart")
+        raise UserError(f"{paths[0]}: two images are called '{twice}'; process them separately")
     if not found:
         raise UserError(f"{paths[0]}: no image in these folders; expected one of {', '.join(IMAGES)}")
     return found
@@ -109,7 +109,7 @@ def _warn_of_others(folder: Path, files: Sequence[Path]) -> None:
     left_out = [name for name in rest if (mimetypes.guess_type(name)[0] or "").startswith("image/")]
     if left_out:
         read, count = ", ".join(IMAGES), len(left_out)
-        log.warning("%s: %d pictures left out, as '%s'; read are %s", folder, count, left_out[0], read)
+        log.warning("%s: %d images left out, such as '%s'; supported are %s", folder, count, left_out[0], read)
 
 
 def one_opencv_thread(_worker: int | None = None) -> None:

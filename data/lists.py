@@ -119,7 +119,7 @@ def warn_of_overlap(train: Iterable[str], val: Iterable[str]) -> None:
     """Logs a warning with the number of validation images that are also trained on, which inflates scores."""
     both = sorted(set(train) & set(val))
     if both:
-        log.warning("%d validation images are trained on, too, as '%s'; their scores mean little", len(both), both[0])
+        log.warning("%d validation images are also trained on, such as '%s'; scores are inflated", len(both), both[0])
 
 
 # ---- label values in masks

@@ -75,7 +75,7 @@ def require_finite(state: dict[str, torch.Tensor], path: Path) -> None:
         # the sum needs one pass and no copy; it may overflow although all values are finite
         if value.is_floating_point() and not value.float().sum().isfinite() and not value.isfinite().all():
             count = int((~value.isfinite()).sum())
-            raise UserError(f"{path}: {key} holds {count} values that are not finite; the training has run away")
+            raise UserError(f"{path}: {key} holds {count} values that are not finite; the training has diverged")
 
 
 def load_strict(

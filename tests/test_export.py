@@ -182,7 +182,10 @@ def test_options_without_effect_are_one_line(tmp_path, capsys):
     for options, said in (
         (["--to", "ours", "--images", "x"], "--images: --to ours writes a network and labels nothing; leave it out"),
         (["--format", "onnx", "--device", "cpu"], "--device: --format onnx writes a network and labels nothing"),
-        (["--format", "coco", "--size", "4x4"], "--size: --format coco has no use for it, --format onnx has"),
+        (
+            ["--format", "coco", "--size", "4x4"],
+            "--size: has an effect with --format onnx only, not with --format coco",
+        ),
         (["--format", "onnx"], "best.pth: no such checkpoint"),
     ):
         assert guarded(export.main, [source, target, *options]) == 2

@@ -165,5 +165,5 @@ def _usable(samples: Sequence[Sample], rule: MaskRule) -> list[Sample]:
     usable = [sample for sample, ok in zip(samples, answers, strict=True) if ok]
     if len(usable) < len(samples):
         first = next(sample for sample, ok in zip(samples, answers, strict=True) if not ok)
-        log.info("%d images left out: empty or full masks, as %s", len(samples) - len(usable), first.saliency)
+        log.info("%d images left out: empty or full masks, such as %s", len(samples) - len(usable), first.saliency)
     return usable

@@ -52,7 +52,9 @@ def read_colors(path: Path) -> dict[Color, str]:
             raise UserError(f"{path}: line '{line}'; expected name,red,green,blue with colours from 0 to 255")
         color = numbers[0], numbers[1], numbers[2]
         if color in found:
-            raise UserError(f"{path}: '{found[color]}' and '{cells[0]}' have one colour {color}; give each its own")
+            raise UserError(
+                f"{path}: '{found[color]}' and '{cells[0]}' have the same colour {color}; give each another one"
+            )
         found[color] = cells[0]
     if not found:
         raise UserError(f"{path}: no line name,red,green,blue")

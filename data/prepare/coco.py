@@ -86,7 +86,7 @@ def read_drawings(path: Path) -> Iterator[Drawing]:
     }.items():
         twice = next((value for value, count in Counter(given).items() if count > 1), None)
         if twice is not None:
-            raise UserError(f"{path}: the {what} '{twice}' is there twice; give each its own")
+            raise UserError(f"{path}: the {what} '{twice}' occurs twice; make it unique")
     if len(classes) >= IGNORE:
         raise UserError(f"{path}: {len(classes)} categories; masks of 8 bits hold at most {IGNORE - 1}")
     objects = defaultdict(list)

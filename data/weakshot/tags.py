@@ -53,7 +53,7 @@ def _rows(path: Path) -> dict[str, Any]:
         if number == 1 and name.strip().lower() in HEADS:
             continue
         if name.strip() in rows:
-            raise UserError(f"{path}: image '{name.strip()}' is there twice; give all its tags in one line")
+            raise UserError(f"{path}: image '{name.strip()}' occurs twice; give all its tags in one line")
         tags = [tag.strip() for cell in cells for tag in cell.split(";")]
         rows[name.strip()] = [int(tag) if tag.isdecimal() else tag for tag in tags if tag]
     if not rows:

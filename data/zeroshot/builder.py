@@ -108,8 +108,8 @@ class ZeroShotData(TwoGroups[ZeroShotConfig]):
         names = [str(name) for name in listed] if isinstance(listed, list) else []
         twice = next((name for name in names if names.count(name) > 1), None)
         if not names or twice:
-            wrong = f"'{twice}' is there twice" if twice else "no list of names"
-            raise UserError(f"{path}: {wrong}; expected a list of class names of your own, each once")
+            wrong = f"'{twice}' occurs twice" if twice else "no list of names"
+            raise UserError(f"{path}: {wrong}; expected a list of new class names, each once")
         new = [name for name in names if name not in self.names]
         if not new:
             raise UserError(f"{path}: the data set has all of these classes; name others")

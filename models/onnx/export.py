@@ -73,7 +73,7 @@ def export_onnx(segmenter: Segmenter, target: Path, size: tuple[int, int]) -> Di
         if difference.logits > TOLERANCE * difference.largest or difference.agreeing < AGREEING:
             same = f"{100 * difference.agreeing:.1f} % of the pixels have the same class"
             problem = f"logits differ by up to {difference.logits:.2g} of {difference.largest:.3g}, {same}"
-            raise UserError(f"{target}: not written, as it computes something else than torch ({problem})")
+            raise UserError(f"{target}: not written, because its outputs differ from torch's ({problem})")
     return difference
 
 

@@ -104,7 +104,7 @@ def test_every_class_without_a_vector_is_in_one_line(words):
         class_vectors(names, options(words))
     message = str(caught.value)
     assert message.startswith(f"{words}: no vector for 18 of 21 names: 'background', 'bicycle', 'bird', ")
-    assert message.count("'") == 2 * 18 + 4 and "say by data.aliases" in message and "\n" not in message
+    assert message.count("'") == 2 * 18 + 4 and "for them in data.aliases" in message and "\n" not in message
 
 
 def test_tables_with_more_rows_and_another_order(tmp_path):

@@ -298,7 +298,7 @@ def test_images_are_found_in_folders_and_by_name(tmp_path, caplog):
         (tmp_path / name).touch()
     found = find_images([tmp_path / "sub" / "c.webp", tmp_path])
     assert [path.name for path in found] == ["c.webp", "a.PNG", "b.jpg", "tile.TIF"]
-    assert "2 pictures left out, as 'phone.heic'; read are .jpg" in caplog.text  # notes.txt is none
+    assert "2 images left out, such as 'phone.heic'; supported are .jpg" in caplog.text  # notes.txt is none
     (tmp_path / "sub" / "a.jpg").touch()
     for paths, message in (
         ([tmp_path, tmp_path / "sub"], "two images are called 'a'"),

@@ -86,7 +86,8 @@ class FeatureExtractor:
         source = "saliency map has a salient pixel" if self.given_masks else "saliency of the network finds an object"
         if not found:
             choice = "saliency" if self.given_masks else "head"
-            raise UserError(f"foreground={choice}: in none of {images} images the {source}; nothing can be measured")
+            cure = "check the maps" if self.given_masks else "check the checkpoint"
+            raise UserError(f"foreground={choice}: in none of {images} images the {source}; {cure}")
         if found < images:
             log.info("%d of %d images are without an object; their vectors are zero", images - found, images)
 

@@ -96,7 +96,7 @@ def test_roles_follow_from_the_masks(root):
 
 def test_training_images_in_the_validation_list_are_counted(root, caplog):
     load(root, train_list="all")
-    assert caplog.text.count("2 validation images are trained on, too, as 'dot'") == 1  # 'rest' has no role
+    assert caplog.text.count("2 validation images are also trained on, such as 'dot'") == 1  # 'rest' has no role
 
 
 def test_written_lists_are_read_back(root, tmp_path):

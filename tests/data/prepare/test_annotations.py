@@ -68,7 +68,7 @@ def test_colour_masks_want_their_colours(tmp_path):
     with pytest.raises(UserError, match=r"a\.png: colour \(9, 9, 9\) is of no class"):
         read_annotations(tmp_path / "masks", colors=tmp_path / "classes.csv").draw["a"](SIZE)
     (tmp_path / "classes.csv").write_text("dog,250,0,7\ncat,250,0,7\n")
-    with pytest.raises(UserError, match="'dog' and 'cat' have one colour"):
+    with pytest.raises(UserError, match="'dog' and 'cat' have the same colour"):
         read_annotations(tmp_path / "masks", colors=tmp_path / "classes.csv")
 
 
@@ -168,7 +168,7 @@ def test_coco_ids_are_there_once(tmp_path, key):
     image = {"id": 7, "file_name": "a.jpg", "height": 4, "width": 6}
     content = {"images": [image], "annotations": things, "categories": [{"id": 1, "name": "dog"}]}
     content[key] = content[key] + [content[key][0] | {"name": "cat", "file_name": "b.jpg"}]
-    with pytest.raises(UserError, match=r"coco\.json: the (image|category) id '\d' is there twice"):
+    with pytest.raises(UserError, match=r"coco\.json: the (image|category) id '\d' occurs twice"):
         read_annotations(write_json(tmp_path / "coco.json", content))
 
 

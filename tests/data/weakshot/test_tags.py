@@ -36,7 +36,7 @@ def test_numbers_of_a_data_set_without_background_count_from_0(tmp_path):
         ),
         ("tags.csv", "a,4\n", r"tags\.csv, image 'a': unknown class '4'"),
         ("tags.csv", "a,background\n", r"image 'a': unknown class 'background'"),
-        ("tags.csv", "a,cat\na,dog\n", r"tags\.csv: image 'a' is there twice; give all its tags in one line"),
+        ("tags.csv", "a,cat\na,dog\n", r"tags\.csv: image 'a' occurs twice; give all its tags in one line"),
         ("tags.csv", "id,tags\n", r"tags\.csv: no image; expected a CSV file"),
         ("tags.csv", 'a,"cat\n', r"tags\.csv: unexpected end of data; expected a CSV file"),
         ("tags.csv", f"a,{'b' * 200_000}\n", r"tags\.csv: field larger than field limit"),

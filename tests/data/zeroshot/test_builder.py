@@ -76,8 +76,8 @@ def test_classes_of_ones_own(tmp_path):
     )  # the star is a class already
     for text, message in (
         ("[star]", r"own\.yaml: the data set has all of these classes; name others"),
-        ("coin: 1", r"own\.yaml: no list of names; expected a list of class names of your own, each once"),
-        ("[coin, coin]", "'coin' is there twice"),
+        ("coin: 1", r"own\.yaml: no list of names; expected a list of new class names, each once"),
+        ("[coin, coin]", "'coin' occurs twice"),
         ("[coin, canoe]", "no vector for 1 of 23 names: 'canoe'"),
     ):
         (tmp_path / "own.yaml").write_text(text)
