@@ -1,7 +1,7 @@
 """Many runs in one table: mean ± standard deviation over seeds, with the published values.
 
 reads   every finished stage (metrics.json, config.yaml) in or below the given folders: a stage, <output_dir>/<split>,
-        an output_dir, or globs of them. Each system has its own table; methods of your own have rows in it.
+        an output_dir, or globs of them. Each system has its own table; your own methods have rows in it.
 
     python collect.py output/demo/seed*
     python collect.py output/pascal/seed* --columns split --style latex

@@ -1,6 +1,7 @@
 """Word vectors of class names, from tables with a row per class or from files of word vectors.
 
-A name is looked up as it is, then word by word ("traffic light": mean of "traffic" and "light"), then by its aliases.
+A name is looked up unchanged, then word by word ("traffic light": mean of "traffic" and "light"), then by its entry in
+ALIASES. A name in data.aliases is looked up only under that alias.
 """
 
 from collections import Counter

@@ -104,7 +104,7 @@ def _shipped(split: ClassGroups, context: DataContext) -> dict[str, list[str]]:
     if not all(path.is_file() for path in files.values()) or split != load_split(split.name, d.dataset):
         raise UserError(
             f"split={split.name}: no image lists are shipped for these classes; set data.train_list (a list under "
-            "sets/ whose masks are scanned) or data.lists (a folder with lists of your own)"
+            "sets/ whose masks are scanned) or data.lists (a folder with your own lists)"
         )
     texts = {role: gzip.decompress(path.read_bytes()).decode() for role, path in files.items()}
     parts = {role: _full_ids(text.split(), names[role], layout) for role, text in texts.items()}

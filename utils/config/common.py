@@ -353,7 +353,7 @@ class Common(Section):
     recipe: str | None = Field(
         None,
         pattern=r"^\w+(\.\w+)*:\w+$",
-        description="a method of your own, my_package.my_module:MyRecipe: replaces the recipe that `method` selects; "
+        description="your own method, my_package.my_module:MyRecipe: replaces the recipe that `method` selects; "
         "the class names its stage",
     )
     own: Annotated[dict[str, Any], AfterValidator(free_section)] = Field(
