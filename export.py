@@ -10,8 +10,13 @@
 --format onnx      network for images of one size, uint8 RGB -> logits and class numbers; --size 480x640: the network
                    input for photographs of this size. Written only if its outputs equal torch's.
 
-A labelled data set also has confidence.csv: the network's confidence per image and class, and the fit of the image's
-object to its cluster. Without --images, the unlabelled training photographs are labelled.
+A labelled data set also has confidence.csv, the confidence per image and class and the fit of the image's object to its
+cluster, and labels.csv, the source of each image's label. Without --images, the unlabelled training photographs are
+labelled. For those that were clustered, there is a choice:
+
+--labels fused     network and pseudo-label as independent evidence (default)
+--labels pseudo    pseudo-label
+--labels network   network alone, as for all other photographs
 
     python export.py output/pascal/fold0/eums/best.pth eums_f0.pth.tar --to official
     python export.py output/mine/unknown/eums/best.pth labelled --format coco
@@ -34,6 +39,7 @@ from typing import Any
 from data.labelled_set import FORMATS, LabelledImage, write_set
 
 ONNX = "onnx"  # the --format that is no data set
+SOURCES = ("fused", "pseudo", "network")
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +50,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--to", choices=("official", "torchvision", "ours"))
     what.add_argument("--format", choices=(*FORMATS, ONNX))
     parser.add_argument("--images", type=Path, nargs="+", default=[], help="for data sets: folders of photographs")
+    parser.add_argument("--labels", choices=SOURCES, help="for clustered photographs: fused (default), pseudo, network")
     parser.add_argument("--size", help="with --format onnx: HEIGHTxWIDTH of a photograph, e.g. 480x640")
     parser.add_argument("--device", default="auto", help="for data sets: auto, cpu, cuda, cuda:N or mps")
     return parser.parse_args(sys.argv[1:] if argv is None else argv)
@@ -56,9 +63,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data.io import find_images, read_image
+from data.io import find_images, read_image, read_label
 from data.protocol import Photograph, open_data
-from models.labelling import label_photo, names_by_number
+from models.labelling import LabelSource, label_photo, names_by_number
 from models.onnx.export import export_onnx, network_size
 from models.segmentation_files import read_networks, to_official, to_torchvision
 from models.segmenter import Segmenter, full_config, load_segmenter
@@ -110,11 +117,15 @@ def photographs(file: WeightsFile, folders: list[Path]) -> list[Photograph]:
     return found
 
 
-def labelled(segmenter: Segmenter, photos: list[Photograph], device: torch.device) -> Iterator[LabelledImage]:
-    """The photographs with predicted labels; `device` holds the network."""
-    for path, certainty in tqdm(photos, desc="labels", leave=False, disable=None):
-        label, confidence = label_photo(segmenter, read_image(path, as_shown=True), device)
-        yield LabelledImage(path, label.astype(np.uint8), confidence, certainty)
+def labelled(
+    segmenter: Segmenter, photos: list[Photograph], device: torch.device, source: LabelSource
+) -> Iterator[LabelledImage]:
+    """The photographs with labels from `source`, or from the network if they have no pseudo-label."""
+    for path, certainty, file in tqdm(photos, desc="labels", leave=False, disable=None):
+        pseudo = read_label(file) if file and source != "network" else None
+        label, confidence = label_photo(segmenter, read_image(path, as_shown=True), device, pseudo, source)
+        used = "network" if pseudo is None else source
+        yield LabelledImage(path, label.astype(np.uint8), confidence, certainty, used)
 
 
 def open_segmenter(file: WeightsFile) -> Segmenter:
@@ -145,8 +156,11 @@ def write_labelled(options: argparse.Namespace) -> str:
     if len(names) > IGNORE:
         raise UserError(f"{file.path}: {len(names)} classes; label files of 8 bits hold {IGNORE}")
     photos = photographs(file, options.images)
+    if options.labels in ("pseudo", "fused") and not any(photo.pseudo for photo in photos):
+        raise UserError(f"--labels {options.labels}: the photographs have no pseudo-labels; use --labels network")
     segmenter.model.to(device)
-    count = write_set(options.target, options.format, labelled(segmenter, photos, device), names)
+    images = labelled(segmenter, photos, device, options.labels or "fused")
+    count = write_set(options.target, options.format, images, names)
     return f"{count} photographs with labels, format {options.format}; {options.target / 'confidence.csv'}"
 
 
@@ -164,7 +178,11 @@ def require_used(options: argparse.Namespace) -> None:
     """Raises UserError for an option without effect."""
     what = f"--to {options.to}" if options.to else f"--format {options.format}"
     labels = not options.to and options.format != ONNX
-    for name, given in (("--images", options.images), ("--device", options.device != "auto")):
+    for name, given in (
+        ("--images", options.images),
+        ("--labels", options.labels),
+        ("--device", options.device != "auto"),
+    ):
         if given and not labels:
             raise UserError(f"{name}: {what} writes a network and labels nothing; leave it out")
     if options.size and options.format != ONNX:

@@ -24,6 +24,8 @@ MARKER = "confidence.csv"  # identifies an export
 STAMPS = ".export"  # size and time of all written files: an export is replaced only if nobody changed it
 SPECK = 9  # smallest bounding box of a polygon, pixels
 HEADING = ("image", "class", "share", "confidence", "cluster_certainty")
+SOURCES = "labels.csv"
+SOURCES_HEADING = ("image", "source", "confidence", "cluster_certainty")
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,14 @@ class LabelledImage:
     """A photograph with class numbers uint8 [H, W], 255 without class, and the network's confidence [H, W] in [0, 1].
 
     Label and confidence fit the photograph after EXIF rotation. `certainty` is the fit of the image's object to its
-    cluster in [-1, 1]; None if it was not clustered.
+    cluster in [-1, 1]; None if it was not clustered. `source` names the origin of the label.
     """
 
     path: Path
     label: np.ndarray
     confidence: np.ndarray
     certainty: float | None = None
+    source: str = "network"
 
     @property
     def id(self) -> str:
@@ -52,12 +55,18 @@ class LabelledImage:
                 rows.append((number, float(here.mean()), float(self.confidence[here].mean())))
         return sorted(rows, key=lambda row: -row[1])
 
+    def summary(self) -> tuple[str, str, str, str]:
+        """Its line of labels.csv; the confidence is the mean over pixels with a class except background."""
+        here = (self.label != 0) & (self.label != IGNORE)
+        mean = f"{self.confidence[here].mean():.3f}" if here.any() else ""
+        return self.path.name, self.source, mean, "" if self.certainty is None else f"{self.certainty:.3f}"
+
 
 Writer = Callable[[Path, LabelledImage], Any]  # writes an image's files; returns its part of a common file
 
 
 def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names: Sequence[str]) -> int:
-    """Writes photographs, labels, classes and confidence.csv below `target`; returns the number of photographs.
+    """Writes photographs, labels, classes, confidence.csv and labels.csv below `target`; returns how many photographs.
 
     `names` are by class number, background first. The set is written to a temporary folder and moved when complete.
     Raises UserError if `target` holds anything except an unchanged earlier export: labels may have been corrected.
@@ -65,6 +74,7 @@ def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names
     target = target.resolve()
     require_untouched(target)
     new, ids, rows, parts = target.with_name(f".{target.name}.new"), [], [HEADING], []
+    sources = [SOURCES_HEADING]
     shutil.rmtree(new, ignore_errors=True)
     write = _writers(names)[form]
     try:
@@ -72,13 +82,15 @@ def write_set(target: Path, form: Format, images: Iterable[LabelledImage], names
             parts.append(write(new, image))
             ids.append(image.id)
             rows += _lines(image, names)
+            sources.append(image.summary())
         if not ids:
             raise UserError(f"{target}: no photograph to label")
         _write_classes(new, form, names, ids)
         if form == "coco":
             write_json(new / "annotations.json", _coco_file(parts, names))
-        with (new / MARKER).open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
+        for name, lines in ((MARKER, rows), (SOURCES, sources)):
+            with (new / name).open("w", newline="") as file:
+                csv.writer(file).writerows(lines)
         write_text(new / STAMPS, json.dumps(_stamps(new)))
         shutil.rmtree(target, ignore_errors=True)
         new.rename(target)

@@ -20,10 +20,14 @@ Data = TypeVar("Data", bound="SystemData")
 
 
 class Photograph(NamedTuple):
-    """An image file, and the fit of its object to its cluster in [-1, 1]; None if it was not clustered."""
+    """An image file. If its object was clustered: the fit to its cluster in [-1, 1], and the file of its pseudo-label.
+
+    The values of a pseudo-label are outputs of the network.
+    """
 
     path: Path
     certainty: float | None = None
+    pseudo: Path | None = None
 
 
 class NewClasses(NamedTuple):

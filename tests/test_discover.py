@@ -170,6 +170,30 @@ def test_photographs_without_labels_are_labelled(discovered):
         rows = list(csv.DictReader(file))
     assert {row["image"].split(".")[0] for row in rows} == set(unlabelled)
     assert all(row["cluster_certainty"] for row in rows if row["image"].split(".")[0] in clustered(out))
+    with (out / "labelled" / "labels.csv").open(newline="") as file:
+        sources = {row["image"].split(".")[0]: row["source"] for row in csv.DictReader(file)}
+    assert sources == {name: "fused" if name in clustered(out) else "network" for name in unlabelled}
+
+
+def test_labels_may_be_those_of_clustering(discovered, tmp_path):
+    """Label and pseudo-label agree but for the borders, which go through the resolution of the network."""
+    _, out = discovered
+    options = ("--format", "folder", "--labels", "pseudo")
+    assert run(export.main, out / "eums" / "best.pth", tmp_path / "labelled", *options) == 0
+    for name in clustered(out):
+        label = read_label(tmp_path / "labelled" / "labels" / f"{name}.png")
+        pseudo = read_label(out / "pseudo" / "pseudo_labels" / f"{name}.png")
+        assert ((label == 3) == (pseudo == 3)).mean() > 0.9  # cluster 1 is the class `long bar`
+
+
+def test_a_source_without_its_files_is_one_line(discovered, tmp_path, capsys):
+    config, out = discovered
+    source, target = out / "eums" / "best.pth", tmp_path / "labelled"
+    options = ("--images", config.parent / "photos", "--labels", "pseudo", "--format", "folder")
+    assert run(export.main, source, target, *options) == 2
+    assert "--labels pseudo: the photographs have no pseudo-labels; use --labels network" in capsys.readouterr().err
+    assert run(export.main, source, tmp_path / "a.onnx", "--format", "onnx", "--labels", "pseudo") == 2
+    assert "--labels: --format onnx writes a network and labels nothing" in capsys.readouterr().err
 
 
 def test_the_page_shows_what_the_network_finds(discovered):

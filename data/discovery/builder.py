@@ -238,8 +238,10 @@ class DiscoveryData(SystemData[DiscoveryConfig]):
 
     def unlabelled_photographs(self) -> list[Photograph]:
         """The novel images; certainty is the mean over the clustered parts of an image."""
-        means = self.pseudo_labels(stage_dir(self.cfg, f"pseudo{self.cfg.reference}")).confidences()
-        return [Photograph(s.image, means.get(s.id)) for s in self.context.index(self.lists.novel, ("image",))]
+        labels = self.pseudo_labels(stage_dir(self.cfg, f"pseudo{self.cfg.reference}"))
+        means, files = labels.confidences(), {path.stem: path for path in labels.folder.glob("*.png")}
+        samples = self.context.index(self.lists.novel, ("image",))
+        return [Photograph(s.image, means.get(s.id), files.get(s.id)) for s in samples]
 
     def true_classes(self, sample: Sample, parts: np.ndarray) -> list[int]:
         """Main class of each part of an image by its mask: novel classes 1..n, base classes -1..-B, 0 for neither.

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,13 @@ def test_confidence_is_a_row_per_class(images, tmp_path):
         ("one.JPG", "great dane", "0.0500", "0.500", "0.250"),
         ("two.png", "", "0", "", ""),
     ]
+
+
+def test_sources_are_a_row_per_photograph(images, tmp_path):
+    write_set(tmp_path / "out", "folder", [images[0], replace(images[1], source="fused")], NAMES)
+    with (tmp_path / "out" / "labels.csv").open(newline="") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert rows == [("one.JPG", "network", "0.719", "0.250"), ("two.png", "fused", "", "")]
 
 
 def test_an_export_is_replaced_and_nothing_else(images, tmp_path):
