@@ -34,7 +34,7 @@ def batch_size(images: int, most: int) -> int:
 
 
 def write_config(facts: Facts, root: Path, name: str) -> str:
-    """The text of a configuration file; rates and epochs are those of configs/discovery/pascal_subset.yaml."""
+    """The text of a configuration file; network and rates are those of configs/demo/discovery.yaml."""
     size = image_size(facts)
     images = facts.train + facts.unlabelled
     cache = images * 3 * (2 * size) ** 2 < CACHE_BYTES
@@ -60,17 +60,22 @@ data:
 
 model:
   backbone: efficientnet_lite0  # resnet50 on a GPU
-  output_stride: {STRIDE}
-  atrous_rates: [2, 4, 6]
-  head_channels: 64
-  trained: [blocks.15]
+  decoder: mlp  # light, over the levels of the trunk
+  freeze: true  # false trains the trunk; for many labelled photographs
+  output_stride: 32
+  head_channels: 128
+  dropout: 0.1
 
 base_training:
-  epochs: 20
+  epochs: 12
   iters_per_epoch: {steps}
   batch_size: {base}
-  milestones: [14]
-  eval_every: 5
+  optimizer: adamw
+  lr: 0.003
+  weight_decay: 0.01
+  schedule: poly_steps
+  milestones: []
+  eval_every: 6
 
 cluster:
   k: auto  # or a number
@@ -81,18 +86,26 @@ cluster:
   whiten: false  # better on photographs, see docs/discovery.md
 
 basic:
-  epochs: 15
+  epochs: 10
   iters_per_epoch: {max(20, steps)}
   batch_size: {novel}
-  milestones: [10]
+  optimizer: adamw
+  lr: 0.003
+  weight_decay: 0.01
+  schedule: poly_steps
+  milestones: []
   eval_every: 5
 
 eums:
-  epochs: 15
+  epochs: 10
   iters_per_epoch: {max(20, steps)}
   batch_size: {novel}
-  milestones: [10]
-  rampup_length: 8
+  optimizer: adamw
+  lr: 0.003
+  weight_decay: 0.01
+  schedule: poly_steps
+  milestones: []
+  rampup_length: 5
   reassign_epochs: []  # needs a student that has learned the rare clusters, see docs/discovery.md
   eval_every: 5
   teacher_momentum: 0.97

@@ -150,7 +150,7 @@ def labelled_gallery(chain: Chain) -> str:
     """Predictions on the photographs without labels, from the folder that export.py writes."""
     title, folder = "What the network finds", chain.folder / "labelled"
     if not (folder / "classes.txt").is_file() or not (folder / "labels").is_dir():
-        command = f"python export.py {chain.folder / 'eums' / 'best.pth'} {folder} --format folder"
+        command = f"python export.py {chain.folder / 'basic' / 'best.pth'} {folder} --format folder"
         return html.absent(title, "The photographs without labels are not labelled yet", command)
     names = dict(enumerate(read_list(folder / "classes.txt")))
     with (folder / "confidence.csv").open(newline="") as file:
