@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -142,6 +143,7 @@ class Chain:
         self.shared = set.intersection(*every) if every else set()
         self.running: list[subprocess.Popen[bytes]] = []
         self.stopped = Event()  # begin no more commands
+        self.start, self.skipped, self.ran = time.monotonic(), 0, 0  # number of commands that were skipped, that ran
 
     def run(self) -> int:
         """Run all phases; the exit status of the first command that fails, else 0."""
@@ -178,20 +180,33 @@ class Chain:
         """Run a command unless it is finished; its exit status."""
         if self.stopped.is_set():
             return EXIT_INTERRUPTED
-        title = f"stage {step.number} of {len(self.steps)}: "
-        finished = step.finished()
-        print(title + (finished or self._name(step)), file=output, flush=True)
+        place, finished = f"stage {step.number} of {len(self.steps)}", step.finished()
+        print(
+            f"{place}: {finished}" if finished else f"{place}{self._left()}: {self._name(step)}",
+            file=output,
+            flush=True,
+        )
         if finished:
+            self.skipped += 1
             return EXIT_DONE
         process = subprocess.Popen(step.line, stdout=output, stderr=output)
         self.running.append(process)
         if self.stopped.is_set():  # since the line above
             process.terminate()
         code = process.wait()
+        self.ran += 1
         self.running.remove(process)
         if code >= 0:
             return code
         return EXIT_INTERRUPTED if self.stopped.is_set() else 128 - code
+
+    def _left(self) -> str:
+        """The remaining time, estimated from the mean time of the commands so far; empty before the third command."""
+        if self.ran < 2:
+            return ""
+        rest = len(self.steps) - self.skipped - self.ran
+        minutes = (time.monotonic() - self.start) / self.ran * rest / 60
+        return f", about {max(1, round(minutes))} min left"
 
     def _name(self, step: Step) -> str:
         """The script, and the arguments that not all commands have."""

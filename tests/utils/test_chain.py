@@ -51,6 +51,15 @@ def test_commands_run_in_order_until_one_fails(script, capfd):
         assert "two" not in capfd.readouterr().out
 
 
+def test_the_remaining_time_is_that_of_the_mean_command(monkeypatch):
+    made = Chain(parse(["--", "a.py", "--", "b.py", "--", "c.py", "--", "d.py", "--", "e.py"]))
+    monkeypatch.setattr(chain.time, "monotonic", lambda: made.start + 180)
+    made.skipped, made.ran = 1, 1
+    assert made._left() == ""  # one command says little
+    made.ran = 2
+    assert made._left() == ", about 3 min left"  # two commands of 90 s each are left
+
+
 def test_lines_of_commands():
     [[lane]] = parse(["--gpus", "3", "--", "train_base.py", "a.yaml", "--", "--alone", "eval.py", "a.yaml"])
     launched, alone = lane.steps
