@@ -94,8 +94,10 @@ def test_configured_networks_train(system, model):
     output = network(network.normalize(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)))
     assert output.logits.shape == (2, {"ncdss": 21, "ssul": 22, "maskcontrast": 1}[system], 32, 32)
     output.logits.square().mean().backward()
-    gradients = [p.grad for name, p in network.backbone.named_parameters() if p.grad is not None]
+    trained = network.decoder if getattr(model, "freeze", False) else network.backbone
+    gradients = [p.grad for p in trained.parameters() if p.grad is not None]
     assert gradients and all(g.isfinite().all() for g in gradients)
+    assert getattr(model, "freeze", False) == (not any(p.requires_grad for p in network.backbone.parameters()))
 
 
 def make_root(root: Path, cfg) -> Path:

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # The ablations of the paper, each an override of the default chain, and their table.
-#   scripts/discovery/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/discovery.yaml
-#   OUT=output/ablations/seed2 FOLD=fold0 scripts/discovery/ablations.sh configs/demo/discovery.yaml seed=2
+#   scripts/discovery/ablations.sh [CONFIG.yaml [key=value ...]]          default: configs/demo/discovery_hard.yaml
+#   OUT=output/ablations/seed2 FOLD=fold0 scripts/discovery/ablations.sh configs/demo/discovery_hard.yaml seed=2
 # Runs go to $OUT/<variant>/$FOLD; stages that a variant does not change are those of $OUT/default. Finished stages are skipped.
 # ENCODER=output/demo_contrast/pretrain/last.pth adds a variant that clusters MaskContrast's embeddings.
 # Over seeds: python collect.py output/ablations/seed* --rows variant
 source "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
-use_requirements requirements.txt -- "${1:-configs/demo/discovery.yaml}" "${@:2}"
-CONFIG=${1:-configs/demo/discovery.yaml}
+use_requirements requirements.txt -- "${1:-configs/demo/discovery_hard.yaml}" "${@:2}"
+CONFIG=${1:-configs/demo/discovery_hard.yaml}
 shift || true
 OUT=${OUT:-output/ablations} FOLD=${FOLD:-fold0}
 first="$OUT/default/$FOLD" overrides=("$@")
@@ -34,6 +34,7 @@ from_clustering no_whitening cluster.whiten=false
 shared+=(pseudo_dir="$first/pseudo" basic_checkpoint="$first/basic/best.pth")
 from_ranking lambda_0.33 ranking.proportion=0.33
 from_ranking lambda_0.83 ranking.proportion=0.83
+from_ranking ranking_by_truth ranking.by=truth
 
 shared+=(split_dir="$first/ranking")
 from_eums no_reassignment eums.reassign_epochs=[]
@@ -41,6 +42,7 @@ from_eums no_rampup eums.rampup_length=0
 from_eums clean_only eums.rampup_weight=0
 from_eums teacher_eval eums.teacher_mode=eval
 from_eums from_base_model eums.init_from_base=true
+from_eums from_basic_model eums.init_from_basic=true
 
 run_steps
 python collect.py "$OUT" --rows variant

@@ -29,7 +29,7 @@ from data.classes import load_classes
 from data.discovery.units import CERTAINTY
 from data.io import find_images, read_label, voc_palette
 from utils.checkpoint import read_json, read_list, write_json, write_list
-from utils.config.reader import load_config
+from utils.config import reader
 from utils.errors import UserError
 from utils.report.tables import percent, table
 from utils.run import entry
@@ -51,8 +51,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="draws the photographs; also seed of the training")
     parser.add_argument("--eums", action="store_true", help="train EUMS, too")
     parser.add_argument("--to", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("keys", nargs="*", help="key=value for every stage")
-    return parser.parse_intermixed_args(argv)
+    parser.add_argument("--keys", nargs="+", default=[], help="key=value for every stage")
+    return parser.parse_args(argv)
 
 
 def draw_photographs(options: argparse.Namespace, hidden: list[int]) -> tuple[list[str], list[str]]:
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> None:
         maps = ["--images", data / "images", "--to", data / "saliency", "--model", options.saliency]
         commands.run("saliency", python, "prepare_data.py", "saliency", *maps)
     commands.run("clusters", "bash", "scripts/discover.sh", *made)
-    stages = load_config([str(word) for word in made], "").output_dir / "unknown"
+    stages = reader.load_config([str(word) for word in made], "").output_dir / "unknown"
     given = name_clusters(options, stages, names, hidden)
     commands.run("names", python, "name_clusters.py", *made, *given)
     networks = ("basic", "eums") if options.eums else ("basic",)

@@ -86,7 +86,13 @@ def overrides(tree: dict) -> list[str]:
 def test_the_method_from_training_to_the_report(tiny, pseudo, voc, tmp_path, capsys):
     """In the output_dir of the built-in methods, it has a stage, a column of report.py and a row of collect.py."""
     small = {key: value for key, value in yaml.safe_load(tiny.read_text()).items() if key != "system"}
-    path = [str(HERE / "own_method" / "gce.yaml"), *overrides(small), "model.trained=null", f"pseudo_dir={pseudo}"]
+    path = [
+        str(HERE / "own_method" / "gce.yaml"),
+        *overrides(small),
+        "model.decoder=deeplabv3",
+        "model.freeze=false",
+        f"pseudo_dir={pseudo}",
+    ]
     assert guarded(finetune_novel.main, path) == 0
     folder = tmp_path / "out" / "two"
     assert len(checkpoint.load(folder / "gce" / "best.pth")["classes"]) == 6
@@ -104,7 +110,13 @@ def test_the_method_from_training_to_the_report(tiny, pseudo, voc, tmp_path, cap
 def test_the_method_on_two_processes_stopped_and_resumed(tiny, pseudo, tmp_path, monkeypatch):
     """SIGTERM on one of the processes in the third step: the network is that of an uninterrupted run."""
     small = {key: value for key, value in yaml.safe_load(tiny.read_text()).items() if key != "system"}
-    given = [str(HERE / "own_method" / "gce.yaml"), *overrides(small), "model.trained=null", f"pseudo_dir={pseudo}"]
+    given = [
+        str(HERE / "own_method" / "gce.yaml"),
+        *overrides(small),
+        "model.decoder=deeplabv3",
+        "model.freeze=false",
+        f"pseudo_dir={pseudo}",
+    ]
     parts = [tmp_path / name for name in ("whole", "stopped")]
 
     def train(folder: Path, status: int) -> int:
