@@ -13,7 +13,7 @@ from utils.measure.confusion import respond
 from utils.measure.protocol import number_table
 
 LabelSource = Literal["network", "pseudo", "fused"]
-ODDS = 2.0  # of the pseudo-label's output against any other, in the fusion with the network; see docs/results.md
+ODDS = 8.0  # of the pseudo-label's output against any other, in the fusion with the network; see docs/results.md
 
 
 @torch.inference_mode()
